@@ -1,0 +1,55 @@
+// Every setting of the recorder and of the store, next to what it does. Defaults are right for an application.
+//
+// Thread rule: plain values, read once when the recorder or store is opened.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace spanbox {
+
+// What a writer does when its lane is full and no other lane is to be had.
+enum class FullRingPolicy {
+  kWait,   // wake the collector, wait at most RecorderOptions::max_wait_ns, then drop and count
+  kDrop,   // drop and count at once
+  kBlock,  // wait until there is room: for batch jobs, never for a server
+};
+
+struct RecorderOptions {
+  // Bytes of one lane of the first ring file; a power of two, 64 KiB to 64 MiB. A lane serves one thread at a time.
+  // Smaller: less memory. Larger: longer bursts before a second ring file is added.
+  std::uint32_t lane_bytes = 2u << 20;
+
+  // Lanes of one ring file, 1 to 64.
+  std::uint32_t lanes = 4;
+
+  // All ring files of this process together. Reached: full_ring_policy decides.
+  std::uint64_t max_ring_bytes = 64u << 20;
+
+  FullRingPolicy full_ring_policy = FullRingPolicy::kWait;
+  std::int64_t max_wait_ns = 1'000'000;
+
+  // A commit is made when either is reached, or at once on Flush.
+  std::int64_t commit_interval_ns = 100'000'000;
+  std::uint32_t commit_bytes = 4u << 20;
+
+  // Attributes written on every span's row as it is stored, e.g. release and environment: empty by default.
+  std::string release;
+  std::string environment;
+};
+
+struct StoreOptions {
+  // false: fail with NotFound when there is no store at the path.
+  bool create_if_missing = true;
+
+  // First size of the memory map in bytes: address space only, grown by doubling. Tests set it small.
+  std::uint64_t map_bytes = 1ull << 30;
+
+  // Rows at which a segment is left alone by merging.
+  std::uint32_t target_segment_rows = 65'536;
+
+  // Segments of similar size that are merged into one.
+  std::uint32_t merge_fan_in = 16;
+};
+
+}  // namespace spanbox

@@ -1,0 +1,72 @@
+// DDSketch: quantiles of a stream with a bound on the relative error, mergeable.
+//
+// Charles Masson, Jee E. Rim, Homin K. Lee: "DDSketch: A Fast and Fully-Mergeable Quantile Sketch with
+// Relative-Error Guarantees", PVLDB 12(12), 2019. The index of a value is its logarithm to base (1 + a) / (1 - a); the
+// logarithm is interpolated by a cubic between powers of two, which costs 1 % more buckets and no call to log.
+//
+// Guarantee: for every q in [0, 1], |estimate - exact| <= relative_error * |exact|, where exact is the value of rank
+// floor(q * (count - 1)) in sorted order; as long as the values' magnitudes lie within [1e-9, 1e18] and the sketch
+// has not collapsed buckets (it never does below kMaxBuckets, which spans 1e27 at 1 %).
+// When not to use it: when the value itself, not its magnitude, must be exact (ask for exact quantiles), or for data
+// that crosses zero densely (relative error says little near zero).
+//
+// Thread rule: not synchronised. Ownership: a value; copy and move freely.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "spanbox/status.h"
+
+namespace spanbox {
+
+class DDSketch {
+ public:
+  static constexpr double kDefaultRelativeError = 0.01;
+  static constexpr std::size_t kMaxBuckets = 4096;
+
+  // REQUIRES: 0 < relative_error < 1.
+  explicit DDSketch(double relative_error = kDefaultRelativeError);
+
+  void Add(double value);                       // NaN is ignored; infinities clamp to the largest magnitude
+  void Add(std::span<const double> values);
+  void AddCount(double value, std::uint64_t count);
+
+  // InvalidArgument when the relative errors differ.
+  Status Merge(const DDSketch& other);
+
+  // REQUIRES: 0 <= q <= 1. NaN when the sketch is empty.
+  double Quantile(double q) const;
+
+  std::uint64_t count() const { return count_; }
+  double sum() const { return sum_; }
+  double min() const { return min_; }  // exact; NaN when empty
+  double max() const { return max_; }  // exact; NaN when empty
+  double relative_error() const { return relative_error_; }
+
+  // Little-endian, versioned; Deserialize refuses anything it did not write with DataLoss and the offset.
+  std::string Serialize() const;
+  static Result<DDSketch> Deserialize(std::span<const std::byte> bytes);
+
+ private:
+  struct Buckets {                              // dense counts for indices [first, first + counts.size())
+    std::int32_t first = 0;
+    std::vector<std::uint64_t> counts;
+    void Add(std::int32_t index, std::uint64_t count);
+  };
+  std::int32_t Index(double magnitude) const;
+  double Magnitude(std::int32_t index) const;
+
+  double relative_error_;
+  double multiplier_;                           // buckets per unit of the interpolated logarithm
+  std::uint64_t count_ = 0;
+  std::uint64_t zeros_ = 0;
+  double sum_ = 0;
+  double min_, max_;
+  Buckets positive_, negative_;
+};
+
+}  // namespace spanbox

@@ -1,0 +1,84 @@
+// The store: a folder that holds spans as immutable columnar segments in LMDB, and the rings of the processes that
+// record into it. docs/segment_format.md gives every byte.
+//
+//   <path>/data.mdb lock.mdb   LMDB environment            <path>/rings/*.ring   one or more per living process
+//
+// Thread rule: every method may be called from any thread. Several processes may open one store; within one process,
+// opening the same folder again (by any path) gives the same handle.
+// Ownership: handles are shared; the environment closes with the last one. After fork the child opens the folder anew.
+// Invariants:
+//   1. What Commit or Append returned OK for survives power loss; a failed call changed nothing.
+//   2. A reader never blocks a writer, and sees one commit or all of it, never part.
+//   3. No LMDB page or transaction escapes a ReadView.
+//   4. Folder 0700, files 0600, whatever the umask; a store of another user, or behind a symbolic link, is refused.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spanbox/exporter.h"
+#include "spanbox/options.h"
+#include "spanbox/span.h"
+#include "spanbox/status.h"
+
+namespace spanbox {
+
+inline constexpr std::uint32_t kStoreFormat = 1;
+
+struct StoreInfo {
+  std::string path;
+  std::uint32_t format = kStoreFormat;
+  std::uint64_t segments = 0;
+  std::uint64_t spans = 0;              // in segments
+  std::uint64_t open_spans = 0;         // started, not ended
+  std::uint64_t column_bytes = 0;       // of segments, encoded
+  std::uint64_t text_bytes = 0;         // of text blocks, compressed
+  std::uint64_t raw_text_bytes = 0;     // before compression
+  std::uint64_t file_bytes = 0;         // size of data.mdb
+  std::int64_t first_start_ns = 0;      // 0 when empty
+  std::int64_t last_start_ns = 0;
+  std::string lmdb_version;
+};
+
+struct VerifyReport {
+  std::uint64_t segments = 0;
+  std::uint64_t spans = 0;
+  std::vector<std::string> problems;    // one line each: what is damaged, where, what it costs
+};
+
+struct LiveProcess {                    // a ring that has been seen and not retired
+  RingId ring{};
+  std::string process;                  // JSON: pid, exe, started_ns
+  std::uint64_t dropped_spans = 0;
+};
+
+class ReadView;
+
+class Store : public SpanExporter {
+ public:
+  // PermissionDenied, ResourceExhausted (disk), NotFound, DataLoss (truncated or damaged), Unsupported (newer format,
+  // file system without locks): each message names the path and what to do.
+  static Result<std::shared_ptr<Store>> Open(const std::string& path, const StoreOptions& options = {});
+
+  virtual const std::string& path() const = 0;   // absolute
+  virtual std::string ring_dir() const = 0;      // exists, 0700
+
+  // Stores rows made elsewhere (imports) in one commit. REQUIRES: at most a few thousand rows a call.
+  virtual Status Append(std::span<const SpanRow> rows) = 0;
+
+  // A consistent view at this moment, for one query. Keep it short (<= 2 s): a long one makes the file grow.
+  virtual Result<std::unique_ptr<ReadView>> Read() = 0;
+
+  // Merges one group of small segments if there is one; true when something was merged.
+  virtual Result<bool> MergeOnce() = 0;
+
+  virtual Result<StoreInfo> Info() = 0;
+  virtual Result<VerifyReport> Verify() = 0;          // reads everything, checks every checksum
+  virtual Result<std::vector<LiveProcess>> Processes() = 0;
+};
+
+}  // namespace spanbox

@@ -1,0 +1,130 @@
+// The payloads of ring records, and how the records of one span become a SpanRow.
+//
+//   START   trace_id[16] span_id:u64 parent_id:u64 start_ns:i64 kind:u8 name_bytes:u16 name field*
+//   FIELDS  span_id:u64 field*
+//   END     span_id:u64 duration_ns:i64 status:u8 field*
+//   field   column:u16 (0: name_bytes:u16 name) type:u8 value
+//   value   bool u8 | int i64 | float f64 | string, json, packed: bytes:u32 data
+//
+// All little-endian, unaligned. `packed` (type 6) is a MessagePack value; decoding turns it into kJson, or into a scalar when that is
+// what it holds. Persisted in rings and in the store's open spans: never change, only add types.
+//
+// Thread rule: not synchronised.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/coding.h"
+#include "spanbox/recorder.h"
+#include "spanbox/span.h"
+#include "spanbox/status.h"
+
+namespace spanbox {
+
+inline constexpr std::uint8_t kPackedValue = 6;
+
+// Writes one payload. Inline throughout: this is the caller's time.
+class RecordWriter {
+ public:
+  explicit RecordWriter(ByteBuffer& out) : out_(out) {}
+
+  // Names longer than 65,535 bytes are cut.
+  void Start(const TraceId& trace, SpanId span, SpanId parent, std::int64_t start_ns, SpanKind kind,
+             std::string_view name) {
+    out_.Clear();
+    out_.PutBytes(trace.bytes.data(), trace.bytes.size());
+    out_.Put(span);
+    out_.Put(parent);
+    out_.Put(start_ns);
+    out_.Put(static_cast<std::uint8_t>(kind));
+    PutName(name);
+  }
+  void Fields(SpanId span) {
+    out_.Clear();
+    out_.Put(span);
+  }
+  void End(SpanId span, std::int64_t duration_ns, SpanStatus status) {
+    out_.Clear();
+    out_.Put(span);
+    out_.Put(duration_ns);
+    out_.Put(static_cast<std::uint8_t>(status));
+  }
+
+  void AddField(const Field& field);
+  void AddBool(Column column, std::string_view name, bool value) { Key(column, name, ValueType::kBool); out_.Put(static_cast<std::uint8_t>(value)); }
+  void AddInt(Column column, std::string_view name, std::int64_t value) { Key(column, name, ValueType::kInt); out_.Put(value); }
+  void AddFloat(Column column, std::string_view name, double value) { Key(column, name, ValueType::kFloat); out_.Put(value); }
+  void AddString(Column column, std::string_view name, std::string_view text) {
+    Key(column, name, ValueType::kString);
+    out_.Put(static_cast<std::uint32_t>(text.size()));
+    out_.PutText(text);
+  }
+  // Opens a packed field: write one MessagePack value to buffer(), then call EndPacked with what this returned.
+  std::size_t BeginPacked(Column column, std::string_view name) {
+    PutKey(column, name);
+    out_.Put(kPackedValue);
+    out_.Put(std::uint32_t{0});
+    return out_.size();
+  }
+  void EndPacked(std::size_t begin) {
+    out_.PatchAt(begin - sizeof(std::uint32_t), static_cast<std::uint32_t>(out_.size() - begin));
+  }
+  ByteBuffer& buffer() { return out_; }
+
+ private:
+  void PutName(std::string_view name) {
+    if (name.size() > 0xFFFF) name = name.substr(0, 0xFFFF);
+    out_.Put(static_cast<std::uint16_t>(name.size()));
+    out_.PutText(name);
+  }
+  void PutKey(Column column, std::string_view name) {
+    out_.Put(static_cast<std::uint16_t>(column));
+    if (column == Column::kAttribute) PutName(name);
+  }
+  void Key(Column column, std::string_view name, ValueType type) {
+    PutKey(column, name);
+    out_.Put(static_cast<std::uint8_t>(type));
+  }
+
+  ByteBuffer& out_;
+};
+
+struct RecordView {
+  RecordType type;
+  std::span<const std::byte> payload;
+};
+
+// Owns what decoding has to make: field lists and JSON text. Reset keeps the memory for the next batch.
+class RowArena {
+ public:
+  std::vector<Field>& NewFields();       // valid until Reset
+  std::string& NewText();                // valid until Reset
+  void Reset();
+
+ private:
+  std::deque<std::vector<Field>> fields_;
+  std::deque<std::string> texts_;
+  std::size_t fields_used_ = 0;
+  std::size_t texts_used_ = 0;
+};
+
+// The span id a record is about; DataLoss when the payload is too short.
+Result<SpanId> SpanIdOf(const RecordView& record);
+
+// One row from the records of one span, in the order they were written. Strings point into the payloads or the arena. Without
+// a START the name is empty and the trace id invalid; without an END the status is kRunning and the duration unknown.
+// DataLoss with the offset on malformed bytes. Inline lists of a record after a malformed field are not guessed.
+Result<SpanRow> AssembleSpan(std::span<const RecordView> records, RowArena& arena);
+
+// The bytes of OpenSpan::records: (type:u8 payload_bytes:u32 payload)*.
+void AppendOpenRecord(const RecordView& record, std::string& records);
+Result<std::vector<RecordView>> ParseOpenRecords(std::string_view records);
+
+}  // namespace spanbox

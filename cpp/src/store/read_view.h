@@ -1,0 +1,28 @@
+// What one query sees of the store: the segments of one moment, plus the spans that are still open as a last segment.
+//
+// Thread rule: one thread at a time. Ownership: everything reached through the view dies with it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "spanbox/status.h"
+#include "store/segment.h"
+
+namespace spanbox {
+
+struct SegmentMeta {
+  std::uint64_t id = 0;              // grows with time; 0: the open spans, which are encoded when the view is made
+  std::uint32_t rows = 0;
+  std::int64_t min_start_ns = 0, max_start_ns = 0;
+};
+
+class ReadView {
+ public:
+  virtual ~ReadView() = default;
+  virtual std::span<const SegmentMeta> segments() const = 0;      // by id; open spans last
+  virtual Result<Segment> Load(const SegmentMeta& segment) = 0;   // valid as long as the view
+};
+
+}  // namespace spanbox

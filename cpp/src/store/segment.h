@@ -1,0 +1,146 @@
+// Segments: how rows are encoded into immutable column chunks and read back. docs/segment_format.md gives the bytes.
+//
+// A segment is one "columns" value (directory, column chunks, trace index) and any number of text blocks. Rows are
+// ordered by trace (traces by their first start), then by start: spans of a trace are neighbours.
+//
+// Thread rule: Segment is immutable after Open and may be read from several threads; a TextColumn keeps the block it
+// unpacked last and belongs to one thread. SegmentBuilder belongs to one thread.
+// Ownership: Segment borrows its bytes (an LMDB page during a ReadView, or a buffer): everything it returns as
+// string_view lives as long as those bytes, or as long as the column object that unpacked them.
+// Invariant: no bytes given to Open, however damaged, make a method read outside them; damage is DataLoss.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spanbox/span.h"
+#include "spanbox/status.h"
+
+namespace spanbox {
+
+// One encoded column of one type. A name has several chunks when its values differ in type (an attribute that was an
+// int and became a string), or when some of its strings are long: a row has a value in at most one of them.
+struct ChunkInfo {
+  std::string_view name;
+  Column column = Column::kAttribute;
+  ColumnType type = ColumnType::kInt;
+  std::uint32_t valid_count = 0;        // rows that have a value here, > 0
+  // Zone map. Ints and bools: min_int, max_int. Floats: min_number, max_number (NaN ignored). Strings: min_text and
+  // max_text, whole values. Ids and text: none.
+  bool has_zone = false;
+  std::int64_t min_int = 0, max_int = 0;
+  double min_number = 0, max_number = 0;
+  std::string_view min_text, max_text;
+  std::uint32_t index = 0;              // position in Segment::chunks()
+};
+
+// Which rows have a value: bit r of words[r / 64]. Empty: all of them.
+struct Validity {
+  std::vector<std::uint64_t> words;
+  bool all() const { return words.empty(); }
+  bool operator[](std::uint32_t row) const { return words.empty() || (words[row / 64] >> (row % 64) & 1) != 0; }
+};
+
+struct IntColumn { std::vector<std::int64_t> values; Validity valid; };      // 0 where there is no value
+struct FloatColumn { std::vector<double> values; Validity valid; };
+struct BoolColumn { std::vector<std::uint8_t> values; Validity valid; };     // 0 or 1
+struct StringColumn {
+  std::vector<std::string_view> dictionary;                                  // sorted, distinct
+  std::vector<std::uint32_t> codes;                                          // index into dictionary; 0 where invalid
+  Validity valid;
+};
+struct TraceIdColumn { std::vector<TraceId> values; };                       // always valid
+struct SpanIdColumn { std::vector<SpanId> values; Validity valid; };
+
+class TextColumn {
+ public:
+  virtual ~TextColumn() = default;
+  virtual bool valid(std::uint32_t row) const = 0;
+  virtual bool is_json(std::uint32_t row) const = 0;    // JSON text, not a plain string
+  virtual std::uint32_t size_bytes(std::uint32_t row) const = 0;
+  // The text; valid until the next Get. Unpacks the row's block unless it is the one unpacked last, so ask in row order.
+  virtual Result<std::string_view> Get(std::uint32_t row) = 0;
+};
+
+// Gives the stored bytes of text block `block` of a segment.
+using TextBlockLoader = std::function<Result<std::span<const std::byte>>(std::uint32_t block)>;
+
+class Segment {
+ public:
+  // Checks the directory (magic, version, bounds, checksum); chunks are checked when they are read.
+  static Result<Segment> Open(std::span<const std::byte> columns, TextBlockLoader text_blocks);
+
+  std::uint32_t rows() const { return rows_; }
+  std::int64_t min_start_ns() const { return min_start_ns_; }
+  std::int64_t max_start_ns() const { return max_start_ns_; }
+  std::span<const ChunkInfo> chunks() const { return chunks_; }
+
+  // The chunk of this name and type; nullptr when no row has such a value. `Find(name)` gives them all.
+  const ChunkInfo* Find(std::string_view name, ColumnType type) const;
+  std::vector<const ChunkInfo*> Find(std::string_view name) const;
+
+  // REQUIRES: chunk comes from chunks() and has the type the method is named after. Each verifies the checksum.
+  Result<IntColumn> ReadInts(const ChunkInfo& chunk) const;
+  Result<FloatColumn> ReadFloats(const ChunkInfo& chunk) const;
+  Result<BoolColumn> ReadBools(const ChunkInfo& chunk) const;
+  Result<StringColumn> ReadStrings(const ChunkInfo& chunk) const;
+  Result<TraceIdColumn> ReadTraceIds(const ChunkInfo& chunk) const;
+  Result<SpanIdColumn> ReadSpanIds(const ChunkInfo& chunk) const;
+  Result<std::unique_ptr<TextColumn>> ReadText(const ChunkInfo& chunk) const;
+
+  // Rows of one trace, ascending; empty when it is not here. O(log rows).
+  Result<std::vector<std::uint32_t>> RowsOfTrace(const TraceId& trace) const;
+
+  // Number of text blocks; block k holds text of rows that are neighbours.
+  std::uint32_t text_blocks() const { return text_blocks_; }
+
+ private:
+  Segment() = default;
+  struct ChunkPlace { std::uint64_t offset = 0, size = 0, checksum = 0; std::uint8_t encoding = 0; };
+  Result<std::span<const std::byte>> Bytes(const ChunkInfo& chunk) const;
+
+  std::span<const std::byte> bytes_;
+  TextBlockLoader text_loader_;
+  std::uint32_t rows_ = 0;
+  std::uint32_t text_blocks_ = 0;
+  std::int64_t min_start_ns_ = 0, max_start_ns_ = 0;
+  std::vector<ChunkInfo> chunks_;
+  std::vector<ChunkPlace> places_;
+  ChunkPlace trace_index_;
+};
+
+// Collects rows and encodes them. Copies what it is given.
+class SegmentBuilder {
+ public:
+  SegmentBuilder();
+  ~SegmentBuilder();
+  SegmentBuilder(const SegmentBuilder&) = delete;
+  SegmentBuilder& operator=(const SegmentBuilder&) = delete;
+
+  // Also derives tpot_ns = (duration - ttft) / (output_tokens - 1) where it is absent and can be.
+  void Add(const SpanRow& row);
+  std::uint32_t rows() const;
+
+  struct Encoded {
+    std::string columns;                    // the columns value
+    std::vector<std::string> text_blocks;   // each at most ~256 KiB before compression, or one larger payload alone
+    std::uint32_t rows = 0;
+    std::int64_t min_start_ns = 0, max_start_ns = 0;
+    std::uint64_t raw_text_bytes = 0;
+  };
+  // REQUIRES: rows() > 0. Leaves the builder empty.
+  Encoded Finish();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace spanbox

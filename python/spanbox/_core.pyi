@@ -1,0 +1,228 @@
+"""The native module: a thin face of the C++ core. Times are nanoseconds since 1970 (UTC) unless a name says otherwise.
+
+Errors: a wrong filter raises FilterError (a ValueError), other wrong arguments ValueError; a missing store, trace or
+column NotFoundError (a LookupError); damaged bytes CorruptionError; a full disk StoreFullError; everything else of the
+store StoreError. All of them are SpanboxError. Recording (observe, span, tags) never raises on its own account.
+"""
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Literal, TypedDict, final
+
+__version__: str
+
+Kind = Literal[
+    "span", "llm", "embedding", "retriever", "reranker", "tool", "agent", "workflow", "chain", "guardrail",
+    "evaluator", "prompt", "memory",
+]  # fmt: skip
+
+class SpanboxError(Exception): ...
+class FilterError(SpanboxError, ValueError): ...
+class NotFoundError(SpanboxError, LookupError): ...
+class CorruptionError(SpanboxError): ...
+class StoreFullError(SpanboxError): ...
+class StoreError(SpanboxError): ...
+
+# --- recording -------------------------------------------------------------------------------------------------------
+
+@final
+class Span:
+    """A span as a context manager; made by spanbox.span(). Starts at `with`, ends when the block is left."""
+
+    def __init__(self, name: str, kind: Kind = "span", attributes: dict[str, object] | None = None) -> None: ...
+    def __enter__(self) -> Span: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None, /
+    ) -> Literal[False]: ...
+    def set(self, **attributes: object) -> Span: ...
+    def first_token(self) -> None: ...
+    input: object
+    output: object
+    @property
+    def trace_id(self) -> str: ...
+    @property
+    def span_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+@final
+class Tags:
+    """Attributes for every span started inside the block, also in functions called from it."""
+
+    def __init__(self, attributes: dict[str, object]) -> None: ...
+    def __enter__(self) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None, /
+    ) -> Literal[False]: ...
+
+def observed(
+    fn: Callable[..., Any], name: str, kind: Kind, capture_input: bool, capture_output: bool
+) -> Callable[..., Any]:
+    """The traced form of a synchronous function."""
+
+def current_span() -> Span | None: ...
+def configure(path: str, full_ring: Literal["wait", "drop", "block"], max_ring_bytes: int) -> None:
+    """Sends this process's spans to the store at `path` from now on. Flushes and closes the recorder in use."""
+
+def recording_path() -> str | None:
+    """The store this process records into; None before the first span."""
+
+def flush(timeout_s: float) -> bool: ...
+
+class Health(TypedDict):
+    path: str | None
+    recorded_spans: int
+    stored_spans: int
+    dropped_spans: int
+    dropped_bytes: int
+    open_spans: int
+    waiting_bytes: int
+    ring_bytes: int
+    lag_ms: float
+    commits: int
+    commit_failures: int
+    collector_alive: bool
+    last_error: str
+
+def health() -> Health: ...
+
+# --- asking ----------------------------------------------------------------------------------------------------------
+
+@final
+class Table:
+    """A result: named columns of equal length. Owns its memory; Arrow capsules hand out copies of nothing shared."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def column_names(self) -> list[str]: ...
+    @property
+    def column_types(self) -> list[Literal["int", "float", "bool", "string", "timestamp"]]: ...
+    def column(self, name: str) -> list[Any]:
+        """Python values, None where absent; timestamps as int nanoseconds. KeyError for an unknown name."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+    def __arrow_c_schema__(self) -> object: ...
+
+class SpanDict(TypedDict):
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    name: str
+    kind: Kind
+    status: Literal["ok", "error", "running", "interrupted"]
+    start_ns: int
+    duration_ns: int | None
+    depth: int
+    attributes: dict[str, object]  # every other column and attribute with a value; JSON text parsed
+
+class GrepHit(TypedDict):
+    trace_id: str
+    span_id: str
+    span_name: str
+    start_ns: int
+    column: str
+    snippet: str
+    match: tuple[int, int]  # start and end in the snippet, characters
+
+class StoreInfo(TypedDict):
+    path: str
+    format: int
+    segments: int
+    spans: int
+    open_spans: int
+    column_bytes: int
+    text_bytes: int
+    raw_text_bytes: int
+    file_bytes: int
+    first_start_ns: int
+    last_start_ns: int
+    lmdb_version: str
+
+class Recovery(TypedDict):
+    rings: int
+    spans: int
+    interrupted_spans: int
+    damaged_rings: int
+
+class Verification(TypedDict):
+    segments: int
+    spans: int
+    problems: list[str]
+
+@final
+class Store:
+    """A store opened by spanbox.open(). `since_ns` is inclusive, `until_ns` exclusive; None: no bound."""
+
+    def __init__(self, path: str, create: bool) -> None:
+        """Opens the folder and stores the spans of processes that died before they could."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def recovery(self) -> Recovery: ...
+    def append(self, rows: Sequence[dict[str, object]]) -> int:
+        """Stores rows made elsewhere in one commit; returns how many were new.
+
+        Keys are column names (trace_id and span_id as hexadecimal text, start_ns required) or attribute names. A row
+        whose (trace_id, span_id) is in the store already is skipped, so an import can be repeated. ValueError names
+        the row's index and what is wrong with it; then nothing of the call is stored.
+        """
+
+    def count(self, filter: str, since_ns: int | None, until_ns: int | None) -> int: ...
+    def quantiles(
+        self,
+        filter: str,
+        since_ns: int | None,
+        until_ns: int | None,
+        column: str,
+        qs: Sequence[float],
+        exact: bool,
+    ) -> tuple[list[float], int, float]:
+        """Values (NaN when there are none), how many there were, and the bound on the relative error."""
+
+    def aggregate(
+        self,
+        filter: str,
+        since_ns: int | None,
+        until_ns: int | None,
+        by: Sequence[str],
+        every_ns: int,
+        aggregates: Sequence[tuple[str, str]],
+    ) -> Table: ...
+    def scan(
+        self,
+        filter: str,
+        since_ns: int | None,
+        until_ns: int | None,
+        columns: Sequence[str],
+        limit: int | None,
+        order_by: str,
+        descending: bool,
+    ) -> Table: ...
+    def trace(self, trace_id: str) -> list[SpanDict]:
+        """Depth first. ValueError for a malformed id, NotFoundError for an unknown one."""
+
+    def find_traces(self, hex_prefix: str, limit: int) -> list[str]: ...
+    def grep(
+        self,
+        filter: str,
+        since_ns: int | None,
+        until_ns: int | None,
+        pattern: str,
+        regex: bool,
+        ignore_case: bool,
+        limit: int,
+    ) -> tuple[list[GrepHit], int]: ...
+    def info(self) -> StoreInfo: ...
+    def verify(self) -> Verification: ...
+    def merge(self) -> int:
+        """Merges small segments until none is left to merge; returns how many merges were made."""
+
+    def processes(self) -> list[dict[str, object]]: ...
+
+def check_filter(filter: str) -> None:
+    """Raises FilterError when the filter does not parse."""
+
+def columns() -> list[tuple[str, str, str, str]]:
+    """Name, alias, type and description of every named column."""
