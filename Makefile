@@ -1,0 +1,104 @@
+# spanbox: two commands to know, `make demo` and `make test`; `make` alone lists the rest.
+#
+# Everything made goes into .venv (Python tools, the installed package, stamps of what is done) and build/.
+# Another interpreter than the newest on PATH: make PYTHON=/path/to/python3 ... (before .venv exists).
+
+# Recipes run one after another, also under -j: two pip runs in one .venv would race. Ninja and CTest run in parallel.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL := help
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+ifdef PYTHON
+export PYTHON
+endif
+
+python := .venv/bin/python
+stamps := .venv/stamps
+jobs := $(shell nproc 2>/dev/null || echo 2)
+pip_install := $(python) -m pip install --quiet
+
+# What the package is made of. Folders are among it: their times tell that a file has come or gone.
+package_sources := $(wildcard CMakeLists.txt pyproject.toml README.md LICENSE) $(shell find cpp bindings python examples \
+  -name __pycache__ -prune -o \( -type d -o -name '*.h' -o -name '*.cc' -o -name '*.map' -o -name '*.py' -o -name '*.pyi' \
+  -o -name '*.json' -o -name py.typed \) -print 2>/dev/null)
+cpp_files = $(shell find cpp bindings tests/cpp benchmarks -name '*.h' -o -name '*.cc')
+
+.PHONY: demo test test-cpp test-python bench lint format tidy asan tsan clean help packages test-packages FORCE
+
+demo: $(stamps)/package ## install the package and run the demo: traces recorded, stored, answered
+	SPANBOX_DIR=build/demo .venv/bin/spanbox demo
+
+test: test-cpp test-python ## run the C++ and the Python tests
+
+test-cpp: build/release/built
+	ctest --preset release -j $(jobs)
+
+test-python: $(stamps)/package $(stamps)/test
+	$(python) -m pytest $(PYTEST_ARGS)
+
+bench: $(stamps)/package $(stamps)/bench build/release/built ## measure, and print each figure beside its peer's
+	$(python) benchmarks/run.py $(BENCH_ARGS)
+
+lint: $(stamps)/lint ## ruff, mypy, clang-format: report only
+	$(python) -m ruff check
+	$(python) -m ruff format --check
+	$(python) -m mypy
+	.venv/bin/clang-format --dry-run --Werror $(cpp_files)
+
+format: $(stamps)/lint ## rewrite the sources as `make lint` wants them
+	$(python) -m ruff check --fix-only
+	$(python) -m ruff format
+	.venv/bin/clang-format -i $(cpp_files)
+
+tidy: build/release/built ## clang-tidy over the C++ sources
+	scripts/packages.sh tidy
+	find cpp -name '*.cc' -print0 | xargs -0 -n 1 -P $(jobs) clang-tidy --quiet -p build/release
+
+asan: build/asan/built ## run the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	ctest --preset asan -j $(jobs)
+
+tsan: build/tsan/built ## run the C++ tests under ThreadSanitizer
+	ctest --preset tsan -j $(jobs)
+
+clean: ## remove everything made: .venv and build/
+	rm -rf .venv build
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+# --- environment ------------------------------------------------------------------------------------------------------
+
+$(python):
+	interpreter=$$(scripts/python.sh) && "$$interpreter" -m venv --clear .venv
+
+packages: | $(python)
+	@scripts/packages.sh build
+
+test-packages: | $(python)
+	@scripts/packages.sh test
+
+# One stamp a set of requirements (see scripts/requirements.py for the names).
+$(stamps)/%: pyproject.toml scripts/requirements.py | $(python)
+	@mkdir -p $(stamps)
+	$(python) scripts/requirements.py $* $(also) > $@.txt
+	$(pip_install) -r $@.txt
+	@touch $@
+$(stamps)/lint: also := cli cost
+
+$(stamps)/package: $(package_sources) $(stamps)/build $(stamps)/cli $(stamps)/cost | packages
+	@echo 'Building and installing the package (the first time takes minutes)'
+	$(pip_install) --no-build-isolation --no-deps --force-reinstall .
+	@touch $@
+
+# --- C++ builds: one folder a preset; Ninja decides what is out of date ------------------------------------------------
+
+build/%/build.ninja: CMakePresets.json $(stamps)/build | test-packages
+	cmake --preset $*
+
+build/%/built: build/%/build.ninja FORCE
+	cmake --build --preset $*
+
+.PRECIOUS: build/%/build.ninja $(stamps)/%
