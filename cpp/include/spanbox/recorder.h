@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -51,18 +52,28 @@ struct FlushResult {
   std::uint64_t waiting_bytes = 0;    // what is not, if it is not
 };
 
+using ExporterFactory = std::function<Result<std::shared_ptr<SpanExporter>>()>;
+
 class Recorder {
  public:
   // `ring_dir`: an existing directory (mode 0700) for the ring files. Starts no thread and makes no file before the
   // first record. Dead rings found in the directory are recovered by the collector, see also RecoverRings.
+  // `make_exporter` is called by the collector thread when it starts: after the first record of this process, and again
+  // after the first record of each forked child, which must not use its parent's exporter. When it fails, records wait
+  // in the ring and it is called again.
+  static Result<std::unique_ptr<Recorder>> Open(ExporterFactory make_exporter, std::string ring_dir,
+                                                const RecorderOptions& options);
+  // With an exporter that is ready, and is used in forked children too: for exporters that survive a fork.
   static Result<std::unique_ptr<Recorder>> Open(std::shared_ptr<SpanExporter> exporter, std::string ring_dir,
                                                 const RecorderOptions& options);
   virtual ~Recorder() = default;  // commits what is in the ring (bounded), stops the collector, removes its ring files
 
   // Writes one record whose payload was made with base/record_codec.h. The return is the acknowledgement: true, the
-  // record survives the death of the process; false, it was dropped and counted. A dropped kStart or kEnd counts as
-  // one dropped span. No allocation, no lock, no system call unless the lane is full. A payload larger than
-  // MaxPayloadBytes is dropped and counted.
+  // record survives the death of the process; false, it was dropped and counted. A payload larger than MaxPayloadBytes
+  // is dropped and counted. No allocation, no lock, no system call unless the lane is half full.
+  // A dropped kStart or kEnd counts as one dropped span. So that a span is counted once, write no kFields and no kEnd
+  // after a kStart that was dropped (they would be discarded). When the kEnd is dropped, what is known of the span is
+  // stored as interrupted, and counts as dropped, not as stored.
   virtual bool Append(RecordType type, std::span<const std::byte> payload) noexcept = 0;
 
   // The largest payload Append accepts: a quarter of a lane. Writers cut captured values to fit.
