@@ -56,9 +56,15 @@ class Tags:
     ) -> Literal[False]: ...
 
 def observed(
-    fn: Callable[..., Any], name: str, kind: Kind, capture_input: bool, capture_output: bool
+    fn: Callable[..., Any],
+    name: str,
+    kind: Kind,
+    capture_input: bool,
+    capture_output: bool,
+    parameters: tuple[str, ...],
+    /,
 ) -> Callable[..., Any]:
-    """The traced form of a synchronous function."""
+    """The traced form of a synchronous function; `parameters` are the names of its positional parameters."""
 
 def current_span() -> Span | None: ...
 def configure(path: str, full_ring: Literal["wait", "drop", "block"], max_ring_bytes: int) -> None:
@@ -85,6 +91,8 @@ class Health(TypedDict):
     last_error: str
 
 def health() -> Health: ...
+def close() -> None:
+    """Stores what is recorded (bounded) and stops recording; called when the interpreter exits."""
 
 # --- asking ----------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,17 @@
+// The extension module spanbox._core: puts the parts together.
+#include <pybind11/pybind11.h>
+
+#include "casters.h"
+#include "query.h"
+#include "recording.h"
+
+PYBIND11_MODULE(_core, module) {
+  module.attr("__version__") = SPANBOX_VERSION;
+  spanbox::python::RegisterExceptions(module);
+  if (spanbox::python::RegisterSpans(module.ptr()) < 0 || spanbox::python::RegisterObserved(module.ptr()) < 0) {
+    throw pybind11::error_already_set();
+  }
+  spanbox::python::RegisterRecording(module);
+  spanbox::python::RegisterTable(module);
+  spanbox::python::RegisterStore(module);
+}

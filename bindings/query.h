@@ -1,0 +1,21 @@
+// Table and Store: the asking half of the module, pybind11.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <string>
+
+#include "spanbox/query.h"
+
+namespace spanbox::python {
+
+void RegisterTable(pybind11::module_& module);
+void RegisterStore(pybind11::module_& module);
+
+// configure, flush, health, recording_path.
+void RegisterRecording(pybind11::module_& module);
+
+pybind11::object NewTable(Table table);
+
+}  // namespace spanbox::python

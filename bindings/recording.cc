@@ -1,0 +1,168 @@
+// The process-wide recorder: opened on first use, replaced by configure(), closed at exit.
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "casters.h"
+#include "query.h"
+#include "recording.h"
+#include "spanbox/store.h"
+
+namespace py = pybind11;
+
+namespace spanbox::python {
+namespace {
+
+constexpr std::int64_t kRetryNs = 1'000'000'000;
+
+// Guarded by the GIL.
+struct State {
+  std::shared_ptr<Recorder> recorder;     // shared with a Flush that runs without the GIL
+  std::string path;                       // of the store recorded into; empty: not chosen yet
+  RecorderOptions options;
+  std::string open_error;                 // why the last attempt to open failed; empty: it did not
+  std::int64_t next_attempt_ns = 0;
+  std::uint64_t unrecorded_spans = 0;     // asked for while there was no recorder
+  bool opening = false;
+  bool closed = false;
+};
+
+State& TheState() {
+  static auto* state = new State;  // never destroyed: threads may record while the process exits
+  return *state;
+}
+
+struct Opened {
+  std::shared_ptr<Recorder> recorder;
+  std::string path;  // as the store calls itself
+};
+
+Result<Opened> OpenRecorder(const std::string& path, const RecorderOptions& options) {
+  SPANBOX_ASSIGN_OR_RETURN(const std::shared_ptr<Store> store, Store::Open(path));
+  const ExporterFactory open_store = [path, store]() -> Result<std::shared_ptr<SpanExporter>> {
+    SPANBOX_ASSIGN_OR_RETURN(std::shared_ptr<Store> opened, Store::Open(path));
+    return std::shared_ptr<SpanExporter>(std::move(opened));
+  };
+  SPANBOX_ASSIGN_OR_RETURN(std::unique_ptr<Recorder> recorder, Recorder::Open(open_store, store->ring_dir(), options));
+  return Opened{std::move(recorder), store->path()};
+}
+
+// Where to record when nobody said: spanbox._paths knows. nullopt with open_error set when that fails.
+std::optional<std::string> DefaultPath(State& state) {
+  try {
+    const py::object path = py::module_::import("spanbox._paths").attr("resolve_store")();
+    return py::str(path).cast<std::string>();
+  } catch (py::error_already_set& error) {
+    state.open_error = error.what();
+    return std::nullopt;
+  }
+}
+
+// The slow half of ActiveRecorder: at most once a second, never from within itself.
+Recorder* OpenNow(State& state) {
+  const std::int64_t now_ns = MonotonicNowNs();
+  if (state.closed || state.opening || now_ns < state.next_attempt_ns) {
+    ++state.unrecorded_spans;
+    return nullptr;
+  }
+  state.opening = true;
+  state.next_attempt_ns = now_ns + kRetryNs;
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  if (state.path.empty()) state.path = DefaultPath(state).value_or("");
+  if (!state.path.empty()) {
+    auto opened = OpenRecorder(state.path, state.options);
+    if (opened.ok()) {
+      state.recorder = std::move(opened->recorder);
+      state.path = opened->path;
+      state.open_error.clear();
+    } else {
+      state.open_error = opened.status().message();
+    }
+  }
+  PyErr_Restore(type, value, traceback);
+  state.opening = false;
+  if (state.recorder == nullptr) ++state.unrecorded_spans;
+  return state.recorder.get();
+}
+
+void CloseRecorder(State& state) {
+  std::shared_ptr<Recorder> old = std::move(state.recorder);
+  if (old == nullptr) return;
+  py::gil_scoped_release release;
+  old.reset();
+}
+
+void Configure(const std::string& path, const std::string& full_ring, std::uint64_t max_ring_bytes) {
+  State& state = TheState();
+  RecorderOptions options;
+  options.max_ring_bytes = max_ring_bytes;
+  options.full_ring_policy = full_ring == "block"  ? FullRingPolicy::kBlock
+                             : full_ring == "drop" ? FullRingPolicy::kDrop
+                                                   : FullRingPolicy::kWait;
+  auto opened = [&] {
+    py::gil_scoped_release release;
+    return OpenRecorder(path, options);
+  }();
+  Opened replacement = Unwrap(std::move(opened));
+  CloseRecorder(state);
+  state.recorder = std::move(replacement.recorder);
+  state.path = std::move(replacement.path);
+  state.options = options;
+  state.open_error.clear();
+  state.closed = false;
+}
+
+bool Flush(double timeout_s) {
+  State& state = TheState();
+  if (state.recorder == nullptr) return state.unrecorded_spans == 0;
+  std::shared_ptr<Recorder> recorder = state.recorder;
+  py::gil_scoped_release release;
+  return recorder->Flush(static_cast<std::int64_t>(timeout_s * 1e9)).complete;
+}
+
+py::dict HealthDict() {
+  using namespace py::literals;
+  State& state = TheState();
+  const Health health = state.recorder == nullptr ? Health{} : state.recorder->GetHealth();
+  const std::string& error = state.recorder == nullptr ? state.open_error : health.last_error;
+  return py::dict("path"_a = state.path.empty() ? py::object(py::none()) : py::str(state.path),
+                  "recorded_spans"_a = health.recorded_spans + state.unrecorded_spans,
+                  "stored_spans"_a = health.stored_spans,
+                  "dropped_spans"_a = health.dropped_spans + state.unrecorded_spans,
+                  "dropped_bytes"_a = health.dropped_bytes, "open_spans"_a = health.open_spans,
+                  "waiting_bytes"_a = health.waiting_bytes, "ring_bytes"_a = health.ring_bytes,
+                  "lag_ms"_a = static_cast<double>(health.lag_ns) / 1e6, "commits"_a = health.commits,
+                  "commit_failures"_a = health.commit_failures, "collector_alive"_a = health.collector_alive,
+                  "last_error"_a = Text(error));
+}
+
+}  // namespace
+
+Recorder* ActiveRecorder() {
+  State& state = TheState();
+  if (state.recorder != nullptr) [[likely]] return state.recorder.get();
+  return OpenNow(state);
+}
+
+void RegisterRecording(py::module_& module) {
+  using namespace py::literals;
+  module.def("configure", Configure, "path"_a, "full_ring"_a, "max_ring_bytes"_a);
+  module.def("recording_path", []() -> py::object {
+    const State& state = TheState();
+    if (state.recorder == nullptr) return py::none();
+    return py::str(state.path);
+  });
+  module.def("flush", Flush, "timeout_s"_a);
+  module.def("health", HealthDict);
+  module.def("close", [] {
+    State& state = TheState();
+    CloseRecorder(state);
+    state.closed = true;
+  });
+}
+
+}  // namespace spanbox::python

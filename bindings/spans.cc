@@ -1,0 +1,401 @@
+// The Span and Tags context managers, and the ContextVar behind them.
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "recording.h"
+
+namespace spanbox::python {
+namespace {
+
+PyObject* context_var = nullptr;
+PyTypeObject context_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
+PyTypeObject span_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
+PyTypeObject tags_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
+
+thread_local std::vector<std::unique_ptr<ByteBuffer>> scratch_buffers;
+thread_local std::size_t scratch_depth = 0;
+
+struct TagsObject {
+  PyObject_HEAD
+  PyObject* attributes;    // dict
+  ContextObject* context;  // while entered
+};
+
+// New reference, or nullptr when there is no context around.
+ContextObject* CurrentContext() {
+  PyObject* value = nullptr;
+  if (PyContextVar_Get(context_var, nullptr, &value) < 0) PyErr_Clear();
+  if (value == Py_None) Py_CLEAR(value);
+  return reinterpret_cast<ContextObject*>(value);
+}
+
+void MakeCurrent(ContextObject* context) {
+  PyObject* value = context == nullptr ? Py_None : reinterpret_cast<PyObject*>(context);
+  PyObject* token = PyContextVar_Set(context_var, value);
+  if (token == nullptr) PyErr_Clear();
+  Py_XDECREF(token);
+}
+
+void ClearContext(ContextObject* context) {
+  Py_CLEAR(context->tags);
+  // A long chain of parents is unwound by a loop: deallocating one by one would recurse.
+  ContextObject* parent = context->parent;
+  context->parent = nullptr;
+  while (parent != nullptr && Py_REFCNT(parent) == 1) {
+    ContextObject* next = parent->parent;
+    parent->parent = nullptr;
+    Py_DECREF(parent);
+    parent = next;
+  }
+  Py_XDECREF(parent);
+}
+
+void ContextDealloc(PyObject* self) {
+  auto* context = reinterpret_cast<ContextObject*>(self);
+  ClearContext(context);
+  Py_CLEAR(context->span);
+  PyObject_Free(self);
+}
+
+void SpanDealloc(PyObject* self) {
+  auto* span = reinterpret_cast<SpanObject*>(self);
+  ClearContext(span);
+  Py_CLEAR(span->name);
+  Py_CLEAR(span->attributes);
+  Py_CLEAR(span->input);
+  Py_CLEAR(span->output);
+  PyObject_Free(self);
+}
+
+// --- Span ------------------------------------------------------------------------------------------------------------
+
+PyObject* SpanNew(PyTypeObject*, PyObject* args, PyObject* kwargs) {
+  static const char* keywords[] = {"name", "kind", "attributes", nullptr};
+  PyObject* name = nullptr;
+  PyObject* kind_name = nullptr;
+  PyObject* attributes = nullptr;
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "U|UO!:Span", const_cast<char**>(keywords), &name, &kind_name,
+                                  &PyDict_Type, &attributes) == 0) {
+    return nullptr;
+  }
+  const auto kind = kind_name == nullptr ? SpanKind::kSpan : SpanKindFromString(Utf8(kind_name).view());
+  if (!kind) {
+    PyErr_Format(PyExc_ValueError, "unknown span kind %R", kind_name);
+    return nullptr;
+  }
+  SpanObject* span = NewSpan(name, *kind);
+  if (span != nullptr && attributes != nullptr) span->attributes = Py_NewRef(attributes);
+  return reinterpret_cast<PyObject*>(span);
+}
+
+PyObject* SpanEnter(PyObject* self, PyObject*) {
+  auto* span = reinterpret_cast<SpanObject*>(self);
+  if (span->open) {
+    PyErr_SetString(PyExc_RuntimeError, "this span is open already; make a new one with spanbox.span()");
+    return nullptr;
+  }
+  if (Recorder* recorder = ActiveRecorder()) {
+    StartSpan(*recorder, span, [span](Capture& capture) {
+      if (span->attributes != nullptr) capture.AddAll(span->attributes);
+    });
+  }
+  Py_CLEAR(span->attributes);
+  return Py_NewRef(self);
+}
+
+PyObject* SpanExit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+  auto* span = reinterpret_cast<SpanObject*>(self);
+  PyObject* exception = count > 1 ? args[1] : Py_None;
+  if (span->open) {
+    if (Recorder* recorder = ActiveRecorder()) {
+      EndSpan(*recorder, span, [&](Capture&, RecordWriter& record) {
+        if (exception != Py_None) AddError(span, record, exception);
+      });
+    } else {
+      span->open = false;
+      LeaveContext(span);
+    }
+  }
+  Py_CLEAR(span->input);
+  Py_CLEAR(span->output);
+  Py_RETURN_FALSE;
+}
+
+// Writes fields of an open span at once, so that they survive a kill.
+template <typename AddFields>
+void WriteFields(SpanObject* span, AddFields add_fields) {
+  Recorder* recorder = span->open && span->recorded ? ActiveRecorder() : nullptr;
+  if (recorder == nullptr) return;
+  Scratch scratch;
+  RecordWriter record(scratch.buffer());
+  record.Fields(span->span_id);
+  const CaptureLimits limits = LimitsFor(*recorder);
+  Capture capture(record, limits);
+  add_fields(capture);
+  capture.MarkTruncated();
+  recorder->Append(RecordType::kFields, scratch.buffer().bytes());
+}
+
+PyObject* SpanSet(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+  auto* span = reinterpret_cast<SpanObject*>(self);
+  if (count != 0) {
+    PyErr_SetString(PyExc_TypeError, "set() takes attributes by keyword: span.set(top_k=5)");
+    return nullptr;
+  }
+  const Py_ssize_t total = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
+  if (!span->open && span->start_monotonic_ns == 0) {  // not started: they go into START
+    if (span->attributes == nullptr) span->attributes = PyDict_New();
+    for (Py_ssize_t i = 0; i < total && span->attributes != nullptr; ++i) {
+      if (PyDict_SetItem(span->attributes, PyTuple_GET_ITEM(names, i), args[i]) < 0) PyErr_Clear();
+    }
+    PyErr_Clear();
+  } else if (total > 0) {
+    WriteFields(span, [&](Capture& capture) {
+      for (Py_ssize_t i = 0; i < total; ++i) capture.AddNamed(Utf8(PyTuple_GET_ITEM(names, i)).view(), args[i]);
+    });
+  }
+  return Py_NewRef(self);
+}
+
+PyObject* SpanFirstToken(PyObject* self, PyObject*) {
+  auto* span = reinterpret_cast<SpanObject*>(self);
+  if (span->open && span->ttft_ns < 0) span->ttft_ns = MonotonicNowNs() - span->start_monotonic_ns;
+  Py_RETURN_NONE;
+}
+
+int SetPayload(SpanObject* span, PyObject** kept, Column column, PyObject* value) {
+  if (value == nullptr) value = Py_None;
+  if (span->open) {
+    WriteFields(span, [&](Capture& capture) { capture.AddValue(column, {}, value); });
+    Py_XSETREF(*kept, Py_NewRef(value));
+  }
+  return 0;
+}
+
+int SpanSetInput(PyObject* self, PyObject* value, void*) {
+  auto* span = reinterpret_cast<SpanObject*>(self);
+  return SetPayload(span, &span->input, Column::kInput, value);
+}
+
+int SpanSetOutput(PyObject* self, PyObject* value, void*) {
+  auto* span = reinterpret_cast<SpanObject*>(self);
+  return SetPayload(span, &span->output, Column::kOutput, value);
+}
+
+PyObject* OrNone(PyObject* value) { return Py_NewRef(value == nullptr ? Py_None : value); }
+PyObject* SpanGetInput(PyObject* self, void*) { return OrNone(reinterpret_cast<SpanObject*>(self)->input); }
+PyObject* SpanGetOutput(PyObject* self, void*) { return OrNone(reinterpret_cast<SpanObject*>(self)->output); }
+PyObject* SpanGetName(PyObject* self, void*) { return Py_NewRef(reinterpret_cast<SpanObject*>(self)->name); }
+PyObject* SpanGetTraceId(PyObject* self, void*) {
+  return PyUnicode_FromString(ToHex(reinterpret_cast<SpanObject*>(self)->trace_id).c_str());
+}
+PyObject* SpanGetSpanId(PyObject* self, void*) {
+  return PyUnicode_FromString(ToHex(reinterpret_cast<SpanObject*>(self)->span_id).c_str());
+}
+
+PyObject* SpanRepr(PyObject* self) {
+  auto* span = reinterpret_cast<SpanObject*>(self);
+  const char* state = span->open ? "running" : span->start_monotonic_ns == 0 ? "not started" : "ended";
+  return PyUnicode_FromFormat("<Span %R %s %s trace %s>", span->name, std::string(ToString(span->kind)).c_str(), state,
+                              ToHex(span->trace_id).c_str());
+}
+
+PyMethodDef span_methods[] = {
+    {"__enter__", SpanEnter, METH_NOARGS, "Starts the span under the current one."},
+    {"__exit__", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(SpanExit)), METH_FASTCALL,
+     "Ends the span; an exception is recorded and goes on unchanged."},
+    {"set", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(SpanSet)), METH_FASTCALL | METH_KEYWORDS,
+     "set(**attributes) -> Span\n\nAttributes are columns: the named ones (input_tokens, cost_usd, user_id, ...) or any "
+     "name of yours.\nThey are safe as soon as set returns."},
+    {"first_token", SpanFirstToken, METH_NOARGS, "The first token of a streamed reply is here: records ttft_ns, once."},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyGetSetDef span_getset[] = {
+    {"input", SpanGetInput, SpanSetInput, "What went in.", nullptr},
+    {"output", SpanGetOutput, SpanSetOutput, "What came out.", nullptr},
+    {"name", SpanGetName, nullptr, nullptr, nullptr},
+    {"trace_id", SpanGetTraceId, nullptr, "32 hexadecimal digits; zeros before the span has started.", nullptr},
+    {"span_id", SpanGetSpanId, nullptr, "16 hexadecimal digits; zeros before the span has started.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
+
+// --- Tags ------------------------------------------------------------------------------------------------------------
+
+PyObject* TagsNew(PyTypeObject*, PyObject* args, PyObject*) {
+  PyObject* attributes = nullptr;
+  if (PyArg_ParseTuple(args, "O!:Tags", &PyDict_Type, &attributes) == 0) return nullptr;
+  TagsObject* tags = PyObject_New(TagsObject, &tags_type);
+  if (tags == nullptr) return nullptr;
+  tags->attributes = Py_NewRef(attributes);
+  tags->context = nullptr;
+  return reinterpret_cast<PyObject*>(tags);
+}
+
+void TagsDealloc(PyObject* self) {
+  auto* tags = reinterpret_cast<TagsObject*>(self);
+  Py_CLEAR(tags->attributes);
+  Py_CLEAR(tags->context);
+  PyObject_Free(self);
+}
+
+// The tags of `outer` followed by `attributes`, encoded: of a name given twice the last one counts.
+PyObject* EncodeTags(const ContextObject* outer, PyObject* attributes) {
+  Scratch scratch;
+  RecordWriter record(scratch.buffer());
+  scratch.buffer().Clear();
+  if (outer != nullptr && outer->tags != nullptr) {
+    scratch.buffer().PutBytes(PyBytes_AS_STRING(outer->tags), static_cast<std::size_t>(PyBytes_GET_SIZE(outer->tags)));
+  }
+  const CaptureLimits limits{.bytes = 16 * 1024, .nodes = 1000};
+  Capture(record, limits).AddAll(attributes);
+  const std::string_view text = scratch.buffer().text();
+  return PyBytes_FromStringAndSize(text.data(), static_cast<Py_ssize_t>(text.size()));
+}
+
+PyObject* TagsEnter(PyObject* self, PyObject*) {
+  auto* tags = reinterpret_cast<TagsObject*>(self);
+  ContextObject* outer = CurrentContext();
+  ContextObject* inner = PyObject_New(ContextObject, &context_type);
+  if (inner == nullptr) {
+    Py_XDECREF(outer);
+    return nullptr;
+  }
+  inner->trace_id = outer == nullptr ? TraceId{} : outer->trace_id;
+  inner->span_id = outer == nullptr ? 0 : outer->span_id;
+  inner->span = outer == nullptr ? nullptr : Py_XNewRef(outer->span);
+  inner->parent = outer;
+  inner->tags = EncodeTags(outer, tags->attributes);
+  PyErr_Clear();
+  Py_XSETREF(tags->context, inner);
+  MakeCurrent(inner);
+  Py_RETURN_NONE;
+}
+
+PyObject* TagsExit(PyObject* self, PyObject* const*, Py_ssize_t) {
+  auto* tags = reinterpret_cast<TagsObject*>(self);
+  if (tags->context != nullptr) {
+    LeaveContext(tags->context);
+    Py_CLEAR(tags->context);
+  }
+  Py_RETURN_FALSE;
+}
+
+PyMethodDef tags_methods[] = {
+    {"__enter__", TagsEnter, METH_NOARGS, nullptr},
+    {"__exit__", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(TagsExit)), METH_FASTCALL, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyObject* CurrentSpan(PyObject*, PyObject*) {
+  ContextObject* context = CurrentContext();
+  PyObject* span = OrNone(context == nullptr ? nullptr : context->span);
+  Py_XDECREF(context);
+  return span;
+}
+
+PyMethodDef functions[] = {{"current_span", CurrentSpan, METH_NOARGS, "The span this code runs in, or None."},
+                           {nullptr, nullptr, 0, nullptr}};
+
+}  // namespace
+
+ByteBuffer& Scratch::Lease() {
+  if (scratch_depth == scratch_buffers.size()) scratch_buffers.push_back(std::make_unique<ByteBuffer>());
+  return *scratch_buffers[scratch_depth++];
+}
+
+void Scratch::Release() { --scratch_depth; }
+
+CaptureLimits LimitsFor(const Recorder& recorder) {
+  CaptureLimits limits;
+  // Tags, names and a mark still have to fit behind the captured value.
+  limits.bytes = std::min(limits.bytes, recorder.MaxPayloadBytes() / 2);
+  return limits;
+}
+
+SpanObject* NewSpan(PyObject* name, SpanKind kind) {
+  SpanObject* span = PyObject_New(SpanObject, &span_type);
+  if (span == nullptr) return nullptr;
+  span->trace_id = TraceId{};
+  span->span_id = 0;
+  span->tags = nullptr;
+  span->span = reinterpret_cast<PyObject*>(span);
+  span->parent = nullptr;
+  span->parent_id = 0;
+  span->name = Py_NewRef(name);
+  span->attributes = span->input = span->output = nullptr;
+  span->start_monotonic_ns = 0;
+  span->ttft_ns = -1;
+  span->kind = kind;
+  span->status = SpanStatus::kOk;
+  span->open = span->recorded = false;
+  return span;
+}
+
+void EnterSpan(SpanObject* span) {
+  ContextObject* outer = CurrentContext();
+  span->start_monotonic_ns = MonotonicNowNs();
+  span->span_id = NewSpanId();
+  span->parent_id = outer == nullptr ? 0 : outer->span_id;
+  span->trace_id = span->parent_id == 0 ? NewTraceId(WallFromMonotonic(span->start_monotonic_ns)) : outer->trace_id;
+  span->ttft_ns = -1;
+  span->status = SpanStatus::kOk;
+  span->open = true;
+  Py_XSETREF(span->tags, outer == nullptr ? nullptr : Py_XNewRef(outer->tags));
+  Py_XSETREF(span->parent, outer);
+  MakeCurrent(span);
+}
+
+void LeaveContext(ContextObject* context) {
+  ContextObject* current = CurrentContext();
+  if (current == context) MakeCurrent(context->parent);
+  Py_XDECREF(current);
+}
+
+void WriteStart(SpanObject* span, RecordWriter& record) {
+  record.Start(span->trace_id, span->span_id, span->parent_id, WallFromMonotonic(span->start_monotonic_ns), span->kind,
+               Utf8(span->name).view());
+  if (span->tags == nullptr) return;
+  record.buffer().PutBytes(PyBytes_AS_STRING(span->tags), static_cast<std::size_t>(PyBytes_GET_SIZE(span->tags)));
+}
+
+void WriteEnd(SpanObject* span, RecordWriter& record) {
+  record.End(span->span_id, MonotonicNowNs() - span->start_monotonic_ns, span->status);
+  if (span->ttft_ns >= 0) record.AddInt(Column::kTtftNs, {}, span->ttft_ns);
+}
+
+int RegisterSpans(PyObject* module) {
+  context_var = PyContextVar_New("spanbox", nullptr);
+  if (context_var == nullptr) return -1;
+
+  context_type.tp_name = "spanbox._core.Context";
+  context_type.tp_basicsize = sizeof(ContextObject);
+  context_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+  context_type.tp_dealloc = ContextDealloc;
+
+  span_type.tp_name = "spanbox._core.Span";
+  span_type.tp_basicsize = sizeof(SpanObject);
+  span_type.tp_flags = Py_TPFLAGS_DEFAULT;
+  span_type.tp_doc = "A span as a context manager; made by spanbox.span().";
+  span_type.tp_new = SpanNew;
+  span_type.tp_dealloc = SpanDealloc;
+  span_type.tp_repr = SpanRepr;
+  span_type.tp_methods = span_methods;
+  span_type.tp_getset = span_getset;
+
+  tags_type.tp_name = "spanbox._core.Tags";
+  tags_type.tp_basicsize = sizeof(TagsObject);
+  tags_type.tp_flags = Py_TPFLAGS_DEFAULT;
+  tags_type.tp_doc = "Attributes for every span started inside the block; made by spanbox.tags().";
+  tags_type.tp_new = TagsNew;
+  tags_type.tp_dealloc = TagsDealloc;
+  tags_type.tp_methods = tags_methods;
+
+  if (PyType_Ready(&context_type) < 0 || PyType_Ready(&span_type) < 0 || PyType_Ready(&tags_type) < 0) return -1;
+  if (PyModule_AddObjectRef(module, "Span", reinterpret_cast<PyObject*>(&span_type)) < 0) return -1;
+  if (PyModule_AddObjectRef(module, "Tags", reinterpret_cast<PyObject*>(&tags_type)) < 0) return -1;
+  return PyModule_AddFunctions(module, functions);
+}
+
+}  // namespace spanbox::python

@@ -1,0 +1,368 @@
+// Store: opening, importing and asking. Every call that reads or writes the store lets go of the GIL.
+#include <pybind11/stl.h>
+
+#include <deque>
+#include <limits>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/record_codec.h"
+#include "capture.h"
+#include "casters.h"
+#include "query.h"
+#include "spanbox/query.h"
+#include "spanbox/recorder.h"
+#include "spanbox/store.h"
+
+namespace py = pybind11;
+
+namespace spanbox::python {
+namespace {
+
+using OptionalNs = std::optional<std::int64_t>;
+
+struct PyStore {
+  std::shared_ptr<Store> store;
+  RecoveryReport recovery;
+};
+
+template <typename Function>
+auto WithoutGil(Function function) {
+  py::gil_scoped_release release;
+  return function();
+}
+
+SpanQuery MakeQuery(std::string filter, OptionalNs since_ns, OptionalNs until_ns) {
+  SpanQuery query{.filter = std::move(filter)};
+  if (since_ns) query.since_ns = *since_ns;
+  if (until_ns) query.until_ns = *until_ns;
+  return query;
+}
+
+TraceId ParseTraceId(const std::string& text) {
+  const auto id = TraceIdFromHex(text);
+  if (!id) Throw(InvalidArgument("\"" + text + "\" is not a trace id: 32 hexadecimal digits, not all zero"));
+  return *id;
+}
+
+PyStore OpenStore(const std::string& path, bool create) {
+  auto opened = WithoutGil([&]() -> Result<PyStore> {
+    StoreOptions options;
+    options.create_if_missing = create;
+    SPANBOX_ASSIGN_OR_RETURN(auto store, Store::Open(path, options));
+    SPANBOX_ASSIGN_OR_RETURN(const RecoveryReport recovery, RecoverRings(*store, store->ring_dir()));
+    return PyStore{std::move(store), recovery};
+  });
+  return Unwrap(std::move(opened));
+}
+
+// --- import ----------------------------------------------------------------------------------------------------------
+
+// Turns dicts into rows by way of the record codec, which knows every Python value.
+class RowReader {
+ public:
+  // ValueError names the row and what is wrong with it.
+  void Add(std::size_t index, const py::dict& row) {
+    index_ = index;
+    const TraceId trace = ParseId<TraceId>(row, "trace_id", TraceIdFromHex, "32");
+    const SpanId span = ParseId<SpanId>(row, "span_id", SpanIdFromHex, "16");
+    const SpanId parent = Has(row, "parent_id") ? ParseId<SpanId>(row, "parent_id", SpanIdFromHex, "16") : 0;
+    const std::string name = Has(row, "name") ? Str(row, "name") : "";
+    const SpanKind kind = OneOf(row, "kind", SpanKindFromString, SpanKind::kSpan);
+    const SpanStatus status = OneOf(row, "status", SpanStatusFromString, SpanStatus::kOk);
+
+    ByteBuffer& start = payloads_.emplace_back();
+    RecordWriter(start).Start(trace, span, parent, Int(row, "start_ns"), kind, name);
+    ByteBuffer& end = payloads_.emplace_back();
+    RecordWriter record(end);
+    record.End(span, Has(row, "duration_ns") ? Int(row, "duration_ns") : -1, status);
+    AddFields(row, record);
+    const RecordView records[] = {{RecordType::kStart, start.bytes()}, {RecordType::kEnd, end.bytes()}};
+    rows_.push_back(Unwrap(AssembleSpan(records, arena_)));
+  }
+
+  std::vector<SpanRow>& rows() { return rows_; }
+
+ private:
+  static bool Has(const py::dict& row, const char* key) { return row.contains(key) && !row[key].is_none(); }
+
+  [[noreturn]] void Wrong(const std::string& what) const {
+    Throw(InvalidArgument("row " + std::to_string(index_) + ": " + what));
+  }
+
+  std::string Str(const py::dict& row, const char* key) const {
+    const py::object value = row[key];
+    if (!PyUnicode_Check(value.ptr())) Wrong(std::string(key) + " must be text");
+    return std::string(Utf8(value.ptr()).view());
+  }
+
+  std::int64_t Int(const py::dict& row, const char* key) const {
+    if (!Has(row, key)) Wrong(std::string(key) + " is missing");
+    const py::object value = row[key];
+    int overflow = 0;
+    const std::int64_t integer = PyLong_Check(value.ptr()) ? PyLong_AsLongLongAndOverflow(value.ptr(), &overflow) : -1;
+    if (!PyLong_Check(value.ptr()) || overflow != 0) Wrong(std::string(key) + " must be a 64-bit int of nanoseconds");
+    return integer;
+  }
+
+  template <typename Id, typename Parse>
+  Id ParseId(const py::dict& row, const char* key, Parse parse, const char* digits) const {
+    if (!Has(row, key)) Wrong(std::string(key) + " is missing");
+    const auto id = parse(Str(row, key));
+    if (!id) Wrong(std::string(key) + " must be " + digits + " hexadecimal digits, not all zero");
+    return *id;
+  }
+
+  template <typename T, typename Parse>
+  T OneOf(const py::dict& row, const char* key, Parse parse, T otherwise) const {
+    if (!Has(row, key)) return otherwise;
+    const std::string text = Str(row, key);
+    const auto value = parse(text);
+    if (!value) Wrong(std::string(key) + " \"" + text + "\" is none of the known ones");
+    return *value;
+  }
+
+  void AddFields(const py::dict& row, RecordWriter& record) {
+    static constexpr CaptureLimits kNoLimits{.bytes = std::numeric_limits<std::uint32_t>::max(),
+                                             .nodes = std::numeric_limits<std::uint32_t>::max(),
+                                             .depth = kMsgpackMaxDepth - 2,
+                                             .redact_keys = false};
+    Capture capture(record, kNoLimits);
+    for (const auto& [key, value] : row) {
+      if (!PyUnicode_Check(key.ptr())) Wrong("column names must be text");
+      const Utf8 column_name(key.ptr());
+      const ColumnInfo* info = FindColumn(column_name.view());
+      const bool identity = info != nullptr && info->name == column_name.view() && info->column <= Column::kDurationNs;
+      if (!identity) capture.AddNamed(column_name.view(), value.ptr());
+    }
+  }
+
+  std::size_t index_ = 0;
+  std::deque<ByteBuffer> payloads_;
+  RowArena arena_;
+  std::vector<SpanRow> rows_;
+};
+
+// Drops rows that are stored already or stand twice among `rows`.
+Status KeepNew(Store& store, std::vector<SpanRow>& rows) {
+  std::map<TraceId, std::set<SpanId>> known;
+  for (const SpanRow& row : rows) {
+    if (known.contains(row.trace_id)) continue;
+    SPANBOX_ASSIGN_OR_RETURN(const std::vector<SpanId> ids, SpanIdsOf(store, row.trace_id));
+    known[row.trace_id].insert(ids.begin(), ids.end());
+  }
+  std::erase_if(rows, [&](const SpanRow& row) { return !known[row.trace_id].insert(row.span_id).second; });
+  return OkStatus();
+}
+
+std::size_t AppendRows(PyStore& self, const py::sequence& dicts) {
+  RowReader reader;
+  std::size_t index = 0;
+  for (const py::handle row : dicts) {
+    if (!PyDict_Check(row.ptr())) Throw(InvalidArgument("row " + std::to_string(index) + " is not a dict"));
+    reader.Add(index++, py::reinterpret_borrow<py::dict>(row));
+  }
+  std::vector<SpanRow>& rows = reader.rows();
+  Check(WithoutGil([&]() -> Status {
+    SPANBOX_RETURN_IF_ERROR(KeepNew(*self.store, rows));
+    return rows.empty() ? OkStatus() : self.store->Append(rows);
+  }));
+  return rows.size();
+}
+
+// --- asking ----------------------------------------------------------------------------------------------------------
+
+py::object Json() { return py::module_::import("json").attr("loads"); }
+
+py::object CellValue(const SpanAttribute& attribute, const py::object& parse_json) {
+  if (const auto* flag = std::get_if<bool>(&attribute.value)) return py::bool_(*flag);
+  if (const auto* integer = std::get_if<std::int64_t>(&attribute.value)) return py::int_(*integer);
+  if (const auto* number = std::get_if<double>(&attribute.value)) return py::float_(*number);
+  const py::str text = Text(std::get<std::string>(attribute.value));
+  if (!attribute.is_json) return text;
+  try {
+    return parse_json(text);
+  } catch (py::error_already_set&) {
+    return text;  // imported text that called itself JSON: shown as it is
+  }
+}
+
+py::dict SpanDict(const TraceSpan& span, const py::object& parse_json) {
+  py::dict attributes;
+  for (const SpanAttribute& attribute : span.attributes) {
+    attributes[Text(attribute.name)] = CellValue(attribute, parse_json);
+  }
+  py::dict result;
+  result["trace_id"] = ToHex(span.trace_id);
+  result["span_id"] = ToHex(span.span_id);
+  result["parent_id"] = span.parent_id == 0 ? py::object(py::none()) : py::str(ToHex(span.parent_id));
+  result["name"] = Text(span.name);
+  result["kind"] = std::string(ToString(span.kind));
+  result["status"] = std::string(ToString(span.status));
+  result["start_ns"] = span.start_ns;
+  result["duration_ns"] = span.duration_ns < 0 ? py::object(py::none()) : py::int_(span.duration_ns);
+  result["depth"] = span.depth;
+  result["attributes"] = attributes;
+  return result;
+}
+
+py::list TraceSpans(PyStore& self, const std::string& trace_id) {
+  const TraceId id = ParseTraceId(trace_id);
+  const auto spans = Unwrap(WithoutGil([&] { return TraceOf(*self.store, id); }));
+  const py::object parse_json = Json();
+  py::list result;
+  for (const TraceSpan& span : spans) result.append(SpanDict(span, parse_json));
+  return result;
+}
+
+py::tuple GrepText(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
+                   const std::string& pattern, bool regex, bool ignore_case, std::uint64_t limit) {
+  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+  const GrepResult found =
+      Unwrap(WithoutGil([&] { return Grep(*self.store, query, pattern, regex, ignore_case, limit); }), Wrong::kFilter);
+  py::list hits;
+  for (const GrepHit& hit : found.hits) {
+    const std::string_view snippet = hit.snippet;
+    const std::size_t begin = py::len(Text(snippet.substr(0, hit.match_offset)));
+    const std::size_t length = py::len(Text(snippet.substr(hit.match_offset, hit.match_bytes)));
+    py::dict row;
+    row["trace_id"] = ToHex(hit.trace_id);
+    row["span_id"] = ToHex(hit.span_id);
+    row["span_name"] = Text(hit.span_name);
+    row["start_ns"] = hit.start_ns;
+    row["column"] = Text(hit.column);
+    row["snippet"] = Text(snippet);
+    row["match"] = py::make_tuple(begin, begin + length);
+    hits.append(row);
+  }
+  return py::make_tuple(hits, found.matched);
+}
+
+py::object AggregateTable(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
+                          std::vector<std::string> by, std::int64_t every_ns,
+                          const std::vector<std::pair<std::string, std::string>>& expressions) {
+  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+  const Grouping grouping{.by = std::move(by), .every_ns = every_ns};
+  std::vector<Aggregate> aggregates;
+  for (const auto& [name, expression] : expressions) aggregates.push_back({name, expression});
+  return NewTable(
+      Unwrap(WithoutGil([&] { return Aggregated(*self.store, query, grouping, aggregates); }), Wrong::kFilter));
+}
+
+py::object ScanTable(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
+                     std::vector<std::string> columns, std::optional<std::uint64_t> limit, std::string order_by,
+                     bool descending) {
+  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+  ScanOptions options{.columns = std::move(columns), .order_by = std::move(order_by), .descending = descending};
+  if (limit) options.limit = *limit;
+  return NewTable(Unwrap(WithoutGil([&] { return Scan(*self.store, query, options); }), Wrong::kFilter));
+}
+
+py::list TraceIds(PyStore& self, const std::string& hex_prefix, std::uint64_t limit) {
+  py::list ids;
+  for (const TraceId& id : Unwrap(WithoutGil([&] { return FindTraces(*self.store, hex_prefix, limit); }))) {
+    ids.append(ToHex(id));
+  }
+  return ids;
+}
+
+py::dict InfoDict(PyStore& self) {
+  const StoreInfo info = Unwrap(WithoutGil([&] { return self.store->Info(); }));
+  using namespace py::literals;
+  return py::dict("path"_a = info.path, "format"_a = info.format, "segments"_a = info.segments, "spans"_a = info.spans,
+                  "open_spans"_a = info.open_spans, "column_bytes"_a = info.column_bytes,
+                  "text_bytes"_a = info.text_bytes, "raw_text_bytes"_a = info.raw_text_bytes,
+                  "file_bytes"_a = info.file_bytes, "first_start_ns"_a = info.first_start_ns,
+                  "last_start_ns"_a = info.last_start_ns, "lmdb_version"_a = info.lmdb_version);
+}
+
+py::dict VerifyDict(PyStore& self) {
+  const VerifyReport report = Unwrap(WithoutGil([&] { return self.store->Verify(); }));
+  using namespace py::literals;
+  py::list problems;
+  for (const std::string& problem : report.problems) problems.append(Text(problem));
+  return py::dict("segments"_a = report.segments, "spans"_a = report.spans, "problems"_a = problems);
+}
+
+std::size_t MergeAll(PyStore& self) {
+  return Unwrap(WithoutGil([&]() -> Result<std::size_t> {
+    std::size_t merges = 0;
+    for (;; ++merges) {
+      SPANBOX_ASSIGN_OR_RETURN(const bool merged, self.store->MergeOnce());
+      if (!merged) return merges;
+    }
+  }));
+}
+
+py::list ProcessList(PyStore& self) {
+  const auto processes = Unwrap(WithoutGil([&] { return self.store->Processes(); }));
+  const py::object parse_json = Json();
+  py::list result;
+  for (const LiveProcess& process : processes) {
+    py::dict row = process.process.empty() ? py::dict() : parse_json(Text(process.process)).cast<py::dict>();
+    row["dropped_spans"] = process.dropped_spans;
+    result.append(row);
+  }
+  return result;
+}
+
+py::dict RecoveryDict(const PyStore& self) {
+  using namespace py::literals;
+  return py::dict("rings"_a = self.recovery.rings, "spans"_a = self.recovery.spans,
+                  "interrupted_spans"_a = self.recovery.interrupted_spans,
+                  "damaged_rings"_a = self.recovery.damaged_rings);
+}
+
+py::tuple QuantileValues(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
+                         const std::string& column, const std::vector<double>& qs, bool exact) {
+  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+  const Quantiles quantiles =
+      Unwrap(WithoutGil([&] { return QuantilesOf(*self.store, query, column, qs, exact); }), Wrong::kFilter);
+  return py::make_tuple(quantiles.values, quantiles.count, quantiles.relative_error);
+}
+
+py::list ColumnList() {
+  static constexpr const char* kTypes[] = {"", "trace id", "span id", "int", "float", "bool", "string", "text"};
+  py::list result;
+  for (const ColumnInfo& info : Columns().subspan(1)) {
+    result.append(py::make_tuple(Text(info.name), Text(info.alias), kTypes[static_cast<std::size_t>(info.type)],
+                                 Text(info.description)));
+  }
+  return result;
+}
+
+}  // namespace
+
+void RegisterStore(py::module_& module) {
+  using namespace py::literals;
+  py::class_<PyStore>(module, "Store", "A store on disk; opened by spanbox.open().", py::is_final())
+      .def(py::init(&OpenStore), "path"_a, "create"_a)
+      .def_property_readonly("path", [](const PyStore& self) { return self.store->path(); })
+      .def_property_readonly("recovery", RecoveryDict)
+      .def("append", AppendRows, "rows"_a)
+      .def(
+          "count",
+          [](PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns) {
+            const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+            return Unwrap(WithoutGil([&] { return Count(*self.store, query); }), Wrong::kFilter);
+          },
+          "filter"_a, "since_ns"_a, "until_ns"_a)
+      .def("quantiles", QuantileValues, "filter"_a, "since_ns"_a, "until_ns"_a, "column"_a, "qs"_a, "exact"_a)
+      .def("aggregate", AggregateTable, "filter"_a, "since_ns"_a, "until_ns"_a, "by"_a, "every_ns"_a, "aggregates"_a)
+      .def("scan", ScanTable, "filter"_a, "since_ns"_a, "until_ns"_a, "columns"_a, "limit"_a, "order_by"_a,
+           "descending"_a)
+      .def("trace", TraceSpans, "trace_id"_a)
+      .def("find_traces", TraceIds, "hex_prefix"_a, "limit"_a)
+      .def("grep", GrepText, "filter"_a, "since_ns"_a, "until_ns"_a, "pattern"_a, "regex"_a, "ignore_case"_a, "limit"_a)
+      .def("info", InfoDict)
+      .def("verify", VerifyDict)
+      .def("merge", MergeAll)
+      .def("processes", ProcessList);
+  module.def("check_filter", [](const std::string& filter) { Check(CheckFilter(filter), Wrong::kFilter); }, "filter"_a);
+  module.def("columns", ColumnList);
+}
+
+}  // namespace spanbox::python
