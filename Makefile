@@ -26,7 +26,7 @@ package_sources := $(wildcard CMakeLists.txt pyproject.toml README.md LICENSE) $
   -o -name '*.json' -o -name py.typed \) -print 2>/dev/null)
 cpp_files = $(shell find cpp bindings tests/cpp benchmarks -name '*.h' -o -name '*.cc')
 
-.PHONY: demo test test-cpp test-python bench lint format tidy asan tsan clean help packages test-packages FORCE
+.PHONY: demo test test-cpp test-python bench lint format tidy asan tsan clean help packages FORCE
 
 demo: $(stamps)/package ## install the package and run the demo: traces recorded, stored, answered
 	SPANBOX_DIR=build/demo .venv/bin/spanbox demo
@@ -75,10 +75,7 @@ $(python):
 	interpreter=$$(scripts/python.sh) && "$$interpreter" -m venv --clear .venv
 
 packages: | $(python)
-	@scripts/packages.sh build
-
-test-packages: | $(python)
-	@scripts/packages.sh test
+	@scripts/packages.sh $(if $(filter-out demo,$(MAKECMDGOALS)),test,build)
 
 # One stamp a set of requirements (see scripts/requirements.py for the names).
 $(stamps)/%: pyproject.toml scripts/requirements.py | $(python)
@@ -87,15 +84,16 @@ $(stamps)/%: pyproject.toml scripts/requirements.py | $(python)
 	$(pip_install) -r $@.txt
 	@touch $@
 $(stamps)/lint: also := cli cost
+$(stamps)/build: | packages
 
-$(stamps)/package: $(package_sources) $(stamps)/build $(stamps)/cli $(stamps)/cost | packages
+$(stamps)/package: $(package_sources) $(stamps)/build $(stamps)/cli $(stamps)/cost
 	@echo 'Building and installing the package (the first time takes minutes)'
 	$(pip_install) --no-build-isolation --no-deps --force-reinstall .
 	@touch $@
 
 # --- C++ builds: one folder a preset; Ninja decides what is out of date ------------------------------------------------
 
-build/%/build.ninja: CMakePresets.json $(stamps)/build | test-packages
+build/%/build.ninja: CMakePresets.json $(stamps)/build
 	cmake --preset $*
 
 build/%/built: build/%/build.ninja FORCE

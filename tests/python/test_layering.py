@@ -1,4 +1,4 @@
-"""The layers of docs/architecture.md hold: who includes whom in C++, who imports whom in Python, and how big files get."""
+"""Who includes whom in C++ and who imports whom in Python is as docs/architecture.md says; and how big files get."""
 
 from __future__ import annotations
 

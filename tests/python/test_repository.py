@@ -94,8 +94,8 @@ def test_every_make_target_a_document_names_exists() -> None:
     named = {
         (name, target)
         for name, text in texts.items()
-        for code in re.findall(r"`([^`\n]+)`", text) + re.findall(r"^(?:    |\$ )?(make .*)$", text, re.MULTILINE)
-        for command in re.findall(r"\bmake ([a-z][a-z -]*)", code)
+        for code in re.findall(r"```.*?^```", text, re.MULTILINE | re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
+        for command in re.findall(r"\bmake ([a-z-]+(?: [a-z-]+)*)", code)
         for target in command.split()
         if not target.startswith("-")
     }
