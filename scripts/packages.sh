@@ -25,7 +25,7 @@ fi
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
   missing=$(for header in $headers; do
-    echo "#include <$header>" | "${CXX:-c++}" -std=c++20 -x c++ -E - >/dev/null 2>&1 || echo "  $header"
+    echo "#include <$header>" | ${CXX:-c++} -std=c++20 -x c++ -E - >/dev/null 2>&1 || echo "  $header"
   done)
   [ -n "$missing" ] || exit 0
   printf 'This is not a Debian, and these headers are missing:\n%s\n' "$missing" >&2
