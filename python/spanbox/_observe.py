@@ -1,4 +1,4 @@
-"""Recording: @observe, span(), tags(), and the recorder behind them. The work is done in _core; this is the signature."""
+"""Recording: @observe, span(), tags() and the recorder behind them. _core does the work; this is the signature."""
 
 from __future__ import annotations
 
@@ -87,12 +87,11 @@ def _parameter_names(fn: Callable[..., Any]) -> tuple[str, ...]:
     return () if code is None else cast("tuple[str, ...]", code.co_varnames[: code.co_argcount])
 
 
-def _traced(
-    fn: Callable[P, R], name: str, kind: Kind, capture_input: bool, capture_output: bool
-) -> Callable[P, R]:
+def _traced(fn: Callable[P, R], name: str, kind: Kind, capture_input: bool, capture_output: bool) -> Callable[P, R]:
     if not callable(fn):
         raise TypeError(
-            f"observe() decorates a function, not {type(fn).__name__}; in a class, put it under @staticmethod or @classmethod"
+            f"observe() decorates a function, not {type(fn).__name__}; "
+            "in a class, put it under @staticmethod or @classmethod"
         )
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise TypeError(
@@ -106,7 +105,12 @@ def _traced(
 
 
 def _traced_coroutine(
-    fn: Callable[..., Any], name: str, kind: Kind, capture_input: bool, capture_output: bool, parameters: tuple[str, ...]
+    fn: Callable[..., Any],
+    name: str,
+    kind: Kind,
+    capture_input: bool,
+    capture_output: bool,
+    parameters: tuple[str, ...],
 ) -> Callable[..., Any]:
     skip = 1 if parameters[:1] in (("self",), ("cls",)) else 0
 
@@ -140,7 +144,8 @@ def span(name: str, /, *, kind: Kind = "span", **attributes: object) -> Span:
             s.set(top_k=len(docs))
             s.output = docs
 
-    Attributes are columns: named ones (model, input_tokens, cost_usd, ... see docs/query_language.md) or any name of yours.
+    Attributes are columns: named ones (model, input_tokens, cost_usd, ...: docs/query_language.md lists them), or any
+    name of yours.
     An exception that leaves the block is recorded and goes on unchanged.
     """
     return Span(name, _check_kind(kind), attributes or None)
@@ -181,7 +186,7 @@ def flush(timeout_s: float = 5.0) -> bool:
 
 
 def health() -> _core.Health:
-    """What the recorder has done: recorded, stored, dropped, waiting, and its last error. recorded = stored + dropped + still in the ring."""
+    """What the recorder has done, and its last error. recorded = stored + dropped + what is still in the ring."""
     return _core.health()
 
 
