@@ -5,8 +5,9 @@
 // logarithm is interpolated by a cubic between powers of two, which costs 1 % more buckets and no call to log.
 //
 // Guarantee: for every q in [0, 1], |estimate - exact| <= relative_error * |exact|, where exact is the value of rank
-// floor(q * (count - 1)) in sorted order; as long as the values' magnitudes lie within [1e-9, 1e18] and the sketch
-// has not collapsed buckets (it never does below kMaxBuckets, which spans 1e27 at 1 %).
+// floor(q * (count - 1)) in sorted order; as long as the values are 0 or their magnitudes lie within [1e-9, 2^63] and
+// the sketch has not collapsed buckets (never at 1 %: kMaxBuckets spans 1e34 there). Smaller magnitudes count as 0,
+// larger ones as 2^63.
 // When not to use it: when the value itself, not its magnitude, must be exact (ask for exact quantiles), or for data
 // that crosses zero densely (relative error says little near zero).
 //
@@ -28,7 +29,9 @@ class DDSketch {
   static constexpr double kDefaultRelativeError = 0.01;
   static constexpr std::size_t kMaxBuckets = 4096;
 
-  // REQUIRES: 0 < relative_error < 1.
+  static constexpr double kMinRelativeError = 1e-6;
+
+  // REQUIRES: kMinRelativeError <= relative_error < 1.
   explicit DDSketch(double relative_error = kDefaultRelativeError);
 
   void Add(double value);                       // NaN is ignored; infinities clamp to the largest magnitude
