@@ -1,0 +1,166 @@
+"""A store opened for asking: spanbox.open() gives a Box.
+
+Thread rule: a Box may be used from any thread. Nothing is read before a question is asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from spanbox import _core
+from spanbox._paths import FOLDER, VARIABLE, find_store, resolve_store
+from spanbox._render import clean, format_bytes, format_time
+from spanbox._spans import Query, Spans
+from spanbox._time import Moment, moment_ns
+from spanbox._trace import Trace
+
+if TYPE_CHECKING:
+    from spanbox.importers import FormatName, ImportReport
+
+__all__ = ["Box", "GrepResult", "open", "resolve_store"]
+
+_FLUSH_S = 2.0  # how long a question waits for this process's own spans to be stored
+_ID_DIGITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class GrepResult(Sequence[_core.GrepHit]):
+    """What grep found: `hits`, newest first, cut at the limit; `matched` counts all values that match."""
+
+    pattern: str
+    hits: tuple[_core.GrepHit, ...]
+    matched: int
+
+    @overload
+    def __getitem__(self, index: int) -> _core.GrepHit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[_core.GrepHit]: ...
+    def __getitem__(self, index: int | slice) -> _core.GrepHit | Sequence[_core.GrepHit]:
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[_core.GrepHit]:
+        return iter(self.hits)
+
+    def __repr__(self) -> str:
+        shown = "" if self.matched == len(self.hits) else f", {len(self.hits):,} shown"
+        return f"<GrepResult {self.pattern!r} {self.matched:,} values match{shown}>"
+
+    def __str__(self) -> str:
+        lines = [
+            f"{hit['trace_id'][:8]} {format_time(hit['start_ns'])} {clean(hit['span_name'])} {clean(hit['column'])}: "
+            f"{clean(hit['snippet'])}"
+            for hit in self.hits
+        ]
+        return "\n".join([*lines, repr(self)])
+
+
+class Box:
+    """Spans in a folder, and the questions to ask of them. Made by spanbox.open()."""
+
+    def __init__(self, store: _core.Store) -> None:
+        self._store = store
+
+    @property
+    def path(self) -> Path:
+        return Path(self._store.path)
+
+    @property
+    def recovery(self) -> _core.Recovery:
+        """What opening the folder saved from processes that had died."""
+        return self._store.recovery
+
+    def spans(self, filter: str = "", *, since: Moment | None = None, until: Moment | None = None) -> Spans:
+        """The spans that match, as a question to refine: .count(), .quantile(), .by().agg(), .to_pandas() and more."""
+        _core.check_filter(filter)
+        return Spans(
+            self._fresh_store,
+            Query(filter=filter, since_ns=moment_ns(since, what="since"), until_ns=moment_ns(until, what="until")),
+        )
+
+    def trace(self, id_or_prefix: str) -> Trace:
+        """One trace, by its id or the first digits of it (at least 4, when no other trace starts with them)."""
+        digits = id_or_prefix.strip().removesuffix("…").lower()
+        store = self._fresh_store()
+        if len(digits) != _ID_DIGITS:
+            digits = self._complete_id(store, digits, id_or_prefix)
+        return Trace(store.trace(digits))
+
+    def _complete_id(self, store: _core.Store, digits: str, given: str) -> str:
+        if not 4 <= len(digits) < _ID_DIGITS or digits.strip("0123456789abcdef"):
+            raise ValueError(f"{given!r} is no trace id: give 32 hexadecimal digits, or at least the first 4 of them")
+        found = store.find_traces(digits, 3)
+        if not found:
+            raise _core.NotFoundError(
+                f"no trace starts with {digits!r} in {store.path}; `spanbox ls` lists the recent ones"
+            )
+        if len(found) > 1:
+            raise ValueError(
+                f"{digits!r} is the start of several traces ({', '.join(f[:12] for f in found)}, …): give more digits"
+            )
+        return found[0]
+
+    def grep(
+        self,
+        text: str,
+        *,
+        regex: bool = False,
+        ignore_case: bool = False,
+        filter: str = "",
+        since: Moment | None = None,
+        until: Moment | None = None,
+        limit: int = 20,
+    ) -> GrepResult:
+        """Searches every text of the matching spans: inputs, outputs, errors, attributes."""
+        if not text:
+            raise ValueError("nothing to search for: the text is empty")
+        if limit < 0:
+            raise ValueError(f"limit={limit} must not be negative")
+        bounds = (moment_ns(since, what="since"), moment_ns(until, what="until"))
+        hits, matched = self._fresh_store().grep(filter, *bounds, text, regex, ignore_case, limit)
+        return GrepResult(text, tuple(hits), matched)
+
+    def info(self) -> _core.StoreInfo:
+        """Sizes and counts."""
+        return self._fresh_store().info()
+
+    def verify(self) -> _core.Verification:
+        """Reads everything and checks every checksum."""
+        return self._fresh_store().verify()
+
+    def import_file(
+        self, path: str | os.PathLike[str], *, format: FormatName = "auto", skip_bad: bool = False
+    ) -> ImportReport:
+        """Stores the spans of a file made elsewhere. Importing it again adds nothing."""
+        from spanbox.importers import import_file
+
+        return import_file(self._store, Path(path), format=format, skip_bad=skip_bad)
+
+    def _fresh_store(self) -> _core.Store:
+        """The store, with what this process has recorded into it so far."""
+        if _core.recording_path() == self._store.path:
+            _core.flush(_FLUSH_S)
+        return self._store
+
+    def __repr__(self) -> str:
+        info = self._store.info()
+        return (
+            f"<Box {self._store.path} {info['spans'] + info['open_spans']:,} spans {format_bytes(info['file_bytes'])}>"
+        )
+
+
+def open(path: str | os.PathLike[str] | None = None, *, create: bool = False) -> Box:
+    """Opens a store: `path`, else $SPANBOX_DIR, else the nearest .spanbox folder upward from the working directory."""
+    found = resolve_store(path) if create else find_store(path)
+    if found is None:
+        raise _core.NotFoundError(
+            f"no {FOLDER} folder in {Path.cwd()} or above it, and ${VARIABLE} is not set; record something first, "
+            f"give a path, or create an empty store: spanbox.open('{FOLDER}', create=True)"
+        )
+    return Box(_core.Store(str(found), create))

@@ -1,0 +1,336 @@
+"""Spans: a question over a store, refined step by step and read only when an answer is asked for.
+
+Spans and Grouped are immutable: every method gives a new one. A Result owns its values.
+Anything that takes Arrow data takes a Spans or a Result as it is: duckdb, polars, pandas, pyarrow.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from spanbox import _core
+from spanbox._render import (
+    clean,
+    format_cost,
+    format_duration,
+    format_share,
+    format_time,
+    html_table,
+    one_line,
+    plural,
+    text_table,
+)
+from spanbox._time import length_ns
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
+
+_HTML_ROWS = 50
+_TEXT_ROWS = 50
+_CELL_CHARACTERS = 60
+_OVERVIEW = ("start_ns", "name", "kind", "model", "duration_ns", "ttft_ns", "output_tokens", "cost_usd", "status")
+Unit = Literal["duration", "cost", "share", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked, as the core takes it."""
+
+    filter: str = ""
+    since_ns: int | None = None
+    until_ns: int | None = None
+    columns: tuple[str, ...] = ()
+    limit: int | None = None
+    order_by: str = ""
+    descending: bool = False
+
+    @property
+    def which(self) -> tuple[str, int | None, int | None]:
+        return self.filter, self.since_ns, self.until_ns
+
+
+class Quantiles(Mapping[float, float]):
+    """Quantile to value, in the column's unit; NaN where there are no values.
+
+    `count` values were read; each result is off by at most `relative_error` of itself.
+    """
+
+    __slots__ = ("_values", "column", "count", "relative_error")
+
+    def __init__(self, column: str, values: dict[float, float], count: int, relative_error: float) -> None:
+        self.column = column
+        self.count = count
+        self.relative_error = relative_error
+        self._values = values
+
+    def __getitem__(self, q: float) -> float:
+        return self._values[q]
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        unit = _column_unit(self.column)
+        values = " ".join(f"p{q * 100:g}={_format(v, unit)}" for q, v in self._values.items())
+        exactness = "exact" if self.relative_error == 0 else f"±{self.relative_error * 100:g} %"
+        return f"<Quantiles {clean(self.column)} {values} of {plural(self.count, 'value')}, {exactness}>"
+
+
+class _Arrow:
+    """What makes an object a table for other libraries. Subclasses give _table()."""
+
+    def _table(self) -> _core.Table:
+        raise NotImplementedError
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._table().__arrow_c_stream__(requested_schema)
+
+    def __arrow_c_schema__(self) -> object:
+        return self._table().__arrow_c_schema__()
+
+    def to_arrow(self) -> pyarrow.Table:
+        """A pyarrow.Table."""
+        return _library("pyarrow", "to_arrow()").table(self._table())
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A pandas.DataFrame (needs pyarrow too)."""
+        _library("pandas", "to_pandas()")
+        frame: pandas.DataFrame = _library("pyarrow", "to_pandas()").table(self._table()).to_pandas()
+        return frame
+
+    def to_polars(self) -> polars.DataFrame:
+        """A polars.DataFrame."""
+        return _library("polars", "to_polars()").DataFrame(self._table())
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Rows as dictionaries; values that are absent are None."""
+        table = self._table()
+        names = table.column_names
+        for values in zip(*(table.column(name) for name in names), strict=True):
+            yield dict(zip(names, values, strict=True))
+
+
+class Result(_Arrow):
+    """Rows that were computed: a group each. Iterate it, print it, or hand it to a data frame library."""
+
+    def __init__(self, table: _core.Table, units: Mapping[str, Unit] | None = None) -> None:
+        self._rows = table
+        self._units = dict(units or {})
+
+    def _table(self) -> _core.Table:
+        return self._rows
+
+    @property
+    def columns(self) -> list[str]:
+        return self._rows.column_names
+
+    def column(self, name: str) -> list[Any]:
+        """The values of one column; None where absent."""
+        return self._rows.column(name)
+
+    def __len__(self) -> int:
+        return self._rows.rows
+
+    def __repr__(self) -> str:
+        return f"<Result {plural(len(self), 'row')}: {', '.join(map(clean, self.columns))}>"
+
+    def __str__(self) -> str:
+        header, rows, right = _cells(self._rows, self._units, _TEXT_ROWS)
+        more = [f"… {len(self) - _TEXT_ROWS:,} more rows"] if len(self) > _TEXT_ROWS else []
+        return "\n".join([*text_table(header, rows, right=right), *more])
+
+    def _repr_html_(self) -> str:
+        header, rows, right = _cells(self._rows, self._units, _HTML_ROWS)
+        return html_table(_caption(len(self), "row"), header, rows, right=right)
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """Spans in groups; .agg() says what to compute of each."""
+
+    _store: Callable[[], _core.Store]
+    _query: Query
+    _by: tuple[str, ...]
+    _every_ns: int
+
+    def agg(self, **expressions: str) -> Result:
+        """One column a keyword: n="count()", p99="p99(ttft)", cost="sum(cost)", errors="rate(status == error)"."""
+        if not expressions:
+            raise ValueError('agg() needs at least one expression, such as n="count()" or p99="p99(ttft)"')
+        for name, expression in expressions.items():
+            if not isinstance(expression, str):
+                raise TypeError(f'{name}={expression!r}: an expression is a text such as "sum(cost)"')
+        table = self._store().aggregate(*self._query.which, self._by, self._every_ns, list(expressions.items()))
+        return Result(table, {name: _expression_unit(expression) for name, expression in expressions.items()})
+
+    def __repr__(self) -> str:
+        keys = [*(["time"] if self._every_ns else []), *self._by]
+        return f"<Grouped by {', '.join(map(clean, keys)) or 'nothing'}; .agg(...) answers>"
+
+
+class Spans(_Arrow):
+    """Spans that match a filter. Nothing is read until an answer is asked for."""
+
+    def __init__(self, store: Callable[[], _core.Store], query: Query) -> None:
+        self._store = store
+        self._query = query
+
+    def _with(self, **changes: Any) -> Spans:
+        return Spans(self._store, replace(self._query, **changes))
+
+    def _table(self) -> _core.Table:
+        q = self._query
+        return self._store().scan(*q.which, q.columns, q.limit, q.order_by, q.descending)
+
+    def columns(self, *names: str) -> Spans:
+        """Only these columns or attributes, in this order. Fewer columns are faster: only they are read."""
+        if not names:
+            raise ValueError('columns() needs at least one name, such as columns("name", "ttft_ns")')
+        return self._with(columns=names)
+
+    def order_by(self, column: str, *, descending: bool = False) -> Spans:
+        return self._with(order_by=column, descending=descending)
+
+    def limit(self, n: int) -> Spans:
+        """At most the first `n` rows."""
+        if n < 0:
+            raise ValueError(f"limit({n}) must not be negative")
+        return self._with(limit=n)
+
+    def count(self) -> int:
+        """How many spans match."""
+        counted = self._store().count(*self._query.which)
+        return counted if self._query.limit is None else min(counted, self._query.limit)
+
+    @overload
+    def quantile(self, column: str, q: float, *, exact: bool = ...) -> float: ...
+    @overload
+    def quantile(self, column: str, q: Sequence[float], *, exact: bool = ...) -> Quantiles: ...
+    def quantile(self, column: str, q: float | Sequence[float], *, exact: bool = False) -> float | Quantiles:
+        """The value below which the share `q` of the spans lies: a float for one q, Quantiles for a list.
+
+        From a sketch with a relative error of at most 1 %, or `exact` (linear between closest ranks, as numpy).
+        """
+        self._refuse_limit("quantile")
+        single = isinstance(q, (int, float))
+        qs = [float(q)] if isinstance(q, (int, float)) else [float(each) for each in q]
+        for each in qs:
+            if not 0 <= each <= 1:
+                raise ValueError(f"q={each} is no quantile: give a share from 0 to 1, such as 0.99")
+        values, count, relative_error = self._store().quantiles(*self._query.which, column, qs, exact)
+        if single:
+            return values[0]
+        return Quantiles(column, dict(zip(qs, values, strict=True)), count, relative_error)
+
+    def by(self, *columns: str, every: str | None = None) -> Grouped:
+        """Groups by columns or attributes, and by time buckets of a length such as every="5m"."""
+        self._refuse_limit("by")
+        return Grouped(self._store, self._query, columns, 0 if every is None else length_ns(every))
+
+    def _refuse_limit(self, method: str) -> None:
+        if self._query.limit is not None:
+            raise ValueError(f"limit() cuts rows and has no meaning before {method}(); leave it out")
+
+    def __repr__(self) -> str:
+        query = self._query
+        parts = [repr(query.filter) if query.filter else "all"]
+        if query.since_ns is not None:
+            parts.append(f"since {format_time(query.since_ns)}")
+        if query.until_ns is not None:
+            parts.append(f"until {format_time(query.until_ns)}")
+        if query.order_by:
+            parts.append(f"by {clean(query.order_by)}{' descending' if query.descending else ''}")
+        if query.limit is not None:
+            parts.append(f"first {query.limit:,}")
+        return f"<Spans {' '.join(parts)}; .count(), .quantile(), .by(), .to_pandas() answer>"
+
+    def _repr_html_(self) -> str:
+        query = self._query
+        limit = _HTML_ROWS if query.limit is None else min(query.limit, _HTML_ROWS)
+        table = self._with(columns=query.columns or _OVERVIEW, limit=limit)._table()
+        header, rows, right = _cells(table, {}, _HTML_ROWS)
+        return html_table(_caption(self.count(), "span"), header, rows, right=right)
+
+
+def _caption(count: int, noun: str) -> str:
+    return plural(count, noun) + (f", first {_HTML_ROWS} shown" if count > _HTML_ROWS else "")
+
+
+def _library(name: str, asked_by: str) -> ModuleType:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{asked_by} needs {name}: pip install {name}", name=name) from error
+
+
+@cache
+def _column_names() -> dict[str, str]:
+    """Name or alias of every named column, to its name."""
+    names: dict[str, str] = {}
+    for name, alias, *_ in _core.columns():
+        names[name] = name
+        if alias:
+            names[alias] = name
+    return names
+
+
+def _column_unit(name: str) -> Unit:
+    full = _column_names().get(name, name)
+    if full.endswith("_ns"):
+        return "duration"
+    return "cost" if full.endswith("_usd") else "plain"
+
+
+_UNIT_KEEPING = re.compile(r"\s*(?:p\d+(?:\.\d+)?|mean|sum|min|max)\(\s*([^()\s]+)\s*\)\s*", re.ASCII)
+
+
+def _expression_unit(expression: str) -> Unit:
+    if expression.lstrip().startswith("rate("):
+        return "share"
+    match = _UNIT_KEEPING.fullmatch(expression)
+    return _column_unit(match[1]) if match else "plain"
+
+
+def _format(value: Any, unit: Unit) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if unit == "duration":
+        return format_duration(value)
+    if unit == "cost":
+        return format_cost(value)
+    if unit == "share":
+        return format_share(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return (
+        f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else one_line(value)[:_CELL_CHARACTERS]
+    )
+
+
+def _cells(table: _core.Table, units: Mapping[str, Unit], limit: int) -> tuple[list[str], list[list[str]], set[int]]:
+    """Header, rows and right-aligned columns of a table for people."""
+    names, types = table.column_names, table.column_types
+    columns: list[list[str]] = []
+    for name, type_ in zip(names, types, strict=True):
+        values = table.column(name)[:limit]
+        if type_ == "timestamp":
+            columns.append(["–" if value is None else format_time(value) for value in values])
+        else:
+            unit = units.get(name) or _column_unit(name)
+            columns.append([_format(value, unit) for value in values])
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    right = {i for i, type_ in enumerate(types) if type_ in ("int", "float")}
+    return [clean(name) for name in names], rows, right
