@@ -1,0 +1,17 @@
+"""The command line: `spanbox demo | ls | show | grep | stats | doctor | import`. Needs the extra `cli`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The entry point. Ends the process: 0 done, 1 it failed, 2 it was asked wrongly."""
+    try:
+        from spanbox.cli._app import run
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        print("spanbox: the command line needs two more packages: pip install 'spanbox[cli]'", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(run())

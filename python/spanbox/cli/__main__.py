@@ -1,0 +1,5 @@
+"""`python -m spanbox.cli` is `spanbox`."""
+
+from spanbox.cli import main
+
+main()

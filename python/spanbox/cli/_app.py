@@ -1,0 +1,226 @@
+"""The commands: what each takes, and which part answers. Errors become one line on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from rich.progress import Progress
+
+from spanbox import _core
+from spanbox._box import Box
+from spanbox._box import open as open_box
+from spanbox._paths import resolve_store
+from spanbox._render import clean, fit, format_cost, format_time, one_line, plural
+from spanbox._trace import Trace
+from spanbox.cli import _demo, _doctor, _summaries
+from spanbox.cli._output import Output
+from spanbox.importers import FormatName
+
+_FORMATS = get_args(FormatName)
+
+Store = Annotated[
+    Path | None, typer.Option("--store", help="The store's folder [default: $SPANBOX_DIR, else the nearest .spanbox]")
+]
+Since = Annotated[str | None, typer.Option("--since", help="How long back (15m, 24h, 7d) or from when (2026-11-21)")]
+Filter = Annotated[str, typer.Option("--filter", help='Only spans that match, such as: model == "gpt-5" and ttft > 2s')]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+app = typer.Typer(
+    name="spanbox",
+    help="Record, query and evaluate LLM traces locally.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def run() -> int:
+    """Runs the command of sys.argv; the exit code."""
+    out = Output()
+    try:
+        app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except _core.FilterError as error:
+        out.error(_shown(error))
+        return 2
+    except (_core.SpanboxError, ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # the reader of the pipe has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        out.error(_shown(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _shown(error: Exception) -> str:
+    """Messages of several lines (a filter with a caret under the fault) keep them."""
+    return "\n".join(clean(line) for line in (str(error) or type(error).__name__).splitlines())
+
+
+def _open(store: Path | None) -> Box:
+    return open_box(store)
+
+
+@app.command()
+def demo(
+    store: Store = None,
+    requests: Annotated[int, typer.Option(help="How many customers to serve", min=1, max=10_000)] = 60,
+) -> None:
+    """Run a small support agent, record it, and show what was recorded."""
+    _demo.run(Output(), resolve_store(store), requests=requests)
+
+
+@app.command()
+def ls(
+    store: Store = None,
+    since: Since = None,
+    filter: Filter = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many traces", min=1, max=1000)] = 20,
+    json: Json = False,
+) -> None:
+    """List recent traces."""
+    out, box = Output(), _open(store)
+    traces = _summaries.recent_traces(box, filter, since, limit)
+    if json:
+        out.json([trace.as_dict() for trace in traces])
+    elif traces:
+        _summaries.print_traces(out, traces)
+    else:
+        out.line(f"no traces{' that match' if filter or since else ''} in {clean(str(box.path))}")
+
+
+@app.command()
+def show(
+    id: Annotated[str, typer.Argument(help="Id of a trace, or its first digits")],
+    store: Store = None,
+    text: Annotated[bool, typer.Option("--text", help="Also the input and output of every span")] = False,
+    json: Json = False,
+) -> None:
+    """Show one trace as a tree."""
+    out = Output()
+    trace = _open(store).trace(id)
+    if json:
+        out.json({"trace_id": trace.id, "spans": [span.as_dict() for span in trace]})
+        return
+    out.tree(trace.lines(width=out.width))
+    if text:
+        _print_texts(out, trace)
+
+
+def _print_texts(out: Output, trace: Trace) -> None:
+    for span in trace:
+        out.line()
+        out.title(f"{clean(span.name)}  {span.span_id}")
+        for name, value in span.attributes.items():
+            if name not in ("events", "links"):
+                out.line(fit(f"  {clean(name)}: {one_line(value, limit=100_000)}", out.width))
+
+
+@app.command()
+def grep(
+    text: Annotated[str, typer.Argument(help="What to search for in inputs, outputs, errors and attributes")],
+    store: Store = None,
+    since: Since = None,
+    filter: Filter = "",
+    regex: Annotated[bool, typer.Option("--regex", "-E", help="TEXT is a regular expression (RE2)")] = False,
+    ignore_case: Annotated[bool, typer.Option("--ignore-case", "-i")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many to show", min=0, max=100_000)] = 20,
+    json: Json = False,
+) -> None:
+    """Search the text of all spans. Exits with 1 when nothing matches."""
+    out, box = Output(), _open(store)
+    result = box.grep(text, regex=regex, ignore_case=ignore_case, filter=filter, since=since, limit=limit)
+    if json:
+        out.json({"matched": result.matched, "hits": list(result)})
+    else:
+        for hit in result:
+            start, end = hit["match"]
+            place = f"{hit['trace_id'][:12]}  {clean(hit['span_name'])} {clean(hit['column'])}: "
+            before, match, after = (
+                clean(s) for s in (hit["snippet"][:start], hit["snippet"][start:end], hit["snippet"][end:])
+            )
+            out.match(place, before, match, after)
+        more = f", {len(result)} shown" if result.matched > len(result) else ""
+        out.line(f"{plural(result.matched, 'value matches', 'values match')}{more}", "dim")
+    if not result.matched:
+        raise typer.Exit(1)
+
+
+@app.command()
+def stats(store: Store = None, since: Since = None, filter: Filter = "", json: Json = False) -> None:
+    """Latency, tokens, cost and failures, by model and by kind."""
+    out, box = Output(), _open(store)
+    models, kinds = _summaries.by_model(box, filter, since), _summaries.by_kind(box, filter, since)
+    if json:
+        out.json({"models": list(models), "kinds": list(kinds)})
+        return
+    count = sum(kinds.column("spans"))
+    if not count:
+        out.line(f"no spans{' that match' if filter or since else ''} in {clean(str(box.path))}")
+        return
+    costs = [cost for cost in models.column("cost_usd") if cost is not None]
+    cost = f", {format_cost(sum(costs))}" if costs else ""
+    first = next(iter(box.spans(filter, since=since).columns("start_ns").order_by("start_ns").limit(1)))["start"]
+    out.title(f"{plural(count, 'span')} since {format_time(first)}{cost}")
+    if len(models):
+        out.line()
+        _summaries.print_models(out, models)
+    out.line()
+    _summaries.print_kinds(out, kinds)
+
+
+@app.command()
+def doctor(store: Store = None, json: Json = False) -> None:
+    """Check the store: sizes, checksums, recorders, and what to do. Exits with 1 when something is wrong."""
+    out = Output()
+    report = _doctor.examine(store)
+    if json:
+        out.json(report.as_dict())
+    else:
+        _doctor.print_report(out, report)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="Files to import, gzip or plain")],
+    store: Store = None,
+    format: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(_FORMATS)}")] = "auto",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what is wrong and import the rest")] = False,
+) -> None:
+    """Import recordings made by others. Importing a file again adds nothing."""
+    out = Output()
+    if format not in _FORMATS:
+        raise typer.BadParameter(f"{format!r} is not one of {', '.join(_FORMATS)}", param_hint="--format")
+    box = open_box(store, create=True)
+    failed = False
+    with Progress(
+        console=out.progress_console, transient=True, disable=not out.progress_console.is_terminal
+    ) as progress:
+        for path in progress.track(files, description="importing"):
+            try:
+                report = box.import_file(path, format=format, skip_bad=skip_bad)  # type: ignore[arg-type]
+            except ValueError as error:
+                out.error(_shown(error).replace("Skip bad elements to import", "--skip-bad imports"))
+                failed = True
+                continue
+            left_out = f", {plural(report.skipped, 'bad element')} left out" if report.skipped else ""
+            out.line(
+                f"{clean(path.name)}: {report.format}, {plural(report.spans, 'span')}, {report.added:,} new{left_out}"
+            )
+            for problem in report.problems:
+                out.line(f"  {clean(problem)}", "red")
+            if report.note:
+                out.line(f"  {clean(report.note)}", "dim")
+    if failed:
+        raise typer.Exit(1)

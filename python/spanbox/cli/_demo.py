@@ -1,0 +1,154 @@
+"""`spanbox demo`: runs examples/support_agent.py, then asks the store what happened."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from spanbox import _core
+from spanbox._box import Box
+from spanbox._box import open as open_box
+from spanbox._render import clean, format_cost, format_duration, format_share, plural
+from spanbox._spans import Spans
+from spanbox.cli import _summaries
+from spanbox.cli._output import Output
+
+_SCALE = 0.4  # of the delays real models have: the demo is over in seconds
+_THREADS = 8
+_FLUSH_S = 10.0
+
+
+def run(out: Output, path: Path, *, requests: int) -> None:
+    """Serves the customers, stores the traces at `path`, prints the summary."""
+    agent, server = _example("support_agent"), _example("loopback_llm")
+    named = os.environ.get("OPENAI_BASE_URL")
+    models = os.environ.get("SUPPORT_AGENT_MODELS")
+    where = clean(named) if named else f"a model server on this machine (delays × {_SCALE:g} of real ones)"
+    out.line(f"A support agent serves {plural(requests, 'customer')} through {where} …", "dim")
+    _core.configure(str(path), "wait", 64 << 20)
+    begin_ns = time.time_ns()
+    with contextlib.nullcontext(named) if named else server.serve(scale=_SCALE) as base_url:
+        answered = agent.run(
+            base_url=base_url, requests=requests, threads=_THREADS, models=models.split(",") if models else None
+        )
+    took_ns = time.time_ns() - begin_ns
+    stored = _core.flush(_FLUSH_S)
+    _summarise(out, open_box(path), begin_ns, f"{answered} of {requests} answered in {format_duration(took_ns)}")
+    health = _core.health()
+    if not stored or health["dropped_spans"]:
+        raise _core.StoreError(
+            f"{plural(health['dropped_spans'], 'span')} dropped, {health['waiting_bytes']:,} bytes not stored: "
+            f"{health['last_error'] or 'see spanbox doctor'}"
+        )
+
+
+def _example(name: str) -> ModuleType:
+    """An example of the installed package, or of the source tree it runs from."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "examples", package.parents[1] / "examples"):
+        if (folder / f"{name}.py").is_file():
+            spec = importlib.util.spec_from_file_location(f"spanbox_example_{name}", folder / f"{name}.py")
+            if spec is None or spec.loader is None:
+                break
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # dataclasses look their module up
+            spec.loader.exec_module(module)
+            return module
+    raise _core.NotFoundError(f"the example {name}.py is not where the package was installed: {package / 'examples'}")
+
+
+def _summarise(out: Output, box: Box, begin_ns: int, headline: str) -> None:
+    spans = box.spans(since=begin_ns)
+    roots = box.spans("kind == agent and parent_id == none", since=begin_ns)
+    slowest = next(iter(roots.columns("trace_id").order_by("duration_ns", descending=True).limit(1)), None)
+    if slowest is None:
+        raise _core.StoreError("nothing was recorded")
+    out.line()
+    out.title(f"{headline}: {plural(spans.count(), 'span')} in {_short(box.path)}")
+    out.line()
+    out.line("Slowest trace", "bold")
+    out.tree(box.trace(slowest["trace_id"]).lines(width=min(out.width, 100)))
+    out.line()
+    out.line("Time to first token and cost, by model", "bold")
+    costs = _print_models(out, box, begin_ns)
+    out.line()
+    out.line("Failures, by kind", "bold")
+    _print_failures(out, box, begin_ns)
+    out.line()
+    count = roots.count()
+    total, sources = costs
+    if sources:
+        out.line(f"{format_cost(total / count * 1000)} per 1,000 requests (list prices of genai-prices)")
+    else:
+        out.line("Costs are not known here: pip install 'spanbox[cost]' adds the public list prices.", "dim")
+    out.line()
+    out.line("Try next", "bold")
+    store = _store_option(box.path)
+    for command, meaning in (
+        (f"spanbox ls{store}", "recent traces"),
+        (f"spanbox show {slowest['trace_id'][:12]} --text{store}", "what the slowest one said"),
+        (f"spanbox grep 'did not answer'{store}", "search every input, output and error"),
+    ):
+        out.line(f"  {command:<46} {meaning}" if len(command) <= 46 else f"  {command}")
+
+
+def _print_models(out: Output, box: Box, begin_ns: int) -> tuple[float, int]:
+    """Prints the figures of each model; what all of it cost, and how many models have a cost."""
+    rows: list[list[str]] = []
+    costs: list[float] = []
+    calls = box.spans("kind == llm", since=begin_ns)
+    figures = calls.by("model").agg(
+        calls="count()",
+        p50="p50(ttft)",
+        p99="p99(ttft)",
+        tpot="p50(tpot)",
+        cost="sum(cost)",
+        failed="rate(status == error)",
+    )
+    for row in sorted(figures, key=lambda row: -row["calls"]):
+        times = [format_duration(row[key]) for key in ("p50", "p99", "tpot")]
+        cost = _known(row["cost"])
+        if cost is not None:
+            costs.append(cost)
+        a_call = format_cost(None if cost is None else cost / row["calls"] * 1000)
+        rows.append([clean(row["model"] or "–"), f"{row['calls']:,}", *times, a_call, format_share(row["failed"])])
+    header = ["model", "calls", "p50 ttft", "p99 ttft", "per token", "$/1k calls", "failed"]
+    out.table(header, rows, right=set(range(1, len(header))))
+    return sum(costs), len(costs)
+
+
+def _print_failures(out: Output, box: Box, begin_ns: int) -> None:
+    _summaries.print_kinds(out, _summaries.by_kind(box, "", begin_ns))
+    failed = box.spans("status == error", since=begin_ns)
+    if worst := _most_frequent_error(failed):
+        out.line(f"Most frequent: {worst}")
+
+
+def _most_frequent_error(failed: Spans) -> str:
+    errors = sorted(failed.by("error_type", "kind").agg(n="count()"), key=lambda row: -row["n"])
+    return ", ".join(f"{clean(row['error_type'] or 'error')} in {row['kind']} ({row['n']})" for row in errors[:2])
+
+
+def _known(value: Any) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def _store_option(path: Path) -> str:
+    """The option later commands need to find this store; nothing when they find it anyway."""
+    from spanbox._paths import FOLDER
+
+    return "" if path == Path.cwd() / FOLDER else f" --store {shlex.quote(_short(path))}"
+
+
+def _short(path: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)

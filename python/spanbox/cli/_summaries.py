@@ -1,0 +1,179 @@
+"""Tables the commands share: recent traces, figures by model and by kind."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from spanbox._box import Box
+from spanbox._render import clean, format_cost, format_count, format_duration, format_share, format_time
+from spanbox._spans import Result
+from spanbox._time import Moment
+from spanbox.cli._output import Output
+
+_SHAPE = (
+    "trace_id", "span_id", "parent_id", "name", "kind", "status", "start_ns", "duration_ns", "input_tokens",
+    "output_tokens", "cost_usd",
+)  # fmt: skip
+_SPANS_A_TRACE = 16  # a guess to start with
+_MODEL_CALLS = 'kind in ["llm", "embedding"]'
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSummary:
+    """One line of `spanbox ls`."""
+
+    trace_id: str
+    start_ns: int
+    name: str
+    spans: int
+    duration_ns: int | None
+    tokens: int | None
+    cost_usd: float | None
+    errors: int
+    status: str
+
+    def as_dict(self) -> Row:
+        return asdict(self)
+
+
+def recent_traces(box: Box, filter: str, since: Moment | None, limit: int) -> list[TraceSummary]:
+    """The traces of the newest spans that match, newest first."""
+    ids: dict[str, None] = {}
+    page = _SPANS_A_TRACE * limit
+    newest = box.spans(filter, since=since).columns("trace_id", "start_ns").order_by("start_ns", descending=True)
+    while True:
+        rows = [row["trace_id"] for row in newest.limit(page)]
+        ids = dict.fromkeys(rows)
+        if len(ids) >= limit or len(rows) < page:
+            break
+        page *= 4
+    chosen = list(ids)[:limit]
+    if not chosen:
+        return []
+    spans: dict[str, list[Row]] = {trace_id: [] for trace_id in chosen}
+    listed = ", ".join(f'"{trace_id}"' for trace_id in chosen)
+    for row in box.spans(f"trace_id in [{listed}]").columns(*_SHAPE):
+        spans[row["trace_id"]].append(row)
+    return sorted((_summary(rows) for rows in spans.values() if rows), key=lambda t: -t.start_ns)
+
+
+def _summary(rows: list[Row]) -> TraceSummary:
+    by_id = {row["span_id"]: row for row in rows}
+    with_calls_below: set[str] = set()
+    failed_below: set[str] = set()
+    for row in rows:
+        if row["kind"] in ("llm", "embedding"):
+            _mark_above(row, by_id, with_calls_below)
+        if row["status"] == "error" and row["parent_id"] in by_id:
+            failed_below.add(row["parent_id"])
+    calls = [r for r in rows if r["kind"] in ("llm", "embedding") and r["span_id"] not in with_calls_below]
+    roots = [row for row in rows if row["parent_id"] not in by_id] or rows
+    first = min(roots, key=lambda row: _start(row))
+    ends = [_start(row) + row["duration_ns"] for row in rows if row["duration_ns"] is not None]
+    start_ns = min(map(_start, rows))
+    statuses = {row["status"] for row in roots}
+    return TraceSummary(
+        trace_id=first["trace_id"],
+        start_ns=start_ns,
+        name=first["name"],
+        spans=len(rows),
+        duration_ns=max(ends) - start_ns if ends else None,
+        tokens=_sum(call[key] for call in calls for key in ("input_tokens", "output_tokens")),
+        cost_usd=_sum(call["cost_usd"] for call in calls),
+        errors=sum(row["status"] == "error" and row["span_id"] not in failed_below for row in rows),
+        status=next((s for s in ("error", "interrupted", "running") if s in statuses), "ok"),
+    )
+
+
+def _start(row: Row) -> int:
+    return int(row["start"])
+
+
+def _mark_above(row: Row, by_id: dict[str, Row], marked: set[str]) -> None:
+    parent = row["parent_id"]
+    while parent in by_id and parent not in marked:
+        marked.add(parent)
+        parent = by_id[parent]["parent_id"]
+
+
+def _sum(values: Any) -> Any:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def print_traces(out: Output, traces: list[TraceSummary]) -> None:
+    rows = []
+    for trace in traces:
+        status = trace.status if trace.status == "ok" else f"✗ {trace.status}"
+        if trace.errors and trace.status == "ok":
+            status = f"ok ({trace.errors} inside)"
+        rows.append(
+            [
+                trace.trace_id[:12],
+                format_time(trace.start_ns)[5:],
+                clean(trace.name),
+                format_count(trace.spans),
+                format_duration(trace.duration_ns),
+                format_count(trace.tokens),
+                format_cost(trace.cost_usd),
+                status,
+            ]
+        )
+    out.table(["trace", "start", "name", "spans", "took", "tokens", "cost", "status"], rows, right={3, 4, 5, 6})
+
+
+def by_model(box: Box, filter: str, since: Moment | None) -> Result:
+    """Figures of the model calls of each model, busiest first."""
+    which = f"({filter}) and {_MODEL_CALLS}" if filter else _MODEL_CALLS
+    return (
+        box.spans(which, since=since)
+        .by("model")
+        .agg(
+            calls="count()",
+            ttft_p50="p50(ttft)",
+            ttft_p99="p99(ttft)",
+            took_p50="p50(duration)",
+            took_p99="p99(duration)",
+            input_tokens="sum(input_tokens)",
+            output_tokens="sum(output_tokens)",
+            cost_usd="sum(cost)",
+            failed="rate(status == error)",
+        )
+    )
+
+
+def by_kind(box: Box, filter: str, since: Moment | None) -> Result:
+    """How many spans of each kind, how slow, how many failed."""
+    return (
+        box.spans(filter, since=since)
+        .by("kind")
+        .agg(spans="count()", took_p50="p50(duration)", took_p99="p99(duration)", failed="rate(status == error)")
+    )
+
+
+def print_models(out: Output, result: Result) -> None:
+    rows = []
+    for row in sorted(result, key=lambda row: -row["calls"]):
+        tokens = f"{format_count(row['input_tokens'])}→{format_count(row['output_tokens'])}"
+        times = [format_duration(row[key]) for key in ("ttft_p50", "ttft_p99", "took_p50")]
+        name = clean(row["model"] or "(no model)")
+        cost, failed = format_cost(row["cost_usd"]), format_share(row["failed"])
+        rows.append([name, format_count(row["calls"]), *times, tokens, cost, failed])
+    header = ["model", "calls", "p50 ttft", "p99 ttft", "p50 took", "tokens in→out", "cost", "failed"]
+    out.table(header, rows, right=set(range(1, 8)))
+
+
+def print_kinds(out: Output, result: Result) -> None:
+    rows = [
+        [
+            clean(row["kind"]),
+            format_count(row["spans"]),
+            format_duration(row["took_p50"]),
+            format_duration(row["took_p99"]),
+            format_share(row["failed"]),
+        ]
+        for row in sorted(result, key=lambda row: -row["spans"])
+    ]
+    out.table(["kind", "spans", "p50 took", "p99 took", "failed"], rows, right={1, 2, 3, 4})
