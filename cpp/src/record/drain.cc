@@ -1,0 +1,75 @@
+#include "record/drain.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "record/joiner.h"
+#include "record/ring_format.h"
+
+namespace spanbox {
+
+std::optional<RecordView> LaneWalker::RecordAt(std::uint64_t position, bool exact_seq) {
+  const std::uint64_t offset = position & (lane_.size() - 1);
+  const std::uint64_t room = std::min<std::uint64_t>(lane_.size() - offset, limit_ - position);
+  if (room < sizeof(RecordHeader)) return std::nullopt;
+  RecordHeader header;
+  std::memcpy(&header, lane_.data() + offset, sizeof header);
+  if (header.position != position || header.version != kRecordVersion) return std::nullopt;
+  if (header.type < 1 || header.type > 3) return std::nullopt;
+  if (exact_seq ? header.seq != cursor_.seq + 1 : header.seq <= cursor_.seq) return std::nullopt;
+  const std::uint64_t bytes = sizeof header + std::uint64_t{header.payload_bytes};
+  if (header.length != AlignRecord(bytes) || header.length > room) return std::nullopt;
+  const auto record = lane_.subspan(offset, bytes);
+  if (RecordChecksum(seed_, record) != header.checksum) return std::nullopt;
+  cursor_.position = position + header.length;
+  cursor_.seq = header.seq;
+  return RecordView{static_cast<RecordType>(header.type), record.subspan(sizeof header)};
+}
+
+std::optional<RecordView> LaneWalker::Next() {
+  if (cursor_.position >= limit_) return std::nullopt;
+  std::uint64_t position = cursor_.position;
+  const std::uint64_t offset = position & (lane_.size() - 1);
+  std::uint32_t length = 0;
+  if (lane_.size() - offset >= sizeof length) std::memcpy(&length, lane_.data() + offset, sizeof length);
+  if (length == kPadLength) {
+    position += lane_.size() - offset;
+    if (position >= limit_) {
+      // A pad is published together with the record behind it, so this one is debris.
+      return Salvage();
+    }
+  }
+  if (auto record = RecordAt(position, /*exact_seq=*/true)) return record;
+  return Salvage();
+}
+
+std::optional<RecordView> LaneWalker::Salvage() {
+  ++gaps_;
+  // The pad itself may be the wrong byte, so the search starts at the last good record's end.
+  for (std::uint64_t position = (cursor_.position + 7) & ~std::uint64_t{7}; position < limit_; position += 8) {
+    if (auto record = RecordAt(position, /*exact_seq=*/false)) return record;
+  }
+  cursor_.position = limit_;
+  return std::nullopt;
+}
+
+void DrainLanes(std::span<LaneSource> lanes, DrainBudget budget, SpanJoiner& joiner) {
+  std::uint64_t bytes = 0;
+  std::uint64_t ends = 0;
+  for (LaneSource& lane : lanes) {
+    LaneWalker walker(lane.data, lane.seed, lane.cursor, lane.limit);
+    const std::uint64_t begin = lane.cursor.position;
+    while (bytes + (walker.cursor().position - begin) < budget.bytes && ends < budget.spans) {
+      const auto record = walker.Next();
+      if (!record) break;
+      if (record->type == RecordType::kEnd) ++ends;
+      joiner.Add(*record, /*held=*/walker.cursor().position > lane.end_limit);
+    }
+    bytes += walker.cursor().position - begin;
+    lane.cursor.position = walker.cursor().position;
+    lane.cursor.seq = walker.cursor().seq;
+    lane.gaps += walker.gaps();
+  }
+}
+
+}  // namespace spanbox

@@ -1,0 +1,273 @@
+#include "record/joiner.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace spanbox {
+namespace {
+
+constexpr std::uint32_t kNoLink = 0xFFFFFFFF;
+
+// Records of one span as AssembleSpan wants them. Between lanes the order of reading is not the order of writing.
+void OrderRecords(std::vector<RecordView>& records) {
+  const auto rank = [](const RecordView& record) {
+    if (record.type == RecordType::kStart) return 0;
+    return record.type == RecordType::kFields ? 1 : 2;
+  };
+  if (std::ranges::is_sorted(records, {}, rank)) return;
+  std::ranges::stable_sort(records, {}, rank);
+}
+
+}  // namespace
+
+void SpanJoiner::Restore(const std::map<SpanId, std::string>& open) {
+  for (const auto& [span, records] : open) {
+    const auto views = ParseOpenRecords(records);
+    if (!views.ok()) {
+      ++counters_.undecodable;
+      continue;
+    }
+    Partial& partial = open_[span];
+    partial.records = records;
+    for (const RecordView& view : *views) {
+      partial.has_start |= view.type == RecordType::kStart;
+      partial.has_end |= view.type == RecordType::kEnd;
+    }
+    partial.round = round_;
+    if (!partial.has_start) startless_.push_back(span);
+    if (partial.has_start && partial.has_end) ready_.push_back(span);
+    if (partial.has_start && !partial.has_end) ++open_spans_;
+  }
+}
+
+void SpanJoiner::ReleaseHeld() {
+  ready_.insert(ready_.end(), held_.begin(), held_.end());
+  held_.clear();
+}
+
+void SpanJoiner::Begin() {
+  for (const SpanId span : done_) open_.erase(span);
+  done_.clear();
+  arena_.Reset();
+  links_.clear();
+  for (const std::uint32_t at : order_) table_[at] = Slot{};
+  order_.clear();
+  if (table_.empty()) table_.resize(1024);
+}
+
+void SpanJoiner::Add(const RecordView& record, bool held) {
+  const auto span = SpanIdOf(record);
+  if (!span.ok()) {
+    ++counters_.undecodable;
+    if (record.type == RecordType::kEnd) ++counters_.discarded_ends;
+    return;
+  }
+  if (2 * (order_.size() + 1) > table_.size()) GrowTable();
+  Slot& slot = SlotOf(*span);
+  const auto at = static_cast<std::uint32_t>(links_.size());
+  links_.push_back({record, kNoLink});
+  if (slot.first == kNoLink) {
+    slot.first = at;
+  } else {
+    links_[slot.last].next = at;
+  }
+  slot.last = at;
+  if (record.type == RecordType::kStart) ++slot.starts;
+  if (record.type == RecordType::kEnd) {
+    ++slot.ends;
+    slot.held |= held;
+  }
+}
+
+SpanJoiner::Slot& SpanJoiner::SlotOf(SpanId span) {
+  const std::size_t mask = table_.size() - 1;
+  std::size_t at = (span * 0x9E3779B97F4A7C15u >> 20) & mask;
+  while (table_[at].used && table_[at].span != span) at = (at + 1) & mask;
+  Slot& slot = table_[at];
+  if (!slot.used) {
+    slot = {span, kNoLink, kNoLink, 0, 0, false, true};
+    order_.push_back(static_cast<std::uint32_t>(at));
+  }
+  return slot;
+}
+
+SpanJoiner::Slot* SpanJoiner::FindSlot(SpanId span) {
+  const std::size_t before = order_.size();
+  Slot& slot = SlotOf(span);
+  if (order_.size() == before) return &slot;
+  // Not in this batch: the slot made by looking holds no record and stays empty.
+  return nullptr;
+}
+
+void SpanJoiner::GrowTable() {
+  const std::vector<Slot> old = std::move(table_);
+  const std::vector<std::uint32_t> old_order = std::move(order_);
+  table_.assign(old.size() * 2, Slot{});
+  order_.clear();
+  for (const std::uint32_t at : old_order) SlotOf(old[at].span) = old[at];
+}
+
+void SpanJoiner::Finish(SpanBatch& batch) {
+  FinishReady(batch);
+  for (const std::uint32_t at : order_) FinishSpan(table_[at], batch);
+}
+
+void SpanJoiner::FinishReady(SpanBatch& batch) {
+  for (const SpanId span : std::exchange(ready_, {})) {
+    const auto found = open_.find(span);
+    if (found == open_.end() || found->second.done) continue;
+    Partial& partial = found->second;
+    Gather(&partial, nullptr);
+    if (Slot* slot = FindSlot(span)) {
+      // Records that came since belong to it too.
+      Gather(nullptr, slot);
+      counters_.discarded_ends += slot->ends;
+      slot->first = kNoLink;
+    }
+    Emit(batch);
+    Close(span, partial, batch);
+  }
+}
+
+void SpanJoiner::FinishSpan(const Slot& slot, SpanBatch& batch) {
+  if (slot.first == kNoLink) return;
+  const auto found = open_.find(slot.span);
+  Partial* partial = found == open_.end() || found->second.done ? nullptr : &found->second;
+  if (slot.ends > 1) counters_.discarded_ends += slot.ends - 1;
+  const bool has_start = slot.starts > 0 || (partial != nullptr && partial->has_start);
+  const bool has_end = slot.ends > 0 || (partial != nullptr && partial->has_end);
+  if (slot.ends > 0 && partial != nullptr && partial->has_end) ++counters_.discarded_ends;
+
+  if (has_start && has_end && !slot.held) {
+    Gather(partial, &slot);
+    Emit(batch);
+    if (partial != nullptr) Close(slot.span, *partial, batch);
+    return;
+  }
+
+  if (found != open_.end() && found->second.done) {
+    // The span is complete in this very batch; what comes after its END changes nothing.
+    counters_.discarded_ends += slot.ends;
+    return;
+  }
+  Partial& waiting = open_[slot.span];
+  if (partial == nullptr) {
+    waiting.round = round_;
+    if (!has_start) startless_.push_back(slot.span);
+  }
+  const bool was_open = waiting.has_start && !waiting.has_end;
+  for (std::uint32_t link = slot.first; link != kNoLink; link = links_[link].next) {
+    const RecordView& record = links_[link].record;
+    AppendOpenRecord(record, waiting.records);
+    if (record.type == RecordType::kStart && record.payload.size() >= 40) {
+      std::int64_t start_ns;
+      std::memcpy(&start_ns, record.payload.data() + 32, sizeof start_ns);
+      NoteTime(start_ns);
+    }
+  }
+  waiting.has_start = has_start;
+  waiting.has_end = has_end;
+  open_spans_ += (has_start && !has_end) - was_open;
+  // By the END now, or by a START whose END was seen earlier and was not yet allowed to.
+  if (has_start && has_end && slot.held) held_.push_back(slot.span);
+  batch.open.push_back({slot.span, waiting.records});
+}
+
+void SpanJoiner::Gather(const Partial* partial, const Slot* slot) {
+  if (partial != nullptr) {
+    if (const auto views = ParseOpenRecords(partial->records); views.ok()) {
+      scratch_.insert(scratch_.end(), views->begin(), views->end());
+    }
+  }
+  if (slot == nullptr) return;
+  for (std::uint32_t link = slot->first; link != kNoLink; link = links_[link].next) {
+    scratch_.push_back(links_[link].record);
+  }
+}
+
+Result<SpanRow> SpanJoiner::AssembleGathered() {
+  OrderRecords(scratch_);
+  auto row = AssembleSpan(scratch_, arena_);
+  scratch_.clear();
+  if (row.ok()) AddProcessFields(*row);
+  return row;
+}
+
+void SpanJoiner::Emit(SpanBatch& batch) {
+  auto row = AssembleGathered();
+  if (!row.ok()) {
+    ++counters_.undecodable;
+    ++counters_.discarded_ends;
+    return;
+  }
+  NoteTime(row->start_ns + std::max<std::int64_t>(row->duration_ns, 0));
+  ++counters_.ended;
+  batch.spans.push_back(*row);
+}
+
+void SpanJoiner::AddProcessFields(SpanRow& row) {
+  if (release_.empty() && environment_.empty()) return;
+  std::vector<Field>& fields = arena_.NewFields();
+  // First, so that what the span says itself wins.
+  if (!release_.empty()) fields.push_back({Column::kRelease, {}, Value::String(release_)});
+  if (!environment_.empty()) fields.push_back({Column::kEnvironment, {}, Value::String(environment_)});
+  fields.insert(fields.end(), row.fields.begin(), row.fields.end());
+  row.fields = fields;
+}
+
+void SpanJoiner::Close(SpanId span, Partial& partial, SpanBatch& batch) {
+  if (partial.has_start && !partial.has_end) --open_spans_;
+  partial.done = true;
+  done_.push_back(span);
+  batch.closed.push_back(span);
+}
+
+void SpanJoiner::EmitInterrupted(SpanId span, Partial& partial, std::int64_t alive_ns, SpanBatch& batch) {
+  Gather(&partial, nullptr);
+  auto row = AssembleGathered();
+  if (row.ok()) {
+    row->status = SpanStatus::kInterrupted;
+    row->duration_ns = alive_ns == 0 ? -1 : std::max<std::int64_t>(0, alive_ns - row->start_ns);
+    ++counters_.interrupted;
+    batch.spans.push_back(*row);
+  } else {
+    ++counters_.undecodable;
+  }
+  Close(span, partial, batch);
+}
+
+bool SpanJoiner::InterruptAll(SpanBatch& batch, std::int64_t alive_ns, std::size_t max_spans) {
+  for (auto& [span, partial] : open_) {
+    if (partial.done) continue;
+    if (max_spans-- == 0) return true;
+    if (partial.has_start) {
+      EmitInterrupted(span, partial, alive_ns, batch);
+    } else {
+      counters_.discarded_ends += partial.has_end;
+      Close(span, partial, batch);
+    }
+  }
+  return false;
+}
+
+void SpanJoiner::Interrupt(SpanId span, SpanBatch& batch) {
+  const auto found = open_.find(span);
+  if (found == open_.end() || found->second.done) return;
+  if (found->second.has_start && !found->second.has_end) EmitInterrupted(span, found->second, 0, batch);
+}
+
+void SpanJoiner::ExpireOrphans(SpanBatch& batch) {
+  std::erase_if(startless_, [&](SpanId span) {
+    const auto found = open_.find(span);
+    if (found == open_.end() || found->second.done || found->second.has_start) return true;
+    Partial& partial = found->second;
+    if (partial.round >= round_) return false;
+    counters_.discarded_ends += partial.has_end;
+    Close(span, partial, batch);
+    return true;
+  });
+  ++round_;
+}
+
+}  // namespace spanbox

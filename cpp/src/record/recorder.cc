@@ -1,0 +1,327 @@
+#include "spanbox/recorder.h"
+
+#include <sys/stat.h>
+
+#include <atomic>
+#include <bit>
+#include <chrono>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/record_codec.h"
+#include "record/collector.h"
+#include "record/fork_guard.h"
+#include "record/lane_pool.h"
+
+namespace spanbox {
+namespace {
+
+constexpr std::int64_t kCloseTimeoutNs = 2'000'000'000;
+constexpr std::int64_t kWaitStepNs = 20'000;
+
+std::uint64_t NextSerial() {
+  static std::atomic<std::uint64_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+// Which lane this thread has, and whose. A plain struct: reading it costs no initialisation check.
+struct ThreadLane {
+  std::uint64_t serial = 0;      // of the recorder; 0: none
+  Lane* lane = nullptr;          // nullptr: the overflow lane
+  std::uint64_t generation = 0;  // of the pool when it had no lane to give
+  bool writing = false;          // a signal handler that records now came in between
+  bool exiting = false;          // the thread's destructors have run: it gets no lane any more
+};
+constinit thread_local ThreadLane t_lane;
+
+// Returns the lane when the thread ends. The pool may be gone by then.
+struct LaneReturner {
+  std::weak_ptr<LanePool> pool;
+
+  void Return() noexcept {
+    if (t_lane.lane != nullptr) {
+      if (const auto alive = pool.lock()) alive->Return(t_lane.lane);
+    }
+    t_lane.lane = nullptr;
+    t_lane.serial = 0;
+    pool.reset();
+  }
+  ~LaneReturner() {
+    Return();
+    t_lane.exiting = true;
+  }
+};
+thread_local LaneReturner t_returner;
+
+// All that belongs to one process. A forked child gets a new one and leaks its parent's.
+struct ProcessState {
+  std::shared_ptr<LanePool> pool;
+  std::unique_ptr<Collector> collector;
+};
+
+class WritingMark {
+ public:
+  WritingMark() {
+    t_lane.writing = true;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
+  ~WritingMark() {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    t_lane.writing = false;
+  }
+};
+
+class RecorderImpl final : public Recorder, private ForkListener {
+ public:
+  RecorderImpl(ExporterFactory make_exporter, std::string ring_dir, const RecorderOptions& options)
+      : make_exporter_(std::move(make_exporter)), ring_dir_(std::move(ring_dir)), options_(options),
+        max_payload_bytes_(options.lane_bytes / 4 - sizeof(RecordHeader)) {
+    Renew();
+    AddForkListener(this);
+  }
+
+  ~RecorderImpl() override {
+    RemoveForkListener(this);
+    state_->collector->Close(kCloseTimeoutNs);
+    delete state_;
+  }
+
+  bool Append(RecordType type, std::span<const std::byte> payload) noexcept override {
+    ThreadLane& mine = t_lane;
+    if (mine.writing) [[unlikely]] {
+      state_->pool->CountDrop(type, payload.size(), /*nested=*/true);
+      return false;
+    }
+    const WritingMark mark;
+    if (mine.serial == serial_ && mine.lane != nullptr && payload.size() <= max_payload_bytes_) [[likely]] {
+      if (mine.lane->TryAppend(type, payload)) [[likely]] return true;
+    }
+    return AppendSlowly(type, payload);
+  }
+
+  std::size_t MaxPayloadBytes() const noexcept override { return max_payload_bytes_; }
+  FlushResult Flush(std::int64_t timeout_ns) noexcept override { return state_->collector->Flush(timeout_ns); }
+
+  Health GetHealth() const override {
+    Health health;
+    state_->collector->AddTo(health);
+    return health;
+  }
+
+ private:
+  void Renew() {
+    auto* state = new ProcessState;
+    state->pool = std::make_shared<LanePool>(ring_dir_, options_);
+    state->collector = std::make_unique<Collector>(state->pool, make_exporter_, ring_dir_, options_);
+    state_ = state;
+    serial_ = NextSerial();
+  }
+
+  void InChild() noexcept override {
+    // The parent's mappings are not here, its thread is not here, and its exporter must not be touched: all of it is
+    // left where it is, never destroyed. Other threads, which could hold its locks, are not here either.
+    state_->pool->Abandon();
+    static std::vector<ProcessState*>* const left_behind = new std::vector<ProcessState*>;
+    left_behind->push_back(state_);
+    Renew();
+  }
+
+  [[gnu::noinline]] bool AppendSlowly(RecordType type, std::span<const std::byte> payload) noexcept;
+  void TakeLane() noexcept;
+  bool AppendToFullLane(RecordType type, std::span<const std::byte> payload) noexcept;
+  bool AppendToOverflow(RecordType type, std::span<const std::byte> payload) noexcept;
+  bool MayWait(Lane& lane, std::int64_t waited_ns) const;
+  void WaitAStep() const;
+  void NoteIfLostEnd(RecordType type, std::span<const std::byte> payload) noexcept;
+  bool Drop(RecordType type, std::span<const std::byte> payload, Lane* lane) noexcept;
+
+  const ExporterFactory make_exporter_;
+  const std::string ring_dir_;
+  const RecorderOptions options_;
+  const std::size_t max_payload_bytes_;
+  // Both change in a forked child only, while it has one thread.
+  ProcessState* state_ = nullptr;
+  std::uint64_t serial_ = 0;
+};
+
+bool RecorderImpl::AppendSlowly(RecordType type, std::span<const std::byte> payload) noexcept {
+  LanePool& pool = *state_->pool;
+  if (payload.size() > max_payload_bytes_ || !pool.EnsureFirstRing()) return Drop(type, payload, nullptr);
+  state_->collector->Start();
+  if (t_lane.serial != serial_ || (t_lane.lane == nullptr && t_lane.generation != pool.generation())) TakeLane();
+  if (t_lane.lane == nullptr) return AppendToOverflow(type, payload);
+  if (t_lane.lane->TryAppend(type, payload)) return true;
+  return AppendToFullLane(type, payload);
+}
+
+void RecorderImpl::TakeLane() noexcept {
+  if (t_lane.exiting) {
+    t_lane.serial = 0;
+    return;
+  }
+  // Of another recorder, or of the parent before a fork: then the pool says that there is nothing to return to.
+  if (t_lane.serial != serial_) t_returner.Return();
+  LanePool& pool = *state_->pool;
+  // The generation first: a lane returned after it makes the next record ask again.
+  t_lane.generation = pool.generation();
+  t_lane.lane = pool.Take();
+  t_lane.serial = serial_;
+  t_returner.pool = state_->pool;
+  if (t_lane.lane == nullptr) state_->collector->Wake();  // to make more lanes
+}
+
+// The collector makes smaller batches while it sees somebody in here.
+void RecorderImpl::WaitAStep() const {
+  auto& waiting_writers = state_->pool->waiting_writers();
+  waiting_writers.fetch_add(1, std::memory_order_relaxed);
+  std::this_thread::sleep_for(std::chrono::nanoseconds(kWaitStepNs));
+  waiting_writers.fetch_sub(1, std::memory_order_relaxed);
+}
+
+bool RecorderImpl::MayWait(Lane& lane, std::int64_t waited_ns) const {
+  switch (options_.full_ring_policy) {
+    case FullRingPolicy::kDrop: return false;
+    case FullRingPolicy::kWait:
+      if (waited_ns < options_.max_wait_ns && !(waited_ns == 0 && lane.stalled())) return true;
+      lane.SetStalled();
+      return false;
+    case FullRingPolicy::kBlock: return state_->collector->alive();
+  }
+  return false;
+}
+
+// The lane is half full, or full.
+bool RecorderImpl::AppendToFullLane(RecordType type, std::span<const std::byte> payload) noexcept {
+  LanePool& pool = *state_->pool;
+  const std::int64_t began_ns = MonotonicNowNs();
+  bool waiting = false;
+  bool accepted = false;
+  while (true) {
+    Lane& lane = *t_lane.lane;
+    const Lane::Room room = lane.MakeRoom(payload.size());
+    if (room == Lane::Room::kFull || lane.give_back.load(std::memory_order_relaxed)) {
+      if (Lane* const other = pool.Move(&lane)) {
+        t_lane.lane = other;
+        continue;
+      }
+    }
+    if (room != Lane::Room::kPlenty) state_->collector->Wake();
+    accepted = lane.TryAppend(type, payload);
+    if (accepted || !MayWait(lane, waiting ? MonotonicNowNs() - began_ns : 0)) break;
+    waiting = true;
+    WaitAStep();
+  }
+  return accepted || Drop(type, payload, t_lane.lane);
+}
+
+bool RecorderImpl::AppendToOverflow(RecordType type, std::span<const std::byte> payload) noexcept {
+  LanePool& pool = *state_->pool;
+  Lane& lane = pool.overflow();
+  const std::int64_t began_ns = MonotonicNowNs();
+  bool accepted = false;
+  for (bool waiting = false;; waiting = true) {
+    pool.LockOverflow();
+    accepted = lane.TryAppend(type, payload);
+    const bool half_full = !accepted && lane.MakeRoom(payload.size()) != Lane::Room::kPlenty;
+    if (!accepted) accepted = lane.TryAppend(type, payload);
+    const bool may_wait = !accepted && MayWait(lane, waiting ? MonotonicNowNs() - began_ns : 0);
+    if (!accepted && !may_wait) lane.CountDrop(type, payload.size());
+    pool.UnlockOverflow();
+    if (half_full) state_->collector->Wake();
+    if (!may_wait) break;
+    WaitAStep();
+  }
+  if (!accepted) NoteIfLostEnd(type, payload);
+  return accepted;
+}
+
+void RecorderImpl::NoteIfLostEnd(RecordType type, std::span<const std::byte> payload) noexcept {
+  if (type != RecordType::kEnd) return;
+  if (const auto span = SpanIdOf({type, payload}); span.ok()) state_->pool->NoteLostEnd(*span);
+}
+
+bool RecorderImpl::Drop(RecordType type, std::span<const std::byte> payload, Lane* lane) noexcept {
+  if (lane != nullptr) {
+    lane->CountDrop(type, payload.size());
+  } else {
+    state_->pool->CountDrop(type, payload.size(), /*nested=*/false);
+  }
+  NoteIfLostEnd(type, payload);
+  return false;
+}
+
+// Options as they can be had under max_ring_bytes: smaller lanes first, then fewer.
+Result<RecorderOptions> FitOptions(RecorderOptions options) {
+  const bool size_good = options.lane_bytes >= kMinLaneBytes && options.lane_bytes <= kMaxLaneBytes;
+  if (!size_good || !std::has_single_bit(options.lane_bytes)) {
+    return InvalidArgument("lane_bytes is " + std::to_string(options.lane_bytes) +
+                           "; give a power of two from 65536 to 67108864");
+  }
+  if (options.lanes < 1 || options.lanes > 64) {
+    return InvalidArgument("lanes is " + std::to_string(options.lanes) + "; give 1 to 64");
+  }
+  if (options.commit_interval_ns < 1'000'000 || options.commit_bytes < 4096 || options.max_wait_ns < 0) {
+    return InvalidArgument("commit_interval_ns must be at least 1000000, commit_bytes 4096, max_wait_ns 0");
+  }
+  const auto too_big = [&] { return RingFileBytes(options.lanes + 1, options.lane_bytes) > options.max_ring_bytes; };
+  while (too_big() && options.lane_bytes > kMinLaneBytes) options.lane_bytes /= 2;
+  while (too_big() && options.lanes > 1) --options.lanes;
+  if (too_big()) {
+    return InvalidArgument("max_ring_bytes is " + std::to_string(options.max_ring_bytes) + "; give at least " +
+                           std::to_string(RingFileBytes(2, kMinLaneBytes)));
+  }
+  return options;
+}
+
+ByteBuffer& Scratch() {
+  thread_local ByteBuffer buffer;
+  return buffer;
+}
+
+void AddFields(RecordWriter& writer, std::span<const Field> fields) {
+  for (const Field& field : fields) writer.AddField(field);
+}
+
+}  // namespace
+
+bool Recorder::Start(const SpanRow& span) noexcept {
+  RecordWriter writer(Scratch());
+  writer.Start(span.trace_id, span.span_id, span.parent_id, span.start_ns, span.kind, span.name);
+  AddFields(writer, span.fields);
+  return Append(RecordType::kStart, writer.buffer().bytes());
+}
+
+bool Recorder::Fields(SpanId span, std::span<const Field> fields) noexcept {
+  RecordWriter writer(Scratch());
+  writer.Fields(span);
+  AddFields(writer, fields);
+  return Append(RecordType::kFields, writer.buffer().bytes());
+}
+
+bool Recorder::End(SpanId span, SpanStatus status, std::int64_t duration_ns, std::span<const Field> fields) noexcept {
+  RecordWriter writer(Scratch());
+  writer.End(span, duration_ns, status);
+  AddFields(writer, fields);
+  return Append(RecordType::kEnd, writer.buffer().bytes());
+}
+
+Result<std::unique_ptr<Recorder>> Recorder::Open(ExporterFactory make_exporter, std::string ring_dir,
+                                                 const RecorderOptions& options) {
+  if (!make_exporter) return InvalidArgument("a recorder needs an exporter factory");
+  struct stat info {};
+  if (stat(ring_dir.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {
+    return NotFound("ring folder " + ring_dir + " is no folder; create it with mode 0700");
+  }
+  SPANBOX_ASSIGN_OR_RETURN(const RecorderOptions fitted, FitOptions(options));
+  return std::unique_ptr<Recorder>(new RecorderImpl(std::move(make_exporter), std::move(ring_dir), fitted));
+}
+
+Result<std::unique_ptr<Recorder>> Recorder::Open(std::shared_ptr<SpanExporter> exporter, std::string ring_dir,
+                                                 const RecorderOptions& options) {
+  if (exporter == nullptr) return InvalidArgument("a recorder needs an exporter");
+  return Open([exporter] { return Result<std::shared_ptr<SpanExporter>>(exporter); }, std::move(ring_dir), options);
+}
+
+}  // namespace spanbox

@@ -1,0 +1,161 @@
+// The writer's side: one ring file of this process, mapped, and its lanes.
+//
+// Thread rule: a lane's writing methods belong to its owner (one thread at a time; ownership is handed over under the
+// lane pool's mutex, or the overflow lane's spin lock); MarkStored to the collector; the counters to anyone.
+// Ownership: a RingFile owns its mapping, and with it the lock that says "this process lives"; its lanes live as long.
+// Invariants: I1 head and seq never decrease. I2 bytes in [tail, head) are not written by the owner. I4 tail <= cursor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "record/ring_format.h"
+#include "spanbox/recorder.h"
+#include "spanbox/status.h"
+
+namespace spanbox {
+
+// Where a lane goes on, when its slot had a file before.
+struct LaneStart {
+  LaneCursor cursor;
+  std::uint64_t ended_spans = 0;
+};
+
+class alignas(64) Lane {
+ public:
+  Lane(std::uint32_t number, std::uint64_t seed, std::uint64_t lane_bytes, LaneControl& control, std::byte* data,
+       const LaneStart& start);
+
+  // Owner. Writes the record and acknowledges it; false when there is no room below the limit (see MakeRoom).
+  bool TryAppend(RecordType type, std::span<const std::byte> payload) noexcept {
+    const std::uint64_t need = AlignRecord(sizeof(RecordHeader) + payload.size());
+    const std::uint64_t pad = PadBefore(need);
+    const std::uint64_t end = head_ + pad + need;
+    if (end > limit_) [[unlikely]] return false;
+    if (pad > 0) [[unlikely]] {
+      std::memcpy(data_ + (head_ & mask_), &kPadLength, sizeof kPadLength);
+      head_ += pad;
+    }
+    WriteRecord(type, payload, static_cast<std::uint32_t>(need));
+    if (type == RecordType::kEnd) {
+      control_.ended_spans.store(control_.ended_spans.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    }
+    head_ = end;
+    // The acknowledgement. Release: whoever sees this head sees the whole record.
+    control_.head.store(end, std::memory_order_release);
+    return true;
+  }
+
+  // Owner. Looks at how far the collector has come and moves the limit; says how full the lane is.
+  enum class Room { kPlenty, kPastHalf, kFull };
+  Room MakeRoom(std::size_t payload_bytes) noexcept;
+
+  // Owner. Counts a record that was given up.
+  void CountDrop(RecordType type, std::size_t payload_bytes) noexcept;
+
+  // Owner. Waiting again is pointless while the collector has not moved since the last time it was in vain.
+  bool stalled() const { return stalled_tail_ == control_.tail.load(std::memory_order_relaxed); }
+  void SetStalled() { stalled_tail_ = control_.tail.load(std::memory_order_relaxed); }
+
+  // Collector. Everything before `cursor.position` is stored: the owner may write over it.
+  void MarkStored(const LaneCursor& cursor) noexcept;
+  const LaneCursor& cursor() const { return cursor_; }
+
+  std::uint32_t number() const { return number_; }
+  std::uint64_t seed() const { return seed_; }
+  std::uint64_t lane_bytes() const { return mask_ + 1; }
+  std::span<const std::byte> data() const { return {data_, mask_ + 1}; }
+  LaneControl& control() { return control_; }
+  const LaneControl& control() const { return control_; }
+  std::uint64_t used_bytes() const;
+
+  // Under the pool's mutex: order in which lanes were left by threads that moved on (0: not left).
+  std::uint64_t closed_order = 0;
+  // Set by the collector, read by the owner when it looks for room: go back to a smaller lane.
+  std::atomic<bool> give_back{false};
+
+ private:
+  // Bytes to skip so that the record does not cross the end of the data.
+  std::uint64_t PadBefore(std::uint64_t need) const {
+    const std::uint64_t to_end = mask_ + 1 - (head_ & mask_);
+    return need > to_end ? to_end : 0;
+  }
+  void WriteRecord(RecordType type, std::span<const std::byte> payload, std::uint32_t length) noexcept {
+    std::byte* const at = data_ + (head_ & mask_);
+    RecordHeader header{};
+    header.length = length;
+    header.position = head_;
+    header.seq = ++seq_;
+    header.payload_bytes = static_cast<std::uint32_t>(payload.size());
+    header.type = static_cast<std::uint8_t>(type);
+    header.version = kRecordVersion;
+    std::memcpy(at, &header, sizeof header);
+    if (!payload.empty()) std::memcpy(at + sizeof header, payload.data(), payload.size());
+    const std::uint32_t checksum = RecordChecksum(seed_, {at, sizeof header + payload.size()});
+    std::memcpy(at + offsetof(RecordHeader, checksum), &checksum, sizeof checksum);
+  }
+
+  const std::uint32_t number_;
+  const std::uint64_t seed_;
+  const std::uint64_t mask_;
+  LaneControl& control_;
+  std::byte* const data_;
+
+  // Owner.
+  alignas(64) std::uint64_t head_;
+  std::uint64_t seq_;
+  std::uint64_t limit_ = 0;         // records must end at or before it: first half full, then full
+  std::uint64_t stalled_tail_ = ~std::uint64_t{0};
+
+  // Collector.
+  alignas(64) LaneCursor cursor_;
+};
+
+struct RingSpec {
+  std::string ring_dir;
+  RingId ring{};
+  std::uint32_t slot = 0;
+  std::uint32_t lanes = 1;
+  std::uint64_t lane_bytes = kMinLaneBytes;
+  std::uint32_t populate_lanes = 0;   // lanes whose pages are made resident before Create returns
+  std::string release, environment;
+  std::vector<LaneStart> starts;      // of the slot's lanes, when it had a file before
+};
+
+class RingFile {
+ public:
+  static Result<std::unique_ptr<RingFile>> Create(const RingSpec& spec);
+  ~RingFile();
+  RingFile(const RingFile&) = delete;
+  RingFile& operator=(const RingFile&) = delete;
+
+  std::uint32_t slot() const { return slot_; }
+  std::uint64_t bytes() const { return bytes_; }
+  std::span<const std::unique_ptr<Lane>> lanes() const { return lanes_; }
+  ProcessPage& process() { return *reinterpret_cast<ProcessPage*>(base_ + kPageBytes); }
+
+  void Populate() noexcept;  // makes every page resident, so that writers do not fault
+  void Unlink() noexcept;
+
+ private:
+  RingFile(std::string path, std::uint32_t slot, std::byte* base, std::uint64_t bytes)
+      : path_(std::move(path)), slot_(slot), base_(base), bytes_(bytes) {}
+
+  const std::string path_;
+  const std::uint32_t slot_;
+  std::byte* const base_;
+  const std::uint64_t bytes_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+};
+
+std::string RingFileName(const RingId& ring, std::uint32_t slot);
+
+// Of the running kernel; zeros when it cannot be read.
+std::array<std::uint8_t, 16> BootId();
+
+}  // namespace spanbox
