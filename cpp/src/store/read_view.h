@@ -16,6 +16,13 @@ struct SegmentMeta {
   std::uint64_t id = 0;              // grows with time; 0: the open spans, which are encoded when the view is made
   std::uint32_t rows = 0;
   std::int64_t min_start_ns = 0, max_start_ns = 0;
+  std::uint64_t min_trace = 0, max_trace = 0;  // TracePrefix of the smallest and the largest trace id here
+
+  // False: the trace is not in this segment, and loading it can be spared.
+  bool MayHold(const TraceId& trace) const {
+    const std::uint64_t prefix = TracePrefix(trace);
+    return min_trace <= prefix && prefix <= max_trace;
+  }
 };
 
 class ReadView {

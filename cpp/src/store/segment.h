@@ -25,6 +25,13 @@
 
 namespace spanbox {
 
+// The first 8 bytes of a trace id as a number that sorts like the id.
+inline std::uint64_t TracePrefix(const TraceId& id) {
+  std::uint64_t prefix = 0;
+  for (int i = 0; i < 8; ++i) prefix = prefix << 8 | id.bytes[static_cast<std::size_t>(i)];
+  return prefix;
+}
+
 // One encoded column of one type. A name has several chunks when its values differ in type (an attribute that was an
 // int and became a string), or when some of its strings are long: a row has a value in at most one of them.
 struct ChunkInfo {
@@ -52,7 +59,7 @@ struct IntColumn { std::vector<std::int64_t> values; Validity valid; };      // 
 struct FloatColumn { std::vector<double> values; Validity valid; };
 struct BoolColumn { std::vector<std::uint8_t> values; Validity valid; };     // 0 or 1
 struct StringColumn {
-  std::vector<std::string_view> dictionary;                                  // sorted, distinct
+  std::vector<std::string_view> dictionary;                                  // sorted by bytes, distinct
   std::vector<std::uint32_t> codes;                                          // index into dictionary; 0 where invalid
   Validity valid;
 };
@@ -68,6 +75,8 @@ class TextColumn {
   // The text; valid until the next Get. Unpacks the row's block unless it is the one unpacked last, so ask in row order.
   virtual Result<std::string_view> Get(std::uint32_t row) = 0;
 };
+
+struct TextBlockInfo;  // store/text_blocks.h
 
 // Gives the stored bytes of text block `block` of a segment.
 using TextBlockLoader = std::function<Result<std::span<const std::byte>>(std::uint32_t block)>;
@@ -103,8 +112,24 @@ class Segment {
 
  private:
   Segment() = default;
-  struct ChunkPlace { std::uint64_t offset = 0, size = 0, checksum = 0; std::uint8_t encoding = 0; };
-  Result<std::span<const std::byte>> Bytes(const ChunkInfo& chunk) const;
+  struct Place { std::uint64_t offset = 0, size = 0, checksum = 0; };
+  struct ChunkPlace : Place { std::uint8_t encoding = 0; std::uint32_t validity = 0; };
+  struct ValidityPlace : Place { std::uint8_t kind = 0; std::uint32_t count = 0; };
+  struct TracePlaces {
+    std::uint32_t count = 0;                       // distinct traces
+    std::uint64_t min_prefix = 0, max_prefix = 0;  // first 8 bytes of the smallest and the largest id, big-endian
+    std::span<const std::byte> block_checksums;
+    std::uint64_t ids_offset = 0;                  // the ids, sorted; the chunk itself follows them
+  };
+  friend class DirectoryParser;
+
+  Result<std::span<const std::byte>> Bytes(const Place& place, std::string_view what) const;
+  Status Damaged(std::string_view what) const;
+  Result<Validity> ReadValidity(const ChunkInfo& chunk) const;
+  Result<std::vector<std::int64_t>> ReadPacked(const ChunkInfo& chunk) const;
+  Result<std::vector<SpanId>> ReadParents(const ChunkInfo& chunk) const;
+  Result<TraceId> TraceAt(std::uint32_t position, std::uint32_t& checked_block) const;
+  Status ReadTraceRuns(std::vector<std::int64_t>& lengths, std::vector<std::int64_t>& run_of_position) const;
 
   std::span<const std::byte> bytes_;
   TextBlockLoader text_loader_;
@@ -112,19 +137,28 @@ class Segment {
   std::uint32_t text_blocks_ = 0;
   std::int64_t min_start_ns_ = 0, max_start_ns_ = 0;
   std::vector<ChunkInfo> chunks_;
-  std::vector<ChunkPlace> places_;
-  ChunkPlace trace_index_;
+  std::vector<ChunkPlace> places_;                 // of chunks_
+  std::vector<ValidityPlace> validities_;          // [0] unused: "all rows"
+  std::shared_ptr<const std::vector<TextBlockInfo>> text_infos_;
+  TracePlaces traces_;
 };
 
-// Collects rows and encodes them. Copies what it is given.
+// Collects rows and encodes them. Copies what it is given. A value of more than 1 GiB is cut.
+//
+// An attribute named like a named column is that column; one named like the fixed part of SpanRow (trace_id ...
+// duration_ns) is kept as "attribute.<name>".
 class SegmentBuilder {
  public:
-  SegmentBuilder();
+  // `text_level`: of zstd. Low for a commit, whose time counts; higher for a merge, whose size counts.
+  static constexpr int kCommitTextLevel = 1, kMergeTextLevel = 5;
+  explicit SegmentBuilder(int text_level = kCommitTextLevel);
   ~SegmentBuilder();
   SegmentBuilder(const SegmentBuilder&) = delete;
   SegmentBuilder& operator=(const SegmentBuilder&) = delete;
 
   // Also derives tpot_ns = (duration - ttft) / (output_tokens - 1) where it is absent and can be.
+  // REQUIRES: rows() < kMaxRows.
+  static constexpr std::uint32_t kMaxRows = 1u << 24;
   void Add(const SpanRow& row);
   std::uint32_t rows() const;
 
@@ -134,6 +168,8 @@ class SegmentBuilder {
     std::uint32_t rows = 0;
     std::int64_t min_start_ns = 0, max_start_ns = 0;
     std::uint64_t raw_text_bytes = 0;
+    std::uint64_t text_bytes = 0;           // of text_blocks
+    std::uint64_t min_trace = 0, max_trace = 0;  // first 8 bytes of the smallest and the largest trace id, big-endian
   };
   // REQUIRES: rows() > 0. Leaves the builder empty.
   Encoded Finish();

@@ -1,0 +1,256 @@
+// Durable ingest: N spans like those of LLM applications, 1,000 a commit, through Store::Commit; then merging.
+//
+//   bench_ingest [--text] N DIR
+//
+// DIR must not exist. Prints one JSON line. Times are of this thread's CPU (`cpu_ns_per_span`: builder, encoding,
+// commit) and of the wall; bytes are of the stored values and of data.mdb. Making the data is not timed.
+#include <sys/resource.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "spanbox/store.h"
+
+namespace {
+
+using spanbox::Column;
+using spanbox::Field;
+using spanbox::SpanKind;
+using spanbox::SpanRow;
+using spanbox::SpanStatus;
+using spanbox::Value;
+
+constexpr std::size_t kSpansPerCommit = 1000;
+constexpr std::int64_t kStartNs = 1'767'225'600'000'000'000;
+
+class Random {
+ public:
+  std::uint64_t Next() {
+    state_ += 0x9E3779B97F4A7C15;
+    std::uint64_t z = state_;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+    return z ^ (z >> 31);
+  }
+  double Unit() { return static_cast<double>(Next() >> 11) * 0x1p-53; }
+  std::uint32_t Below(std::uint32_t n) { return static_cast<std::uint32_t>(Unit() * n); }
+  double LogNormal(double median, double sigma) {
+    return median * std::exp(sigma * std::sqrt(-2 * std::log(Unit() + 1e-300)) * std::cos(6.283185307179586 * Unit()));
+  }
+  // Rank by popularity, about as 1 / rank.
+  std::uint32_t Zipf(std::uint32_t n) { return static_cast<std::uint32_t>(std::pow(n, Unit())) - 1; }
+
+ private:
+  std::uint64_t state_ = 42;
+};
+
+// Names drawn once, so that rows only borrow.
+struct Names {
+  std::vector<std::string> users, tenants, features, prompts, models, spans, words;
+  Names() {
+    const auto fill = [](std::vector<std::string>& out, const char* prefix, int n) {
+      for (int i = 0; i < n; ++i) out.push_back(prefix + std::to_string(i));
+    };
+    fill(users, "user-", 50'000);
+    fill(tenants, "tenant-", 200);
+    fill(features, "feature-", 15);
+    fill(prompts, "v", 30);
+    fill(models, "model-", 12);
+    fill(spans, "step-", 40);
+    Random random;
+    for (int i = 0; i < 20'000; ++i) {
+      std::string word;
+      for (std::uint32_t n = 2 + random.Below(8); n > 0; --n) word.push_back(static_cast<char>('a' + random.Below(26)));
+      words.push_back(word);
+    }
+  }
+};
+
+struct Generated {
+  SpanRow row;
+  std::vector<Field> fields;
+  std::int64_t end_ns = 0;
+};
+
+// Traces of 2 to 10 spans: a root, then model calls, tools and retrievals.
+class Generator {
+ public:
+  Generator(std::size_t spans, bool text) : spans_(spans), text_(text) {}
+
+  std::deque<Generated> Make() {
+    std::deque<Generated> out;
+    const double step_ns = 8.0 * 86'400e9 / static_cast<double>(spans_);
+    while (out.size() < spans_) MakeTrace(kStartNs + static_cast<std::int64_t>(step_ns * static_cast<double>(out.size())), out);
+    out.resize(spans_);
+    // Spans arrive when they end.
+    std::stable_sort(out.begin(), out.end(), [](const Generated& a, const Generated& b) { return a.end_ns < b.end_ns; });
+    for (Generated& g : out) g.row.fields = g.fields;
+    return out;
+  }
+
+ private:
+  void MakeTrace(std::int64_t start_ns, std::deque<Generated>& out) {
+    spanbox::TraceId trace;
+    for (std::size_t i = 0; i < 16; i += 8) {
+      const std::uint64_t bits = random_.Next();
+      std::memcpy(trace.bytes.data() + i, &bits, 8);
+    }
+    const std::uint32_t user = random_.Zipf(50'000);
+    const std::string& session = strings_.emplace_back("s" + std::to_string(user) + "-" + std::to_string(start_ns / 1'800'000'000'000));
+    const std::vector<Field> tags = {
+        {Column::kUserId, {}, Value::String(names_.users[user])},
+        {Column::kSessionId, {}, Value::String(session)},
+        {Column::kTenant, {}, Value::String(names_.tenants[user % 200])},
+        {Column::kFeature, {}, Value::String(names_.features[random_.Zipf(15)])},
+        {Column::kPromptVersion, {}, Value::String(names_.prompts[random_.Zipf(30)])},
+    };
+    const std::size_t root = out.size();
+    const std::uint32_t children = 1 + random_.Below(9);
+    std::int64_t at = start_ns, last = start_ns;
+    for (std::uint32_t i = 0; i <= children; ++i) {
+      Generated& g = out.emplace_back();
+      g.fields = tags;
+      g.row.trace_id = trace;
+      g.row.span_id = random_.Next() | 1;
+      g.row.parent_id = i == 0 ? 0 : out[root].row.span_id;
+      g.row.start_ns = i == 0 ? start_ns : at;
+      g.row.status = random_.Unit() < 0.015 ? SpanStatus::kError : SpanStatus::kOk;
+      if (i == 0) {
+        g.row.kind = SpanKind::kAgent;
+        g.row.name = names_.spans[random_.Below(8)];
+      } else if (random_.Below(100) < 65) {
+        AddModelCall(g);
+      } else {
+        g.row.kind = random_.Below(2) == 0 ? SpanKind::kTool : SpanKind::kRetriever;
+        g.row.name = names_.spans[16 + random_.Below(16)];
+        g.row.duration_ns = static_cast<std::int64_t>(random_.LogNormal(1.2e8, 1));
+      }
+      if (text_) AddText(g);
+      g.end_ns = g.row.start_ns + g.row.duration_ns;
+      at = g.end_ns + static_cast<std::int64_t>(random_.LogNormal(2e6, 0.8));
+      last = std::max(last, g.end_ns);
+    }
+    out[root].row.duration_ns = last - start_ns + 1'000'000;
+    out[root].end_ns = last + 1'000'000;
+  }
+
+  void AddModelCall(Generated& g) {
+    const std::uint32_t model = random_.Zipf(12);
+    const auto ttft = static_cast<std::int64_t>(random_.LogNormal(2.2e8, 0.6));
+    const auto input = static_cast<std::int64_t>(random_.LogNormal(900, 0.9));
+    const auto output = 1 + static_cast<std::int64_t>(random_.LogNormal(220, 0.8));
+    const std::int64_t cached = random_.Below(3) != 0 ? 0 : static_cast<std::int64_t>(static_cast<double>(input) * random_.Unit());
+    g.row.kind = SpanKind::kLlm;
+    g.row.name = names_.spans[8 + random_.Below(8)];
+    g.row.duration_ns = ttft + static_cast<std::int64_t>(random_.LogNormal(1.4e7, 0.35)) * output;
+    const double cost = (static_cast<double>(input) * 0.5 * (1 + model) + static_cast<double>(output) * 2 * (1 + model)) * 1e-6;
+    const Field fields[] = {
+        {Column::kModel, {}, Value::String(names_.models[model])},
+        {Column::kProvider, {}, Value::String(names_.models[model % 5])},
+        {Column::kTtftNs, {}, Value::Int(ttft)},
+        {Column::kInputTokens, {}, Value::Int(input)},
+        {Column::kOutputTokens, {}, Value::Int(output)},
+        {Column::kCacheReadTokens, {}, Value::Int(cached)},
+        {Column::kCostUsd, {}, Value::Float(cost)},
+    };
+    g.fields.insert(g.fields.end(), std::begin(fields), std::end(fields));
+  }
+
+  const std::string& Words(double bytes) {
+    std::string& text = strings_.emplace_back();
+    while (static_cast<double>(text.size()) < bytes) text.append(names_.words[random_.Zipf(20'000)]).push_back(' ');
+    return text;
+  }
+
+  void AddText(Generated& g) {
+    g.fields.push_back({Column::kInput, {}, Value::String(Words(random_.LogNormal(850, 0.55)))});
+    g.fields.push_back({Column::kOutput, {}, Value::String(Words(random_.LogNormal(1230, 0.55)))});
+  }
+
+  std::size_t spans_;
+  bool text_;
+  Random random_;
+  Names names_;
+  std::deque<std::string> strings_;
+};
+
+double Seconds(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
+int Fail(const spanbox::Status& status) {
+  std::fprintf(stderr, "%s\n", status.message().c_str());
+  return 1;
+}
+
+int Run(std::size_t spans, bool text, const std::string& folder) {
+  Generator generator(spans, text);
+  const std::deque<Generated> rows = generator.Make();
+  auto opened = spanbox::Store::Open(folder);
+  if (!opened.ok()) return Fail(opened.status());
+  spanbox::Store& store = **opened;
+
+  std::vector<double> commit_ms;
+  const double wall = Seconds(CLOCK_MONOTONIC), cpu = Seconds(CLOCK_THREAD_CPUTIME_ID);
+  spanbox::SpanBatch batch;
+  batch.ring[0] = 1;
+  for (std::size_t at = 0; at < rows.size(); at += kSpansPerCommit) {
+    batch.spans.clear();
+    for (std::size_t i = at; i < std::min(rows.size(), at + kSpansPerCommit); ++i) batch.spans.push_back(rows[i].row);
+    batch.cursors = {{0, at * 100 + 1, at + 1, 0, 0}};
+    const double begin = Seconds(CLOCK_MONOTONIC);
+    const spanbox::Status status = store.Commit(batch);
+    if (!status.ok()) return Fail(status);
+    commit_ms.push_back((Seconds(CLOCK_MONOTONIC) - begin) * 1e3);
+  }
+  const double commit_wall = Seconds(CLOCK_MONOTONIC) - wall, commit_cpu = Seconds(CLOCK_THREAD_CPUTIME_ID) - cpu;
+  const auto before = store.Info();
+  if (!before.ok()) return Fail(before.status());
+
+  int merges = 0;
+  const double merge_begin = Seconds(CLOCK_THREAD_CPUTIME_ID);
+  for (;; ++merges) {
+    const auto merged = store.MergeOnce();
+    if (!merged.ok()) return Fail(merged.status());
+    if (!*merged) break;
+  }
+  const double merge_cpu = Seconds(CLOCK_THREAD_CPUTIME_ID) - merge_begin;
+  const auto after = store.Info();
+  if (!after.ok()) return Fail(after.status());
+  std::sort(commit_ms.begin(), commit_ms.end());
+  const auto n = static_cast<double>(spans);
+  std::printf(
+      "{\"bench\": \"ingest\", \"spans\": %zu, \"text\": %s, \"spans_per_s\": %.0f, \"cpu_ns_per_span\": %.0f, "
+      "\"commit_p50_ms\": %.3f, \"commit_p99_ms\": %.3f, \"bytes_per_span_committed\": %.1f, \"merges\": %d, "
+      "\"merge_cpu_ns_per_span\": %.0f, \"segments\": %llu, \"column_bytes_per_span\": %.2f, "
+      "\"text_bytes_per_span\": %.1f, \"raw_text_bytes_per_span\": %.1f, \"file_bytes_per_span\": %.1f}\n",
+      spans, text ? "true" : "false", n / commit_wall, commit_cpu * 1e9 / n, commit_ms[commit_ms.size() / 2],
+      commit_ms[commit_ms.size() * 99 / 100],
+      static_cast<double>(before->column_bytes + before->text_bytes) / n, merges, merge_cpu * 1e9 / n,
+      static_cast<unsigned long long>(after->segments), static_cast<double>(after->column_bytes) / n,
+      static_cast<double>(after->text_bytes) / n, static_cast<double>(after->raw_text_bytes) / n,
+      static_cast<double>(after->file_bytes) / n);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const bool text = argc == 4 && std::strcmp(argv[1], "--text") == 0;
+  const std::size_t spans = argc >= 3 ? std::strtoull(argv[argc - 2], nullptr, 10) : 0;
+  if (argc != (text ? 4 : 3) || spans == 0 || std::filesystem::exists(argv[argc - 1])) {
+    std::fprintf(stderr, "usage: bench_ingest [--text] N DIR   (DIR must not exist)\n");
+    return 2;
+  }
+  return Run(spans, text, argv[argc - 1]);
+}

@@ -1,0 +1,144 @@
+// The LMDB environment of one store in this process: transactions that cope with a map that grows, readers that died,
+// a disk that is full, and a process that forks.
+//
+// Thread rule: any thread, except that WriteTxn and ReadTxn belong to the thread that uses them.
+// Ownership: Env owns the environment; transactions must end before it does. After fork the child's copy is dead: every
+// call returns Unavailable, and nothing of the parent is touched (LMDB's reader slots and locks are shared memory). It
+// must be leaked, not destroyed: threads of the parent may have been waiting inside it.
+// Invariants:
+//   1. Default sync mode only: no flag that trades durability for speed (a power loss then corrupts the file).
+//   2. The map is changed only while no transaction of this process is open.
+//   3. data.mdb is never shorter than its meta page says: room is reserved before a commit needs it. So a shorter file
+//      has been truncated, and is refused before a page beyond its end kills the process.
+#pragma once
+
+#include <lmdb.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "spanbox/status.h"
+#include "store/disk.h"
+
+namespace spanbox {
+
+// The named databases. docs/segment_format.md describes keys and values.
+enum class Table { kMeta = 0, kSegments, kChunks, kOpen, kCursors, kRings };
+inline constexpr int kTables = 6;
+inline constexpr const char* kTableNames[kTables] = {"meta", "segments", "chunks", "open", "cursors", "rings"};
+
+using Bytes = std::span<const std::byte>;
+inline Bytes AsBytes(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+inline std::string_view AsText(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+
+class Env;
+
+// Reading side of both kinds of transaction. Bytes returned live until the transaction ends or writes.
+class Txn {
+ public:
+  // nullopt: no such key.
+  Result<std::optional<Bytes>> Get(Table table, std::string_view key) const;
+  // Calls `visit(key, value)` in key order for every key that begins with `prefix`, until it returns false.
+  using Visitor = std::function<Result<bool>(std::string_view key, Bytes value)>;
+  Status Scan(Table table, std::string_view prefix, const Visitor& visit) const;
+  Status ScanFrom(Table table, std::string_view first_key, const Visitor& visit) const;
+  Result<std::uint64_t> Count(Table table) const;
+
+ protected:
+  friend class Env;
+  Txn(const Env& env, MDB_txn* txn) : env_(&env), txn_(txn) {}
+  Status Walk(Table table, std::string_view from, std::string_view prefix, const Visitor& visit) const;
+  const Env* env_;
+  MDB_txn* txn_;
+};
+
+class WriteTxn : public Txn {
+ public:
+  Status Put(Table table, std::string_view key, Bytes value);
+  Status PutNew(Table table, std::string_view key, Bytes value);  // Internal when the key exists
+  Status Delete(Table table, std::string_view key);               // OK when there is no such key
+
+ private:
+  friend class Env;
+  using Txn::Txn;
+  Status PutWith(Table table, std::string_view key, Bytes value, unsigned flags);
+  int failed_ = 0;  // LMDB's code when a call failed in a way that Env::Write can mend
+};
+
+class ReadTxn : public Txn {
+ public:
+  ~ReadTxn();
+  ReadTxn(const ReadTxn&) = delete;
+  ReadTxn& operator=(const ReadTxn&) = delete;
+
+ private:
+  friend class Env;
+  ReadTxn(Env& env, MDB_txn* txn) : Txn(env, txn), owner_(env) {}
+  Env& owner_;
+};
+
+class Env {
+ public:
+  // `folder`: checked by open_check.h. Makes data.mdb and the tables when there are none.
+  static Result<std::unique_ptr<Env>> Open(const std::string& folder, std::uint64_t map_bytes);
+  ~Env();
+  Env(const Env&) = delete;
+  Env& operator=(const Env&) = delete;
+
+  // Runs `body` in a write transaction and commits; an error of `body` aborts it. `body` may run several times (the
+  // map grew), so it must compute everything from the transaction. `payload_bytes`: about what it will write.
+  Status Write(std::uint64_t payload_bytes, const std::function<Status(WriteTxn&)>& body);
+  Result<std::unique_ptr<ReadTxn>> Read();
+
+  std::uint64_t file_bytes() const;
+  bool forked() const;  // this is a child's copy of its parent's environment
+
+  // Called in the child after fork, when no other thread lives.
+  static void NoteFork();
+
+ private:
+  friend class Txn;
+  friend class WriteTxn;
+  friend class ReadTxn;
+  explicit Env(std::string folder) : folder_(std::move(folder)) {}
+
+  Status Start();                              // opens env_ and the tables; env_ stays null when it fails
+  Status StartParts();
+  Status CheckLength() const;
+  Status OpenTables();
+  int OpenTablesIn(unsigned flags);
+  Status Enter();
+  void Leave();
+  Status WhenIdle(const std::function<int()>& change, std::string_view what);
+  Status Mend(int code, std::uint64_t payload_bytes);  // OK: try again
+  int ReserveFile(MDB_txn* txn, std::uint64_t payload_bytes);
+  void CheckReadersSometimes();
+  int TryWrite(std::uint64_t payload_bytes, const std::function<Status(WriteTxn&)>& body, Status& status);
+  Status Error(int code, std::string_view what) const;
+  static bool CanMend(int code);
+
+  const std::string folder_;
+  const std::uint64_t fork_count_ = ForkCount();
+  static std::uint64_t ForkCount();
+
+  MDB_env* env_ = nullptr;
+  MDB_dbi tables_[kTables] = {};
+  std::uint64_t map_bytes_ = 0;
+
+  // Transactions of this process, and whoever waits for them to end.
+  std::mutex mutex_;
+  std::condition_variable idle_;
+  int active_ = 0;        // guarded by mutex_
+  bool changing_ = false;  // guarded by mutex_
+  std::chrono::steady_clock::time_point readers_checked_;  // guarded by mutex_
+};
+
+}  // namespace spanbox

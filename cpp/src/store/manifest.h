@@ -1,0 +1,76 @@
+// Keys and values of the LMDB tables: what docs/segment_format.md calls the manifest.
+//
+// Thread rule: functions and plain values.
+// Invariant: every value ends in its XXH3 checksum; Parse functions return DataLoss for anything they did not write.
+// Units: integers of values are little-endian, of keys big-endian (so that keys sort as numbers).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spanbox/exporter.h"
+#include "spanbox/status.h"
+#include "spanbox/store.h"
+#include "store/env.h"
+#include "store/read_view.h"
+
+namespace spanbox {
+
+std::string SegmentKey(std::uint64_t id);
+std::string ChunkKeyOf(std::uint64_t id, std::uint32_t number);  // 0: columns; n: text block n - 1
+std::string OpenKey(const RingId& ring, SpanId span);
+std::string CursorKey(const RingId& ring, std::uint32_t lane);
+std::string RingKey(const RingId& ring);
+std::uint64_t SegmentIdOf(std::string_view key);                 // 0 when the key has the wrong size
+SpanId OpenSpanIdOf(std::string_view key);                       // 0 when the key has the wrong size
+std::string Hex(const RingId& ring);
+
+// Which records of which lane a segment holds.
+struct RingRange {
+  RingId ring{};
+  std::uint32_t lane = 0;
+  std::uint64_t first_seq = 0, last_seq = 0;
+};
+
+struct SegmentRecord {
+  SegmentMeta meta;                    // id is the key
+  std::uint32_t text_blocks = 0;
+  std::uint64_t column_bytes = 0, text_bytes = 0, raw_text_bytes = 0;
+  std::uint64_t columns_checksum = 0;  // bytes 8..16 of the columns value: the two belong together
+  std::vector<RingRange> ranges;
+};
+std::string Encode(const SegmentRecord& record);
+Result<SegmentRecord> ParseSegmentRecord(std::string_view key, Bytes value);
+
+std::string Encode(const LaneCursor& cursor);
+Result<LaneCursor> ParseCursor(std::string_view key, Bytes value);
+
+struct RingRecord {
+  bool retired = false;
+  std::int64_t changed_ns = 0;         // when it was retired, wall clock
+  std::uint64_t dropped_spans = 0, dropped_bytes = 0;  // of a retired ring; before, its cursors have them
+  std::string process;
+};
+std::string Encode(const RingRecord& record);
+Result<RingRecord> ParseRing(Bytes value);
+
+std::string EncodeOpen(std::string_view records);
+Result<std::string_view> ParseOpen(Bytes value);
+
+// Fixed-size numbers of table `meta`.
+Result<std::uint64_t> GetMetaNumber(const Txn& txn, std::string_view key);  // 0 when absent
+Status PutMetaNumber(WriteTxn& txn, std::string_view key, std::uint64_t value);
+
+// Writes one segment under a new id; counts the generation up.
+Status PutSegment(WriteTxn& txn, const SegmentBuilder::Encoded& encoded, std::vector<RingRange> ranges);
+Status DeleteSegment(WriteTxn& txn, const SegmentRecord& record);
+// Visits every segment in order of id; damaged records go to `damaged` when given, else end the scan.
+Status ForEachSegment(const Txn& txn, const std::function<Status(SegmentRecord)>& visit,
+                      const std::function<void(std::uint64_t id, const Status&)>& damaged = nullptr);
+
+// The segment's bytes, tied to `txn`.
+Result<Segment> LoadSegment(const Txn& txn, const SegmentRecord& record);
+
+}  // namespace spanbox

@@ -1,0 +1,77 @@
+#include "store/read_view.h"
+
+#include <algorithm>
+
+#include "base/record_codec.h"
+#include "store/store_impl.h"
+
+namespace spanbox {
+namespace {
+
+class StoreReadView : public ReadView {
+ public:
+  explicit StoreReadView(std::unique_ptr<ReadTxn> txn) : txn_(std::move(txn)) {}
+
+  Status Fill() {
+    SPANBOX_RETURN_IF_ERROR(ForEachSegment(*txn_, [this](SegmentRecord record) {
+      metas_.push_back(record.meta);
+      records_.push_back(std::move(record));
+      return OkStatus();
+    }));
+    return FillOpen();
+  }
+
+  std::span<const SegmentMeta> segments() const override { return metas_; }
+
+  Result<Segment> Load(const SegmentMeta& segment) override {
+    if (segment.id == 0) {
+      return Segment::Open(AsBytes(open_.columns), [this](std::uint32_t block) -> Result<Bytes> {
+        return AsBytes(open_.text_blocks[block]);
+      });
+    }
+    const auto found = std::lower_bound(records_.begin(), records_.end(), segment.id,
+                                        [](const SegmentRecord& r, std::uint64_t id) { return r.meta.id < id; });
+    if (found == records_.end() || found->meta.id != segment.id) {
+      return NotFound("segment " + std::to_string(segment.id) + " is not in this view");
+    }
+    return LoadSegment(*txn_, *found);
+  }
+
+ private:
+  // Spans that have started and not ended. One that does not decode is left out: Verify names it.
+  Status FillOpen() {
+    SegmentBuilder& builder = ThreadBuilder();
+    RowArena arena;
+    SPANBOX_RETURN_IF_ERROR(txn_->Scan(Table::kOpen, {}, [&](std::string_view, Bytes value) -> Result<bool> {
+      const auto bytes = ParseOpen(value);
+      if (!bytes.ok()) return true;
+      const auto records = ParseOpenRecords(*bytes);
+      if (!records.ok()) return true;
+      arena.Reset();
+      const auto row = AssembleSpan(*records, arena);
+      if (row.ok() && row->trace_id.is_valid()) builder.Add(*row);
+      return true;
+    }));
+    if (builder.rows() == 0) return OkStatus();
+    open_ = builder.Finish();
+    metas_.push_back({0, open_.rows, open_.min_start_ns, open_.max_start_ns, open_.min_trace, open_.max_trace});
+    return OkStatus();
+  }
+
+  std::unique_ptr<ReadTxn> txn_;
+  std::vector<SegmentMeta> metas_;
+  std::vector<SegmentRecord> records_;
+  SegmentBuilder::Encoded open_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<ReadView>> StoreImpl::Read() {
+  SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+  SPANBOX_ASSIGN_OR_RETURN(auto txn, env->Read());
+  auto view = std::make_unique<StoreReadView>(std::move(txn));
+  SPANBOX_RETURN_IF_ERROR(view->Fill());
+  return std::unique_ptr<ReadView>(std::move(view));
+}
+
+}  // namespace spanbox

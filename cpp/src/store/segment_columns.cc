@@ -1,0 +1,337 @@
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <cstring>
+
+#include "store/packing.h"
+#include "store/segment.h"
+#include "store/segment_format.h"
+#include "store/text_blocks.h"
+
+namespace spanbox {
+namespace {
+
+// Spreads the values of valid rows over all rows; 0 elsewhere.
+template <typename T>
+std::vector<T> Spread(std::vector<T> values, const Validity& valid, std::uint32_t rows) {
+  if (valid.all()) return values;
+  values.push_back(T{});  // read, and multiplied away, after the last valid row
+  std::vector<T> out(rows);
+  std::size_t next = 0;
+  for (std::uint32_t row = 0; row < rows; ++row) {
+    // No branch: validity of spans is close to random.
+    const bool has = (valid.words[row / 64] >> (row % 64) & 1) != 0;
+    out[row] = has ? values[next] : T{};
+    next += has;
+  }
+  return out;
+}
+
+// Runs as PutRuns wrote them, with values in [base, base + range].
+bool GetRuns(ByteReader& in, std::int64_t base, int width, std::span<std::int64_t> out) {
+  const std::uint64_t count = GetVarint(in);
+  if (!in.ok() || count > out.size()) return false;
+  std::vector<std::int64_t> lengths(count), values(count);
+  if (!GetSequence(in, lengths)) return false;
+  const auto packed = in.GetBytes(PackedBytes(count, width));
+  if (!in.ok()) return false;
+  UnpackBits(packed, base, width, values);
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (lengths[i] <= 0 || static_cast<std::uint64_t>(lengths[i]) > out.size() - at) return false;
+    std::fill_n(out.begin() + static_cast<std::ptrdiff_t>(at), lengths[i], values[i]);
+    at += static_cast<std::size_t>(lengths[i]);
+  }
+  return at == out.size();
+}
+
+bool GetPacked(ByteReader& in, std::int64_t base, int width, std::span<std::int64_t> out) {
+  const auto packed = in.GetBytes(PackedBytes(out.size(), width));
+  if (!in.ok()) return false;
+  UnpackBits(packed, base, width, out);
+  return true;
+}
+
+bool GetDelta(ByteReader& in, std::span<std::int64_t> out) {
+  out[0] = GetZigzag(in);
+  if (!GetSequence(in, out.subspan(1))) return false;
+  for (std::size_t i = 1; i < out.size(); ++i) {
+    out[i] = static_cast<std::int64_t>(static_cast<std::uint64_t>(out[i]) + static_cast<std::uint64_t>(out[i - 1]));
+  }
+  return true;
+}
+
+class PlacedText : public TextColumn {
+ public:
+  PlacedText(std::uint32_t rows, Validity validity, TextBlockLoader loader,
+             std::shared_ptr<const std::vector<TextBlockInfo>> infos)
+      : places(rows), valid_(std::move(validity)), loader_(std::move(loader)), infos_(std::move(infos)) {}
+
+  bool valid(std::uint32_t row) const override { return valid_[row]; }
+  bool is_json(std::uint32_t row) const override { return places[row].is_json; }
+  std::uint32_t size_bytes(std::uint32_t row) const override { return places[row].size; }
+
+  Result<std::string_view> Get(std::uint32_t row) override {
+    const Place& place = places[row];
+    if (!valid_[row]) return std::string_view{};
+    if (block_ != place.block) {
+      block_ = kNoBlock;
+      SPANBOX_ASSIGN_OR_RETURN(const auto stored, loader_(place.block));
+      SPANBOX_ASSIGN_OR_RETURN(unpacked_, UnpackTextBlock(stored, (*infos_)[place.block], place.block));
+      block_ = place.block;
+    }
+    return unpacked_.text().substr(place.offset, place.size);  // ReadText has checked the bounds
+  }
+
+  struct Place {
+    std::uint32_t block = 0, offset = 0, size = 0;
+    bool is_json = false;
+  };
+  std::vector<Place> places;  // by row
+
+ private:
+  static constexpr std::uint32_t kNoBlock = 0xFFFFFFFF;
+  Validity valid_;
+  TextBlockLoader loader_;
+  std::shared_ptr<const std::vector<TextBlockInfo>> infos_;
+  std::uint32_t block_ = kNoBlock;
+  UnpackedBlock unpacked_;
+};
+
+}  // namespace
+
+Result<Validity> Segment::ReadValidity(const ChunkInfo& chunk) const {
+  Validity validity;
+  const std::uint32_t number = places_[chunk.index].validity;
+  if (number == 0) return validity;
+  const ValidityPlace& place = validities_[number];
+  SPANBOX_ASSIGN_OR_RETURN(const auto bytes, Bytes(place, "a validity set"));
+  validity.words.resize((rows_ + 63) / 64);
+  if (place.kind == static_cast<std::uint8_t>(ValidityKind::kBitmap)) {
+    if (bytes.size() != (rows_ + 7) / 8) return Damaged("a validity bitmap has the wrong size");
+    std::memcpy(validity.words.data(), bytes.data(), bytes.size());
+    if (rows_ % 64 != 0 && validity.words.back() >> (rows_ % 64) != 0) return Damaged("a validity bitmap has excess bits");
+  } else {
+    const int width = BitWidth(rows_ - 1);
+    if (bytes.size() != PackedBytes(place.count, width)) return Damaged("a validity list has the wrong size");
+    std::vector<std::int64_t> rows(place.count);
+    UnpackBits(bytes, 0, width, rows);
+    for (std::int64_t row : rows) {
+      if (row >= rows_) return Damaged("a validity list names rows that do not exist");
+      validity.words[static_cast<std::size_t>(row) / 64] |= std::uint64_t{1} << (row % 64);
+    }
+  }
+  std::uint32_t count = 0;
+  for (std::uint64_t word : validity.words) count += static_cast<std::uint32_t>(std::popcount(word));
+  if (count != place.count) return Damaged("a validity set has another number of rows than it says");
+  return validity;
+}
+
+// Values of the valid rows of an int or bool chunk.
+Result<std::vector<std::int64_t>> Segment::ReadPacked(const ChunkInfo& chunk) const {
+  const ChunkPlace& place = places_[chunk.index];
+  SPANBOX_ASSIGN_OR_RETURN(const auto bytes, Bytes(place, chunk.name));
+  const int width =
+      BitWidth(static_cast<std::uint64_t>(chunk.max_int) - static_cast<std::uint64_t>(chunk.min_int));
+  ByteReader in(bytes);
+  std::vector<std::int64_t> values(chunk.valid_count);
+  bool ok = false;
+  switch (static_cast<Encoding>(place.encoding)) {
+    case Encoding::kConstant:
+      std::fill(values.begin(), values.end(), chunk.min_int);
+      ok = true;
+      break;
+    case Encoding::kPacked: ok = GetPacked(in, chunk.min_int, width, values); break;
+    case Encoding::kRuns: ok = GetRuns(in, chunk.min_int, width, values); break;
+    case Encoding::kDelta: ok = GetDelta(in, values); break;
+    default: break;
+  }
+  if (!ok || in.remaining() != 0) return Damaged("column " + std::string(chunk.name) + " does not decode");
+  return values;
+}
+
+Result<IntColumn> Segment::ReadInts(const ChunkInfo& chunk) const {
+  assert(chunk.type == ColumnType::kInt);
+  IntColumn column;
+  SPANBOX_ASSIGN_OR_RETURN(column.valid, ReadValidity(chunk));
+  SPANBOX_ASSIGN_OR_RETURN(auto values, ReadPacked(chunk));
+  column.values = Spread(std::move(values), column.valid, rows_);
+  return column;
+}
+
+Result<BoolColumn> Segment::ReadBools(const ChunkInfo& chunk) const {
+  assert(chunk.type == ColumnType::kBool);
+  BoolColumn column;
+  SPANBOX_ASSIGN_OR_RETURN(column.valid, ReadValidity(chunk));
+  SPANBOX_ASSIGN_OR_RETURN(auto values, ReadPacked(chunk));
+  if (chunk.min_int < 0 || chunk.max_int > 1) return Damaged("a boolean is neither 0 nor 1");
+  column.values = Spread(std::vector<std::uint8_t>(values.begin(), values.end()), column.valid, rows_);
+  return column;
+}
+
+Result<FloatColumn> Segment::ReadFloats(const ChunkInfo& chunk) const {
+  assert(chunk.type == ColumnType::kFloat);
+  FloatColumn column;
+  SPANBOX_ASSIGN_OR_RETURN(column.valid, ReadValidity(chunk));
+  const ChunkPlace& place = places_[chunk.index];
+  SPANBOX_ASSIGN_OR_RETURN(const auto bytes, Bytes(place, chunk.name));
+  ByteReader in(bytes);
+  std::vector<std::int64_t> bits(chunk.valid_count);
+  bool ok = false;
+  switch (static_cast<Encoding>(place.encoding)) {
+    case Encoding::kConstant:
+      std::fill(bits.begin(), bits.end(), std::bit_cast<std::int64_t>(chunk.min_number));
+      ok = true;
+      break;
+    case Encoding::kPacked: ok = GetSequence(in, bits); break;
+    case Encoding::kDictionary: {
+      const std::uint64_t count = GetVarint(in);
+      if (!in.ok() || count == 0 || count > in.remaining() / 8) break;
+      std::vector<std::int64_t> dictionary(count);
+      std::memcpy(dictionary.data(), in.GetBytes(count * 8).data(), count * 8);
+      ok = GetPacked(in, 0, BitWidth(count - 1), bits);
+      for (std::int64_t& code : bits) {
+        if (static_cast<std::uint64_t>(code) >= count) ok = false;
+        code = ok ? dictionary[static_cast<std::size_t>(code)] : 0;
+      }
+      break;
+    }
+    default: break;
+  }
+  if (!ok || in.remaining() != 0) return Damaged("column " + std::string(chunk.name) + " does not decode");
+  std::vector<double> values(bits.size());
+  std::memcpy(values.data(), bits.data(), bits.size() * sizeof(double));
+  column.values = Spread(std::move(values), column.valid, rows_);
+  return column;
+}
+
+Result<StringColumn> Segment::ReadStrings(const ChunkInfo& chunk) const {
+  assert(chunk.type == ColumnType::kString);
+  StringColumn column;
+  SPANBOX_ASSIGN_OR_RETURN(column.valid, ReadValidity(chunk));
+  const ChunkPlace& place = places_[chunk.index];
+  SPANBOX_ASSIGN_OR_RETURN(const auto bytes, Bytes(place, chunk.name));
+  const auto encoding = static_cast<Encoding>(place.encoding);
+  if (encoding == Encoding::kConstant) {
+    column.dictionary.push_back(chunk.min_text);
+    column.codes.assign(rows_, 0);
+    return column;
+  }
+  const Status undecodable = Damaged("column " + std::string(chunk.name) + " does not decode");
+  ByteReader in(bytes);
+  const std::uint64_t count = GetVarint(in);
+  if (!in.ok() || count == 0 || count > in.remaining()) return undecodable;
+  std::vector<std::uint64_t> lengths(count);
+  for (std::uint64_t& length : lengths) length = GetVarint(in);
+  column.dictionary.reserve(count);
+  for (std::uint64_t length : lengths) column.dictionary.push_back(in.GetText(length));
+  const int width = BitWidth(count - 1);
+  std::vector<std::int64_t> codes(chunk.valid_count);
+  bool ok = false;
+  if (encoding == Encoding::kDictionary) ok = GetPacked(in, 0, width, codes);
+  if (encoding == Encoding::kDictionaryRuns) ok = GetRuns(in, 0, width, codes);
+  if (!ok || in.remaining() != 0) return undecodable;
+  std::uint64_t largest = 0;
+  for (std::int64_t code : codes) largest = std::max(largest, static_cast<std::uint64_t>(code));
+  if (largest >= count) return undecodable;
+  column.codes = Spread(std::vector<std::uint32_t>(codes.begin(), codes.end()), column.valid, rows_);
+  return column;
+}
+
+Result<TraceIdColumn> Segment::ReadTraceIds(const ChunkInfo& chunk) const {
+  assert(chunk.type == ColumnType::kTraceId);
+  (void)chunk;
+  std::vector<std::int64_t> lengths, runs;
+  SPANBOX_RETURN_IF_ERROR(ReadTraceRuns(lengths, runs));
+  std::vector<TraceId> by_run(lengths.size());
+  std::uint32_t checked_block = 0xFFFFFFFF;
+  for (std::uint32_t position = 0; position < runs.size(); ++position) {
+    SPANBOX_ASSIGN_OR_RETURN(by_run[static_cast<std::size_t>(runs[position])], TraceAt(position, checked_block));
+  }
+  TraceIdColumn column;
+  column.values.reserve(rows_);
+  for (std::size_t run = 0; run < by_run.size(); ++run) {
+    column.values.insert(column.values.end(), static_cast<std::size_t>(lengths[run]), by_run[run]);
+  }
+  return column;
+}
+
+Result<SpanIdColumn> Segment::ReadSpanIds(const ChunkInfo& chunk) const {
+  assert(chunk.type == ColumnType::kSpanId);
+  SpanIdColumn column;
+  SPANBOX_ASSIGN_OR_RETURN(column.valid, ReadValidity(chunk));
+  const ChunkPlace& place = places_[chunk.index];
+  if (static_cast<Encoding>(place.encoding) == Encoding::kParents) {
+    SPANBOX_ASSIGN_OR_RETURN(column.values, ReadParents(chunk));
+    return column;
+  }
+  SPANBOX_ASSIGN_OR_RETURN(const auto bytes, Bytes(place, chunk.name));
+  if (static_cast<Encoding>(place.encoding) != Encoding::kPacked ||
+      bytes.size() != std::size_t{chunk.valid_count} * sizeof(SpanId)) {
+    return Damaged("column " + std::string(chunk.name) + " does not decode");
+  }
+  std::vector<SpanId> values(chunk.valid_count);
+  std::memcpy(values.data(), bytes.data(), bytes.size());
+  column.values = Spread(std::move(values), column.valid, rows_);
+  return column;
+}
+
+Result<std::vector<SpanId>> Segment::ReadParents(const ChunkInfo& chunk) const {
+  const Status undecodable = Damaged("column " + std::string(chunk.name) + " does not decode");
+  const ChunkInfo* span_chunk = Find("span_id", ColumnType::kSpanId);
+  if (static_cast<Encoding>(places_[span_chunk->index].encoding) != Encoding::kPacked) return undecodable;
+  SPANBOX_ASSIGN_OR_RETURN(const SpanIdColumn spans, ReadSpanIds(*span_chunk));
+  SPANBOX_ASSIGN_OR_RETURN(const Validity validity, ReadValidity(chunk));
+  SPANBOX_ASSIGN_OR_RETURN(const auto bytes, Bytes(places_[chunk.index], chunk.name));
+  ByteReader in(bytes);
+  std::vector<std::int64_t> distances(chunk.valid_count);
+  if (!GetSequence(in, distances)) return undecodable;
+  std::vector<SpanId> parents(rows_);
+  std::size_t next = 0;
+  for (std::uint32_t row = 0; row < rows_; ++row) {
+    if (!validity[row]) continue;
+    const auto zigzag = static_cast<std::uint64_t>(distances[next++]);
+    const auto distance = static_cast<std::int64_t>((zigzag >> 1) ^ (~(zigzag & 1) + 1));
+    if (distance == 0) {
+      parents[row] = in.Get<SpanId>();
+      continue;
+    }
+    const std::uint64_t at = std::uint64_t{row} - static_cast<std::uint64_t>(distance);
+    if (at >= rows_) return undecodable;
+    parents[row] = spans.values[at];
+  }
+  if (!in.ok() || in.remaining() != 0) return undecodable;
+  return parents;
+}
+
+Result<std::unique_ptr<TextColumn>> Segment::ReadText(const ChunkInfo& chunk) const {
+  assert(chunk.type == ColumnType::kText);
+  const Status undecodable = Damaged("column " + std::string(chunk.name) + " does not decode");
+  SPANBOX_ASSIGN_OR_RETURN(Validity validity, ReadValidity(chunk));
+  const ChunkPlace& place = places_[chunk.index];
+  SPANBOX_ASSIGN_OR_RETURN(const auto bytes, Bytes(place, chunk.name));
+  if (static_cast<Encoding>(place.encoding) != Encoding::kTextPlaces) return undecodable;
+  ByteReader in(bytes);
+  const std::uint32_t count = chunk.valid_count;
+  std::vector<std::int64_t> is_json(count), blocks(count), offsets(count), sizes(count);
+  if (!GetSequence(in, is_json) || !GetSequence(in, blocks) || !GetSequence(in, offsets) || !GetSequence(in, sizes) ||
+      in.remaining() != 0) {
+    return undecodable;
+  }
+  auto column = std::make_unique<PlacedText>(rows_, validity, text_loader_, text_infos_);
+  std::size_t next = 0;
+  for (std::uint32_t row = 0; row < rows_; ++row) {
+    if (!validity[row]) continue;
+    const auto block = static_cast<std::uint64_t>(blocks[next]), offset = static_cast<std::uint64_t>(offsets[next]),
+               size = static_cast<std::uint64_t>(sizes[next]);
+    if (block >= text_infos_->size()) return undecodable;
+    const std::uint64_t raw = (*text_infos_)[block].raw_bytes;
+    if (offset > raw || size > raw - offset) return undecodable;
+    column->places[row] = {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(offset),
+                           static_cast<std::uint32_t>(size), is_json[next] != 0};
+    ++next;
+  }
+  return std::unique_ptr<TextColumn>(std::move(column));
+}
+
+}  // namespace spanbox

@@ -1,0 +1,60 @@
+// The one implementation of Store. store.cc opens and commits, read_view.cc reads, merge.cc merges, verify.cc checks.
+//
+// Thread rule: as Store. Ownership: the process-wide registry in store.cc finds a living StoreImpl by the folder's
+// identity; the environment is closed under the registry's lock, so that no second one can be opened meanwhile.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "spanbox/store.h"
+#include "store/env.h"
+#include "store/manifest.h"
+
+namespace spanbox {
+
+class StoreImpl : public Store {
+ public:
+  StoreImpl(std::string folder, StoreOptions options) : path_(std::move(folder)), options_(options) {}
+  ~StoreImpl() override;
+
+  const std::string& path() const override { return path_; }
+  std::string ring_dir() const override { return path_ + "/rings"; }
+
+  Result<RingState> LoadRing(const RingId& ring) override;
+  Status Commit(const SpanBatch& batch) override;
+  Status Append(std::span<const SpanRow> rows) override;
+  Result<bool> DoBackgroundWork() override { return MergeOnce(); }
+  Result<bool> MergeOnce() override;
+
+  Result<std::unique_ptr<ReadView>> Read() override;
+  Result<StoreInfo> Info() override;
+  Result<VerifyReport> Verify() override;
+  Result<std::vector<LiveProcess>> Processes() override;
+
+  // Opens the environment. REQUIRES: the registry's lock.
+  Status OpenEnv();
+
+ private:
+  // The environment of this process: opened anew in a forked child.
+  Result<Env*> LiveEnv();
+
+  Result<bool> MergeOneGroup();
+  Result<std::vector<SegmentRecord>> PlanMerge(const Txn& txn) const;
+  Result<SegmentBuilder::Encoded> Rewrite(const Txn& txn, std::span<const SegmentRecord> sources);
+
+  const std::string path_;
+  const StoreOptions options_;
+  std::unique_ptr<Env> env_;          // guarded by the registry's lock
+  std::atomic<bool> merging_ = false;
+  std::set<std::uint64_t> damaged_;   // segments that merging leaves alone; belongs to whoever has set merging_
+};
+
+// This thread's builder for commits, empty. One a thread, because making its buffers costs more than a small commit.
+SegmentBuilder& ThreadBuilder();
+
+}  // namespace spanbox

@@ -1,0 +1,148 @@
+#include <chrono>
+
+#include "base/record_codec.h"
+#include "store/disk.h"
+#include "store/segment_rows.h"
+#include "store/store_impl.h"
+
+namespace spanbox {
+namespace {
+
+// Longest time one read transaction is held: a longer one makes the file grow while others write.
+constexpr auto kSlice = std::chrono::seconds(1);
+
+Status ReadEverything(const Txn& txn, const SegmentRecord& record) {
+  SPANBOX_ASSIGN_OR_RETURN(const Segment segment, LoadSegment(txn, record));
+  if (segment.text_blocks() != record.text_blocks) return DataLoss("has another number of text blocks than its record");
+  SPANBOX_ASSIGN_OR_RETURN(SegmentRows rows, SegmentRows::Open(segment));
+  for (std::uint32_t row = 0; row < rows.rows(); ++row) {
+    SPANBOX_ASSIGN_OR_RETURN(const SpanRow span, rows.Row(row));
+    if (span.start_ns < record.meta.min_start_ns || span.start_ns > record.meta.max_start_ns) {
+      return DataLoss("row " + std::to_string(row) + " lies outside the segment's times");
+    }
+  }
+  return OkStatus();
+}
+
+// Segments with id > `after`, until the slice is over. Returns the last id looked at, or nullopt at the end.
+Result<std::optional<std::uint64_t>> VerifySlice(const Txn& txn, std::uint64_t after, VerifyReport& report) {
+  const auto until = std::chrono::steady_clock::now() + kSlice;
+  std::optional<std::uint64_t> last;
+  SPANBOX_RETURN_IF_ERROR(txn.ScanFrom(
+      Table::kSegments, SegmentKey(after + 1), [&](std::string_view key, Bytes value) -> Result<bool> {
+        const std::uint64_t id = SegmentIdOf(key);
+        const auto record = ParseSegmentRecord(key, value);
+        ++report.segments;
+        if (!record.ok()) {
+          report.problems.push_back("segment " + std::to_string(id) + ": " + record.status().message() +
+                                    "; its spans cannot be read");
+        } else {
+          report.spans += record->meta.rows;
+          const Status status = ReadEverything(txn, *record);
+          if (!status.ok()) {
+            report.problems.push_back("segment " + std::to_string(id) + ": " + status.message() + "; " +
+                                      std::to_string(record->meta.rows) + " spans are affected");
+          }
+        }
+        last = id;
+        return std::chrono::steady_clock::now() < until;
+      }));
+  return last;
+}
+
+Status VerifyRings(const Txn& txn, VerifyReport& report) {
+  const auto note = [&report](const Status& status, std::string_view cost) {
+    if (!status.ok()) report.problems.push_back(status.message() + "; " + std::string(cost));
+    return true;
+  };
+  SPANBOX_RETURN_IF_ERROR(txn.Scan(Table::kOpen, {}, [&](std::string_view key, Bytes value) -> Result<bool> {
+    const auto bytes = ParseOpen(value);
+    const Status status = bytes.ok() ? ParseOpenRecords(*bytes).status() : bytes.status();
+    return note(status, "the running span " + ToHex(OpenSpanIdOf(key)) + " is not shown until it ends");
+  }));
+  SPANBOX_RETURN_IF_ERROR(txn.Scan(Table::kCursors, {}, [&](std::string_view key, Bytes value) -> Result<bool> {
+    return note(ParseCursor(key, value).status(), "spans of its ring cannot be stored");
+  }));
+  return txn.Scan(Table::kRings, {}, [&](std::string_view, Bytes value) -> Result<bool> {
+    return note(ParseRing(value).status(), "its process is not shown");
+  });
+}
+
+// Text or columns without a segment: not lost, but bytes for nothing.
+Status VerifyNoOrphans(const Txn& txn, VerifyReport& report) {
+  std::uint64_t known = 0;
+  return txn.Scan(Table::kChunks, {}, [&](std::string_view key, Bytes) -> Result<bool> {
+    const std::uint64_t id = SegmentIdOf(key.substr(0, std::min<std::size_t>(8, key.size())));
+    if (id == known) return true;
+    known = id;
+    SPANBOX_ASSIGN_OR_RETURN(const auto record, txn.Get(Table::kSegments, SegmentKey(id)));
+    if (!record) report.problems.push_back("segment " + std::to_string(id) + " has chunks but no record");
+    return true;
+  });
+}
+
+}  // namespace
+
+Result<VerifyReport> StoreImpl::Verify() {
+  SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+  // No merging meanwhile: it would move rows from before us to behind us.
+  const FolderLock lock(ring_dir());
+  VerifyReport report;
+  std::optional<std::uint64_t> last = 0;
+  while (last) {
+    SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
+    SPANBOX_ASSIGN_OR_RETURN(last, VerifySlice(*txn, *last, report));
+  }
+  SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
+  SPANBOX_RETURN_IF_ERROR(VerifyRings(*txn, report));
+  SPANBOX_RETURN_IF_ERROR(VerifyNoOrphans(*txn, report));
+  return report;
+}
+
+Result<StoreInfo> StoreImpl::Info() {
+  SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+  SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
+  StoreInfo info;
+  info.path = path_;
+  SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t format, GetMetaNumber(*txn, "format"));
+  info.format = static_cast<std::uint32_t>(format);
+  SPANBOX_RETURN_IF_ERROR(ForEachSegment(*txn, [&info](const SegmentRecord& record) {
+    const bool first = info.segments++ == 0;
+    info.first_start_ns = first ? record.meta.min_start_ns : std::min(info.first_start_ns, record.meta.min_start_ns);
+    info.last_start_ns = first ? record.meta.max_start_ns : std::max(info.last_start_ns, record.meta.max_start_ns);
+    info.spans += record.meta.rows;
+    info.column_bytes += record.column_bytes;
+    info.text_bytes += record.text_bytes;
+    info.raw_text_bytes += record.raw_text_bytes;
+    return OkStatus();
+  }));
+  SPANBOX_ASSIGN_OR_RETURN(info.open_spans, txn->Count(Table::kOpen));
+  info.file_bytes = env->file_bytes();
+  info.lmdb_version = mdb_version(nullptr, nullptr, nullptr);
+  return info;
+}
+
+Result<std::vector<LiveProcess>> StoreImpl::Processes() {
+  SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+  SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
+  std::vector<LiveProcess> processes;
+  SPANBOX_RETURN_IF_ERROR(txn->Scan(Table::kRings, {}, [&](std::string_view key, Bytes value) -> Result<bool> {
+    SPANBOX_ASSIGN_OR_RETURN(const RingRecord record, ParseRing(value));
+    if (record.retired || key.size() != sizeof(RingId)) return true;
+    LiveProcess& process = processes.emplace_back();
+    std::memcpy(process.ring.data(), key.data(), key.size());
+    process.process = record.process;
+    return true;
+  }));
+  for (LiveProcess& process : processes) {
+    SPANBOX_RETURN_IF_ERROR(
+        txn->Scan(Table::kCursors, RingKey(process.ring), [&](std::string_view key, Bytes value) -> Result<bool> {
+          SPANBOX_ASSIGN_OR_RETURN(const LaneCursor cursor, ParseCursor(key, value));
+          process.dropped_spans += cursor.dropped_spans;
+          return true;
+        }));
+  }
+  return processes;
+}
+
+}  // namespace spanbox
