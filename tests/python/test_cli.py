@@ -1,0 +1,249 @@
+"""The command line as its user meets it: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spanbox
+from spanbox._render import text_width
+
+MS = 1_000_000
+START_NS = 1_700_000_000_000_000_000
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202etxt [bold red]markup[/] \x9b31m"
+TRACE_IDS = ["7f3a" + "0" * 28, "8b" * 16]
+
+pytest.importorskip("typer")
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if k not in ("SPANBOX_DIR", "OPENAI_BASE_URL")}
+    return subprocess.run(
+        [sys.executable, "-m", "spanbox.cli", *arguments],
+        cwd=cwd,
+        env={**inherited, "COLUMNS": "80", "TZ": "UTC", **environment},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working directory with a store of two traces, the newer one hostile."""
+    box = spanbox.open(tmp_path / ".spanbox", create=True)
+
+    def span(trace: int, number: int, parent: int | None, **values: Any) -> dict[str, Any]:
+        start = START_NS + trace * 60_000 * MS + number * MS
+        row = {"trace_id": TRACE_IDS[trace], "span_id": f"{number:016x}", "start_ns": start, **values}
+        return row if parent is None else {**row, "parent_id": f"{parent:016x}"}
+
+    chat = {"kind": "llm", "model": "gpt-x", "ttft_ns": 312 * MS, "input_tokens": 812, "output_tokens": 141}
+    box._store.append(
+        [
+            span(0, 1, None, name="answer", kind="agent", duration_ns=1_840 * MS, input="where is my refund?"),
+            span(0, 2, 1, name="chat gpt-x", duration_ns=1_310 * MS, cost_usd=0.0034, output="refund is late", **chat),
+            span(
+                0, 3, 2, name="lookup", kind="tool", duration_ns=MS, status="error", error_type="TimeoutError",
+                error_message="no answer",
+            ),
+            span(1, 1, None, name=HOSTILE, kind="agent", status="error", error_message=HOSTILE, output=HOSTILE),
+        ]
+    )  # fmt: skip
+    return tmp_path
+
+
+def test_ls_lists_the_newest_traces_first(folder: Path) -> None:
+    done = run("ls", "--filter", 'name == "answer"', cwd=folder)
+    assert done.stdout.splitlines() == [
+        "trace         start           name    spans    took  tokens     cost  status",
+        "7f3a00000000  11-14 22:13:20  answer      3  1.84 s     953  $0.0034  ok (1 inside)",
+    ]
+    listed = json.loads(run("ls", "--json", cwd=folder).stdout)
+    assert [trace["trace_id"] for trace in listed] == TRACE_IDS[::-1]
+    assert listed[1] == {
+        "trace_id": TRACE_IDS[0],
+        "start_ns": START_NS + MS,
+        "name": "answer",
+        "spans": 3,
+        "duration_ns": 1_840 * MS,
+        "tokens": 953,
+        "cost_usd": 0.0034,
+        "errors": 1,
+        "status": "ok",
+    }
+    assert len(json.loads(run("ls", "-n", "1", "--json", cwd=folder).stdout)) == 1
+
+
+def test_show_prints_the_tree(folder: Path) -> None:
+    done = run("show", "7f3a", cwd=folder)
+    assert done.stdout.splitlines()[2:] == [
+        "answer           agent  1.84 s",
+        "└─ chat gpt-x    llm    1.31 s  312 ms  812→141  $0.0034",
+        "   └─ lookup     tool  1.00 ms  ✗ TimeoutError: no answer",
+    ]
+    shown = json.loads(run("show", "7f3a", "--json", cwd=folder).stdout)
+    assert [span["name"] for span in shown["spans"]] == ["answer", "chat gpt-x", "lookup"]
+    assert shown["spans"][1]["parent_id"] == shown["spans"][0]["span_id"]
+    assert "output: refund is late" in run("show", "7f3a", "--text", cwd=folder).stdout
+
+
+def test_grep_finds_and_says_how_many(folder: Path) -> None:
+    done = run("grep", "refund", cwd=folder)
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "7f3a00000000  chat gpt-x output: refund is late",
+        "7f3a00000000  answer input: where is my refund?",
+        "2 values match",
+    ]
+    found = json.loads(run("grep", "REF.ND", "-E", "-i", "--json", cwd=folder).stdout)
+    assert found["matched"] == 2
+    assert run("grep", "no such text", cwd=folder).returncode == 1
+
+
+def test_stats_gives_figures_by_model_and_kind(folder: Path) -> None:
+    lines = run("stats", cwd=folder).stdout.splitlines()
+    assert lines[0] == "4 spans since 2023-11-14 22:13:20, $0.0034"
+    assert lines[3].split()[:4] == ["gpt-x", "1", "312", "ms"]
+    assert lines[3].split()[-4:] == ["812→141", "$0.0034", "0.0", "%"]
+    assert any(line.split()[:2] == ["agent", "2"] and line.endswith("50.0 %") for line in lines)
+    figures = json.loads(run("stats", "--json", "--filter", "kind == llm", cwd=folder).stdout)
+    assert figures["models"][0]["calls"] == 1
+
+
+def test_doctor_finds_a_sound_store_sound(folder: Path) -> None:
+    done = run("doctor", cwd=folder)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0] == f"store      {folder / '.spanbox'}"
+    assert done.stdout.splitlines()[-1] == "verdict    sound"
+    report = json.loads(run("doctor", "--json", cwd=folder).stdout)
+    assert report["found"]["verification"] == {"segments": 1, "spans": 4, "problems": []}
+
+
+def test_doctor_survives_a_store_that_kills_its_reader(folder: Path) -> None:
+    """A damaged page makes LMDB abort, a truncated file raises SIGBUS: the child dies, the doctor tells."""
+    data = folder / ".spanbox" / "data.mdb"
+    content = bytearray(data.read_bytes())
+    content[4096 * 2 :] = b"\xa5" * (len(content) - 4096 * 2)
+    data.write_bytes(content)
+    done = run("doctor", cwd=folder)
+    assert done.returncode == 1
+    assert "problem" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_import_reports_each_file_and_the_bad_lines(tmp_path: Path) -> None:
+    good = '{"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": []}'
+    (tmp_path / "a.jsonl").write_text(good + "\n")
+    (tmp_path / "b.jsonl").write_text(good + "\n{oops\n")
+    done = run("import", "a.jsonl", "b.jsonl", "--store", "new", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == "a.jsonl: mooncake, 1 span, 1 new"
+    assert re.fullmatch(r"spanbox: b\.jsonl: line 2: not valid JSON: .*--skip-bad imports the rest\.\n", done.stderr)
+    again = run("import", "b.jsonl", "--skip-bad", "--store", "new", cwd=tmp_path)
+    assert again.returncode == 0
+    assert again.stdout.startswith("b.jsonl: mooncake, 1 span, 0 new, 1 bad element left out\n  line 2: not valid JSON")
+
+
+@pytest.mark.parametrize("arguments", [("ls",), ("show", "8b8b"), ("show", "8b8b", "--text"), ("grep", "markup")])
+def test_hostile_text_is_shown_never_executed(folder: Path, arguments: tuple[str, ...]) -> None:
+    output = run(*arguments, cwd=folder).stdout
+    assert "[bold red]markup" in output
+    assert "\\x1b]0;owned\\x07" in output
+    assert all(character.isprintable() for character in output.replace("\n", ""))
+    in_json = run(*[a for a in arguments if a != "--text"], "--json", cwd=folder).stdout
+    assert in_json.isascii()
+    assert "\x1b" not in in_json
+
+
+@pytest.mark.parametrize(
+    "arguments", [("ls",), ("show", "7f3a"), ("show", "8b8b", "--text"), ("grep", "refund"), ("stats",)]
+)
+def test_terminal_of_80_columns_is_enough(folder: Path, arguments: tuple[str, ...]) -> None:
+    controller, terminal = pty.openpty()
+    environment = {k: v for k, v in os.environ.items() if k not in ("SPANBOX_DIR", "NO_COLOR")}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "spanbox.cli", *arguments],
+        cwd=folder,
+        env={**environment, "COLUMNS": "80", "TERM": "xterm-256color", "PYTHONUTF8": "1"},
+        stdout=terminal,
+        stderr=terminal,
+        stdin=subprocess.DEVNULL,
+    )
+    os.close(terminal)
+    output = b""
+    while True:
+        try:
+            piece = os.read(controller, 65536)
+        except OSError:  # Linux reports the closed terminal as an error
+            break
+        if not piece:
+            break
+        output += piece
+    os.close(controller)
+    assert child.wait(60) == 0
+    coloured = output.decode()
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", coloured).replace("\r\n", "\n")
+    assert coloured != plain  # colours on a terminal
+    assert all(character.isprintable() for character in plain.replace("\n", ""))
+    assert max(map(text_width, plain.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("ls", "--filter", 'model = "x"'), 2, "^"),
+        (("ls", "--since", "yesterday"), 1, "since='yesterday' is no moment"),
+        (("show", "zz"), 1, "'zz' is no trace id"),
+        (("show", "abcd"), 1, "no trace starts with 'abcd'"),
+        (("show",), 2, "Missing argument"),
+        (("ls", "--store", "nowhere"), 1, "nowhere"),
+        (("nonsense",), 2, "No such command"),
+        (("import", "nowhere.json"), 1, "nowhere.json: cannot be read"),
+        (("import", "x", "--format", "csv"), 2, "'csv' is not one of"),
+        (("grep", ""), 1, "the text is empty"),
+    ],
+)
+def test_errors_are_clear_on_standard_error(folder: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
+    done = run(*arguments, cwd=folder)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_no_store_says_what_to_do(tmp_path: Path) -> None:
+    for command in ("ls", "stats", "doctor"):
+        done = run(command, cwd=tmp_path)
+        assert done.returncode == 1
+        assert "no .spanbox folder" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_reader_that_stops_early_is_no_error(folder: Path) -> None:
+    command = f"{sys.executable} -m spanbox.cli ls --json | head -n 1"
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env={**os.environ, "SPANBOX_DIR": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def test_without_its_packages_the_command_line_says_how_to_get_them(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['typer'] = None; from spanbox.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "spanbox: the command line needs two more packages: pip install 'spanbox[cli]'\n"
