@@ -325,7 +325,7 @@ def _raw_name(key: str) -> str:
 
 
 def _identical(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and bool(a == b)
+    return a is b or (type(a) is type(b) and repr(a) == repr(b))  # repr tells 0.0 from -0.0
 
 
 _INDEXED: Final = re.compile(r"(\d{1,4})\.(.+)", re.ASCII)
