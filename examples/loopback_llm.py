@@ -63,7 +63,7 @@ def count_tokens(text: str) -> int:
 def compose(request: dict[str, Any], rng: random.Random) -> Reply:
     """The answer: a tool call, a refusal, or the sentences of the context that share words with the question."""
     messages = request["messages"]
-    question = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
+    question = next((str(m["content"]) for m in reversed(messages) if m["role"] == "user"), "")
     tool_results = [str(m["content"]) for m in messages if m["role"] == "tool"]
     order = re.search(r"\b[A-Z]\d{4}\b", question)
     if order and request.get("tools") and not tool_results:
@@ -73,7 +73,7 @@ def compose(request: dict[str, Any], rng: random.Random) -> Reply:
         )
     if rng.random() < 0.04:
         return Reply("I'm sorry, but I can't help with that request.", "content_filter")
-    context = next((m["content"] for m in messages if m["role"] == "system"), "")
+    context = next((str(m["content"]) for m in messages if m["role"] == "system"), "")
     words = set(re.findall(r"[a-z]{4,}", question.lower()))
     sentences = re.split(r"(?<=[.!?])\s+", context.split("Context:", 1)[-1])
     ranked = sorted(sentences, key=lambda s: -len(words & set(re.findall(r"[a-z]{4,}", s.lower()))))
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             request = json.loads(body)
             model, messages = str(request["model"]), request["messages"]
-            prompt = "\n".join(str(m.get("content") or "") for m in messages)
+            prompt = "\n".join(f"{m['role']}: {m.get('content') or ''}" for m in messages)
         except (ValueError, KeyError, TypeError, AttributeError):
             return self._error(400, "invalid_request_error", "the request must be JSON with 'model' and 'messages'")
         attempt = int(self.headers.get("X-Attempt") or 0)  # so that a retry can succeed
