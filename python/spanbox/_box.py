@@ -28,7 +28,7 @@ _ID_DIGITS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class GrepResult(Sequence[_core.GrepHit]):
+class GrepResult(Sequence["_core.GrepHit"]):
     """What grep found: `hits`, newest first, cut at the limit; `matched` counts all values that match."""
 
     pattern: str

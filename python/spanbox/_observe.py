@@ -6,11 +6,14 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
-from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from spanbox import _core
-from spanbox._core import Kind, Span, Tags
+from spanbox._core import Span, Tags
 from spanbox._paths import resolve_store
+
+if TYPE_CHECKING:
+    from spanbox._core import Kind
 
 P = ParamSpec("P")
 R = TypeVar("R")
