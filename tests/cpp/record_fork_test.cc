@@ -9,16 +9,15 @@
 
 #include "memory_exporter.h"
 
-// Threads after a fork of a threaded process are what these tests are about.
-extern "C" const char* __tsan_default_options();
-extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
-
 namespace spanbox {
 namespace {
 
 class ForkTest : public testing::Test {
  protected:
   void SetUp() override {
+#ifdef __SANITIZE_THREAD__
+    GTEST_SKIP() << "ThreadSanitizer cannot follow threads started in a forked child (\"dup thread with used id\")";
+#endif
     RecorderOptions options;
     options.lane_bytes = 64 << 10;
     options.lanes = 2;
