@@ -1,0 +1,255 @@
+#include "query/accumulators.h"
+
+#include <cmath>
+#include <limits>
+
+#include <absl/container/flat_hash_set.h>
+
+#include "query/key_column.h"
+#include "query/numbers.h"
+#include "query/predicate.h"
+
+namespace spanbox {
+namespace {
+
+using Function = AggregateSpec::Function;
+using Groups = std::span<const std::uint32_t>;
+
+template <typename T>
+T AtOr(const std::vector<T>& values, std::uint32_t group, T otherwise = {}) {
+  return group < values.size() ? values[group] : otherwise;
+}
+
+TableColumn Counts(const std::vector<std::uint64_t>& counts, Groups groups) {
+  TableColumn out;
+  for (const std::uint32_t group : groups) out.ints.push_back(static_cast<std::int64_t>(AtOr(counts, group)));
+  return out;
+}
+
+// A float column of value(group); NaN is absent.
+template <typename Value>
+TableColumn Floats(Groups groups, Value value) {
+  TableColumn out;
+  out.type = TableColumn::Type::kFloat;
+  for (const std::uint32_t group : groups) {
+    const double number = value(group);
+    if (std::isnan(number) && out.valid.empty()) out.valid.assign(groups.size(), 1);
+    if (std::isnan(number)) out.valid[out.floats.size()] = 0;
+    out.floats.push_back(number);
+  }
+  return out;
+}
+
+class CountAccumulator : public Accumulator {
+ public:
+  explicit CountAccumulator(const AggregateSpec& spec)
+      : column_(spec.function == Function::kCountOf ? spec.column.name : std::string()) {}
+
+  Status Add(const GroupedRows& in) override {
+    counts_.resize(in.group_count);
+    if (column_.empty()) {
+      for (const std::uint32_t group : in.groups) ++counts_[group];
+      return OkStatus();
+    }
+    SPANBOX_ASSIGN_OR_RETURN(const Bitmap present, RowsWithValue(column_, in.columns, in.selected));
+    for (std::size_t i = 0; i < in.rows.size(); ++i) counts_[in.groups[i]] += present[in.rows[i]] ? 1 : 0;
+    return OkStatus();
+  }
+
+  TableColumn Output(const AggregateSpec&, Groups groups) const override { return Counts(counts_, groups); }
+
+ private:
+  const std::string column_;  // empty: spans
+  std::vector<std::uint64_t> counts_;
+};
+
+// Whole numbers exactly, beside floats; NaN is passed over.
+class MomentsAccumulator : public Accumulator {
+ public:
+  explicit MomentsAccumulator(const AggregateSpec& spec) : column_(spec.column) {
+    any_float_ = column_.info != nullptr && column_.info->type == ColumnType::kFloat;
+  }
+
+  Status Add(const GroupedRows& in) override {
+    moments_.resize(in.group_count);
+    return ForEachNumber(in.columns, column_.name, in.rows, [&](std::size_t i, auto value) {
+      Put(moments_[in.groups[i]], value);
+    });
+  }
+
+  TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
+    if (spec.function == Function::kMean) {
+      return Floats(groups, [&](std::uint32_t group) { return Mean(AtOr(moments_, group)); });
+    }
+    if (any_float_ || !FitsInts(spec.function, groups)) {
+      return Floats(groups, [&](std::uint32_t group) { return FloatAnswer(spec.function, AtOr(moments_, group)); });
+    }
+    TableColumn out;
+    const bool moment = column_.info != nullptr && column_.info->column == Column::kStartNs && spec.function != Function::kSum;
+    if (moment) out.type = TableColumn::Type::kTimestampNs;
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      const Moments m = AtOr(moments_, groups[i]);
+      if (m.count == 0 && spec.function != Function::kSum) {
+        if (out.valid.empty()) out.valid.assign(groups.size(), 1);
+        out.valid[i] = 0;
+      }
+      out.ints.push_back(spec.function == Function::kSum   ? static_cast<std::int64_t>(m.int_sum)
+                         : spec.function == Function::kMin ? m.int_min
+                                                           : m.int_max);
+    }
+    return out;
+  }
+
+ private:
+  __extension__ using Wide = __int128;
+  struct Moments {
+    std::uint64_t count = 0, float_count = 0;
+    Wide int_sum = 0;
+    std::int64_t int_min = std::numeric_limits<std::int64_t>::max(), int_max = std::numeric_limits<std::int64_t>::min();
+    double float_sum = 0;
+    double float_min = std::numeric_limits<double>::infinity(), float_max = -std::numeric_limits<double>::infinity();
+  };
+
+  void Put(Moments& m, std::int64_t value) {
+    ++m.count;
+    m.int_sum += value;
+    m.int_min = std::min(m.int_min, value);
+    m.int_max = std::max(m.int_max, value);
+  }
+  void Put(Moments& m, double value) {
+    if (std::isnan(value)) return;
+    any_float_ = true;
+    ++m.count;
+    ++m.float_count;
+    m.float_sum += value;
+    m.float_min = std::min(m.float_min, value);
+    m.float_max = std::max(m.float_max, value);
+  }
+
+  static double Mean(const Moments& m) {
+    if (m.count == 0) return std::numeric_limits<double>::quiet_NaN();
+    return (static_cast<double>(m.int_sum) + m.float_sum) / static_cast<double>(m.count);
+  }
+
+  static double FloatAnswer(Function function, const Moments& m) {
+    if (function == Function::kSum) return static_cast<double>(m.int_sum) + m.float_sum;
+    if (m.count == 0) return std::numeric_limits<double>::quiet_NaN();
+    const bool ints = m.count > m.float_count;
+    if (function == Function::kMin) return ints ? std::min(static_cast<double>(m.int_min), m.float_min) : m.float_min;
+    return ints ? std::max(static_cast<double>(m.int_max), m.float_max) : m.float_max;
+  }
+
+  bool FitsInts(Function function, Groups groups) const {
+    if (function != Function::kSum) return true;
+    for (const std::uint32_t group : groups) {
+      const Wide sum = AtOr(moments_, group).int_sum;
+      if (sum != static_cast<std::int64_t>(sum)) return false;
+    }
+    return true;
+  }
+
+  const ColumnRef column_;
+  bool any_float_ = false;
+  std::vector<Moments> moments_;
+};
+
+class SketchAccumulator : public Accumulator {
+ public:
+  explicit SketchAccumulator(const AggregateSpec& spec) : column_(spec.column.name) {}
+
+  Status Add(const GroupedRows& in) override {
+    sketches_.resize(in.group_count, empty_);
+    return ForEachNumber(in.columns, column_, in.rows, [&](std::size_t i, auto value) {
+      sketches_[in.groups[i]].Add(static_cast<double>(value));
+    });
+  }
+
+  TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
+    return Floats(groups, [&](std::uint32_t group) {
+      return group < sketches_.size() ? sketches_[group].Quantile(spec.q) : empty_.Quantile(spec.q);
+    });
+  }
+
+ private:
+  const std::string column_;
+  const DDSketch empty_;
+  std::vector<DDSketch> sketches_;
+};
+
+class RateAccumulator : public Accumulator {
+ public:
+  explicit RateAccumulator(const AggregateSpec& spec) : filter_(spec.filter) {}
+
+  Status Add(const GroupedRows& in) override {
+    totals_.resize(in.group_count);
+    hits_.resize(in.group_count);
+    SPANBOX_ASSIGN_OR_RETURN(const Bitmap holds, Select(filter_, in.columns, in.selected));
+    for (std::size_t i = 0; i < in.rows.size(); ++i) {
+      ++totals_[in.groups[i]];
+      hits_[in.groups[i]] += holds[in.rows[i]] ? 1 : 0;
+    }
+    return OkStatus();
+  }
+
+  TableColumn Output(const AggregateSpec&, Groups groups) const override {
+    return Floats(groups, [&](std::uint32_t group) {  // 0 / 0 is NaN: absent
+      return static_cast<double>(AtOr(hits_, group)) / static_cast<double>(AtOr(totals_, group));
+    });
+  }
+
+ private:
+  const Filter filter_;
+  std::vector<std::uint64_t> totals_, hits_;
+};
+
+class DistinctAccumulator : public Accumulator {
+ public:
+  explicit DistinctAccumulator(const AggregateSpec& spec) : keys_(spec.column) {}
+
+  Status Add(const GroupedRows& in) override {
+    counts_.resize(in.group_count);
+    SPANBOX_RETURN_IF_ERROR(keys_.Read(in.columns, in.rows, key_of_row_));
+    std::uint64_t last = 0;  // no pair: the key 0 is "absent"
+    for (std::size_t i = 0; i < in.rows.size(); ++i) {
+      if (key_of_row_[i] == KeyColumn::kAbsent) continue;
+      const std::uint64_t pair = static_cast<std::uint64_t>(in.groups[i]) << 32 | key_of_row_[i];
+      if (pair != last && seen_.insert(pair).second) ++counts_[in.groups[i]];
+      last = pair;
+    }
+    return OkStatus();
+  }
+
+  TableColumn Output(const AggregateSpec&, Groups groups) const override { return Counts(counts_, groups); }
+
+ private:
+  KeyColumn keys_;
+  std::vector<std::uint32_t> key_of_row_;
+  absl::flat_hash_set<std::uint64_t> seen_;  // group and key
+  std::vector<std::uint64_t> counts_;
+};
+
+}  // namespace
+
+std::string SharingKey(const AggregateSpec& spec) {
+  switch (spec.function) {
+    case Function::kCount: return "count";
+    case Function::kCountOf: return "count " + spec.column.name;
+    case Function::kQuantile: return "sketch " + spec.column.name;
+    case Function::kRate: return "rate " + spec.filter.text;
+    case Function::kDistinct: return "distinct " + spec.column.name;
+    default: return "moments " + spec.column.name;
+  }
+}
+
+std::unique_ptr<Accumulator> NewAccumulator(const AggregateSpec& spec) {
+  switch (spec.function) {
+    case Function::kCount:
+    case Function::kCountOf: return std::make_unique<CountAccumulator>(spec);
+    case Function::kQuantile: return std::make_unique<SketchAccumulator>(spec);
+    case Function::kRate: return std::make_unique<RateAccumulator>(spec);
+    case Function::kDistinct: return std::make_unique<DistinctAccumulator>(spec);
+    default: return std::make_unique<MomentsAccumulator>(spec);
+  }
+}
+
+}  // namespace spanbox

@@ -1,0 +1,50 @@
+// What is kept of each group while segments pass: counts, moments, sketches, sets.
+//
+// Thread rule: one thread. Ownership: an accumulator owns its state.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "query/filter.h"
+#include "query/query_run.h"
+#include "spanbox/query.h"
+
+namespace spanbox {
+
+// The selected rows of one segment, each with its group.
+struct GroupedRows {
+  SegmentColumns& columns;
+  const Bitmap& selected;
+  std::span<const std::uint32_t> rows;    // ascending: those of `selected`
+  std::span<const std::uint32_t> groups;  // of rows[i]
+  std::uint32_t group_count;              // groups so far, over all segments
+};
+
+struct AggregateSpec {
+  enum class Function { kCount, kCountOf, kSum, kMean, kMin, kMax, kQuantile, kRate, kDistinct };
+  Function function = Function::kCount;
+  ColumnRef column;
+  double q = 0;        // kQuantile
+  Filter filter;       // kRate
+};
+
+// p99(ttft), count(), ... InvalidArgument with the place.
+Result<AggregateSpec> ParseAggregate(std::string_view expression);
+
+class Accumulator {
+ public:
+  virtual ~Accumulator() = default;
+  virtual Status Add(const GroupedRows& rows) = 0;
+
+  // The answer for these groups, in this order. Groups that no Add has seen are empty sets.
+  virtual TableColumn Output(const AggregateSpec& spec, std::span<const std::uint32_t> groups) const = 0;
+};
+
+// Specs with the same key can share an accumulator: p50(ttft) and p99(ttft) read one sketch.
+std::string SharingKey(const AggregateSpec& spec);
+std::unique_ptr<Accumulator> NewAccumulator(const AggregateSpec& spec);
+
+}  // namespace spanbox

@@ -1,0 +1,139 @@
+#include <algorithm>
+#include <charconv>
+
+#include "query/accumulators.h"
+#include "query/groups.h"
+#include "query/lexer.h"
+#include "query/numbers.h"
+#include "spanbox/query.h"
+
+namespace spanbox {
+namespace {
+
+using Function = AggregateSpec::Function;
+
+struct FunctionName {
+  std::string_view name;
+  Function function;
+  bool numeric;
+};
+constexpr FunctionName kFunctions[] = {{"count", Function::kCountOf, false}, {"sum", Function::kSum, true},
+                                       {"mean", Function::kMean, true},      {"min", Function::kMin, true},
+                                       {"max", Function::kMax, true},        {"distinct", Function::kDistinct, false}};
+constexpr std::string_view kExamples = "count() count(x) sum(x) mean(x) min(x) max(x) p99(x) rate(filter) distinct(x)";
+
+// p99, p99.9: the percentile; nothing for other names.
+bool ReadPercentile(std::string_view name, double& q) {
+  if (name.size() < 2 || name.front() != 'p') return false;
+  const auto [end, error] = std::from_chars(name.data() + 1, name.data() + name.size(), q, std::chars_format::fixed);
+  if (error != std::errc() || end != name.data() + name.size()) return false;
+  q /= 100;
+  return q >= 0 && q <= 1;
+}
+
+// rate(filter): the filter is what stands between the outer parentheses.
+Result<AggregateSpec> ParseRate(std::string_view expression) {
+  const std::size_t open = expression.find('(');
+  const std::size_t close = expression.find_last_not_of(" \t\r\n");
+  if (expression[close] != ')') return ErrorAt(expression, expression.size(), "expected ) at the end");
+  AggregateSpec spec;
+  spec.function = Function::kRate;
+  SPANBOX_ASSIGN_OR_RETURN(spec.filter, ParseFilter(expression.substr(open + 1, close - open - 1)));
+  if (spec.filter.everything) return ErrorAt(expression, close, "expected a filter, as in rate(status == error)");
+  return spec;
+}
+
+Status ReadFunction(std::string_view expression, const Token& name, AggregateSpec& spec, bool& numeric) {
+  if (ReadPercentile(name.text, spec.q)) {
+    spec.function = Function::kQuantile;
+    numeric = true;
+    return OkStatus();
+  }
+  for (const FunctionName& known : kFunctions) {
+    if (known.name != name.text) continue;
+    spec.function = known.function;
+    numeric = known.numeric;
+    return OkStatus();
+  }
+  return ErrorAt(expression, name.position, Quoted(name.written) + " is no aggregate: write one of " + std::string(kExamples));
+}
+
+}  // namespace
+
+Result<AggregateSpec> ParseAggregate(std::string_view expression) {
+  if (expression.size() > kMaxFilterBytes) return InvalidArgument("the aggregate is longer than a filter may be");
+  Lexer lexer(expression);
+  SPANBOX_ASSIGN_OR_RETURN(const Token name, lexer.Next());
+  if (name.kind != TokenKind::kName) {
+    return ErrorAt(expression, name.position, "expected an aggregate: " + std::string(kExamples));
+  }
+  AggregateSpec spec;
+  bool numeric = false;
+  if (!name.Is("rate")) SPANBOX_RETURN_IF_ERROR(ReadFunction(expression, name, spec, numeric));
+  SPANBOX_ASSIGN_OR_RETURN(const Token open, lexer.Next());
+  if (open.kind != TokenKind::kOpen) return ErrorAt(expression, open.position, "expected ( after " + Quoted(name.written));
+  if (name.Is("rate")) return ParseRate(expression);
+  SPANBOX_ASSIGN_OR_RETURN(Token argument, lexer.Next());
+  if (argument.kind == TokenKind::kName) {
+    spec.column = Resolve(argument.text);
+    if (numeric) {
+      const Status status = CheckNumeric(spec.column);
+      if (!status.ok()) return ErrorAt(expression, argument.position, status.message());
+    }
+    SPANBOX_ASSIGN_OR_RETURN(argument, lexer.Next());
+  } else if (spec.function == Function::kCountOf) {
+    spec.function = Function::kCount;
+  } else {
+    return ErrorAt(expression, argument.position, "expected a column, as in " + name.text + "(duration)");
+  }
+  if (argument.kind != TokenKind::kClose) return ErrorAt(expression, argument.position, "expected )");
+  SPANBOX_ASSIGN_OR_RETURN(const Token end, lexer.Next());
+  if (end.kind != TokenKind::kEnd) return ErrorAt(expression, end.position, "expected nothing after )");
+  return spec;
+}
+
+Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& grouping,
+                         std::span<const Aggregate> aggregates) {
+  if (grouping.every_ns < 0) return InvalidArgument("the time bucket must be longer than nothing");
+  std::vector<AggregateSpec> specs;
+  for (const Aggregate& aggregate : aggregates) {
+    SPANBOX_ASSIGN_OR_RETURN(specs.emplace_back(), ParseAggregate(aggregate.expression));
+  }
+  SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
+  Groups groups(grouping);
+  for (const KeyColumn& column : groups.columns()) SPANBOX_RETURN_IF_ERROR(run->CheckKnown(column.column()));
+  std::vector<std::unique_ptr<Accumulator>> accumulators;
+  std::vector<std::string> keys;
+  std::vector<std::size_t> accumulator_of_spec;
+  for (const AggregateSpec& spec : specs) {
+    if (!spec.column.name.empty()) SPANBOX_RETURN_IF_ERROR(run->CheckKnown(spec.column));
+    SPANBOX_RETURN_IF_ERROR(run->CheckKnown(spec.filter));
+    const auto known = std::ranges::find(keys, SharingKey(spec));
+    accumulator_of_spec.push_back(static_cast<std::size_t>(known - keys.begin()));
+    if (known != keys.end()) continue;
+    keys.push_back(SharingKey(spec));
+    accumulators.push_back(NewAccumulator(spec));
+  }
+
+  std::vector<std::uint32_t> group_of_row;
+  const auto add = [&](SegmentColumns& columns, const Bitmap& selected) {
+    const std::vector<std::uint32_t> rows = selected.Rows();
+    SPANBOX_RETURN_IF_ERROR(groups.Read(columns, rows, group_of_row));
+    const GroupedRows in{columns, selected, rows, group_of_row, groups.count()};
+    for (const auto& accumulator : accumulators) SPANBOX_RETURN_IF_ERROR(accumulator->Add(in));
+    return OkStatus();
+  };
+  SPANBOX_RETURN_IF_ERROR(run->ForEach(add));
+
+  Table table;
+  const std::vector<std::uint32_t> order = groups.Ordered();
+  table.rows = order.size();
+  table.columns = std::move(groups).Output(order);
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    table.columns.push_back(accumulators[accumulator_of_spec[i]]->Output(specs[i], order));
+    table.columns.back().name = aggregates[i].name;
+  }
+  return table;
+}
+
+}  // namespace spanbox

@@ -1,0 +1,45 @@
+// The numeric values of a column, whatever types they are stored in.
+//
+// Thread rule: functions; a SegmentColumns belongs to one thread.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "query/query_run.h"
+#include "query/segment_columns.h"
+
+namespace spanbox {
+
+// InvalidArgument when the column is known to hold no numbers.
+Status CheckNumeric(const ColumnRef& column);
+
+// Calls fn(i, value) for every i whose rows[i] has a number in the column; value is a std::int64_t or a double. Truth
+// values count as 0 and 1.
+template <typename Fn>
+Status ForEachNumber(SegmentColumns& columns, std::string_view column, std::span<const std::uint32_t> rows, Fn&& fn) {
+  const auto each = [&](const auto& c, auto as_number) {
+    if (c.valid.all()) {
+      for (std::size_t i = 0; i < rows.size(); ++i) fn(i, as_number(c.values[rows[i]]));
+    } else {
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        if (c.valid[rows[i]]) fn(i, as_number(c.values[rows[i]]));
+      }
+    }
+  };
+  for (const ChunkInfo* chunk : columns.segment().Find(column)) {
+    if (chunk->type == ColumnType::kInt) {
+      SPANBOX_ASSIGN_OR_RETURN(const IntColumn* c, columns.Ints(*chunk));
+      each(*c, [](std::int64_t v) { return v; });
+    } else if (chunk->type == ColumnType::kFloat) {
+      SPANBOX_ASSIGN_OR_RETURN(const FloatColumn* c, columns.Floats(*chunk));
+      each(*c, [](double v) { return v; });
+    } else if (chunk->type == ColumnType::kBool) {
+      SPANBOX_ASSIGN_OR_RETURN(const BoolColumn* c, columns.Bools(*chunk));
+      each(*c, [](std::uint8_t v) { return static_cast<std::int64_t>(v); });
+    }
+  }
+  return OkStatus();
+}
+
+}  // namespace spanbox

@@ -1,0 +1,219 @@
+#include "query/predicate.h"
+
+#include <algorithm>
+
+#include "query/tests.h"
+
+namespace spanbox {
+namespace {
+
+enum class Verdict { kNone, kAll, kSome };
+
+Verdict ZoneOfInts(const ChunkInfo& chunk, const std::vector<IntRange>& ranges) {
+  if (ranges.empty()) return Verdict::kNone;
+  if (!chunk.has_zone) return Verdict::kSome;
+  bool overlaps = false;
+  for (const IntRange& range : ranges) {
+    if (range.low <= chunk.min_int && chunk.max_int <= range.high) return Verdict::kAll;
+    overlaps |= range.low <= chunk.max_int && chunk.min_int <= range.high;
+  }
+  return overlaps ? Verdict::kSome : Verdict::kNone;
+}
+
+// Never kAll: a zone says nothing of NaN.
+Verdict ZoneOfFloats(const ChunkInfo& chunk, const std::vector<FloatRange>& ranges) {
+  if (ranges.empty()) return Verdict::kNone;
+  const bool overlaps = std::ranges::any_of(ranges, [&](const FloatRange& range) {
+    return range.low <= chunk.max_number && chunk.min_number <= range.high;
+  });
+  return !chunk.has_zone || overlaps ? Verdict::kSome : Verdict::kNone;
+}
+
+class TermEvaluator {
+ public:
+  TermEvaluator(const Term& term, SegmentColumns& columns, const Bitmap& candidates)
+      : term_(term), columns_(columns), candidates_(candidates), numbers_(term), texts_(term) {}
+
+  Result<Bitmap> Run() {
+    Bitmap selected(columns_.rows());
+    for (const ChunkInfo* chunk : columns_.segment().Find(term_.column)) {
+      matches_ = Bitmap(columns_.rows());
+      SPANBOX_ASSIGN_OR_RETURN(const Verdict verdict, Match(*chunk));
+      if (verdict == (term_.negated ? Verdict::kAll : Verdict::kNone)) continue;
+      SPANBOX_ASSIGN_OR_RETURN(Bitmap rows, columns_.ValidRows(*chunk));
+      if (verdict == Verdict::kSome) term_.negated ? rows -= matches_ : rows &= matches_;
+      selected |= rows;
+    }
+    selected &= candidates_;
+    return selected;
+  }
+
+ private:
+  // kNone, kAll: of the rows with a value. kSome: those in matches_, where rows without one may be set as well.
+  Result<Verdict> Match(const ChunkInfo& chunk) {
+    switch (chunk.type) {
+      case ColumnType::kInt: return MatchInts(chunk);
+      case ColumnType::kFloat: return MatchFloats(chunk);
+      case ColumnType::kBool: return MatchBools(chunk);
+      case ColumnType::kString: return MatchStrings(chunk);
+      case ColumnType::kText: return MatchText(chunk);
+      case ColumnType::kTraceId: {
+        SPANBOX_ASSIGN_OR_RETURN(const TraceIdColumn* column, columns_.TraceIds(chunk));
+        return MatchIds(column->values, [](const Literal& literal) { return literal.trace_id; });
+      }
+      case ColumnType::kSpanId: {
+        SPANBOX_ASSIGN_OR_RETURN(const SpanIdColumn* column, columns_.SpanIds(chunk));
+        return MatchIds(column->values, [](const Literal& literal) { return literal.span_id; });
+      }
+    }
+    return Verdict::kNone;
+  }
+
+  Result<Verdict> MatchInts(const ChunkInfo& chunk) {
+    const Verdict verdict = ZoneOfInts(chunk, numbers_.ints());
+    if (verdict != Verdict::kSome) return verdict;
+    SPANBOX_ASSIGN_OR_RETURN(const IntColumn* column, columns_.Ints(chunk));
+    const std::int64_t* values = column->values.data();
+    if (numbers_.ints().size() == 1) {
+      const auto low = static_cast<std::uint64_t>(numbers_.ints().front().low);
+      const std::uint64_t width = static_cast<std::uint64_t>(numbers_.ints().front().high) - low;
+      matches_.SetWhere([=](std::uint32_t row) { return static_cast<std::uint64_t>(values[row]) - low <= width; });
+    } else {
+      const auto& ranges = numbers_.ints();
+      matches_.SetWhere([&](std::uint32_t row) { return std::ranges::binary_search(ranges, values[row], {}, &IntRange::low); });
+    }
+    return Verdict::kSome;
+  }
+
+  Result<Verdict> MatchFloats(const ChunkInfo& chunk) {
+    const Verdict verdict = ZoneOfFloats(chunk, numbers_.floats());
+    if (verdict != Verdict::kSome) return verdict;
+    SPANBOX_ASSIGN_OR_RETURN(const FloatColumn* column, columns_.Floats(chunk));
+    const double* values = column->values.data();
+    for (const FloatRange range : numbers_.floats()) {
+      matches_.SetWhere([=](std::uint32_t row) { return (values[row] >= range.low) & (values[row] <= range.high); });
+    }
+    return Verdict::kSome;
+  }
+
+  Result<Verdict> MatchBools(const ChunkInfo& chunk) {
+    bool wants[2] = {false, false};
+    for (const Literal& value : term_.values) {
+      if (value.type == Literal::Type::kBool) wants[value.boolean ? 1 : 0] = true;
+    }
+    if (wants[0] == wants[1]) return wants[0] ? Verdict::kAll : Verdict::kNone;
+    SPANBOX_ASSIGN_OR_RETURN(const BoolColumn* column, columns_.Bools(chunk));
+    matches_.SetWhere([&](std::uint32_t row) { return (column->values[row] != 0) == wants[1]; });
+    return Verdict::kSome;
+  }
+
+  Result<Verdict> MatchStrings(const ChunkInfo& chunk) {
+    if (chunk.has_zone && chunk.min_text == chunk.max_text) {
+      return texts_(chunk.min_text, false) ? Verdict::kAll : Verdict::kNone;
+    }
+    if (chunk.has_zone && !texts_.MayLieWithin(chunk.min_text, chunk.max_text)) return Verdict::kNone;
+    SPANBOX_ASSIGN_OR_RETURN(const StringColumn* column, columns_.Strings(chunk));
+    std::vector<std::uint8_t> passes(column->dictionary.size());
+    bool any = false;
+    for (std::size_t i = 0; i < passes.size(); ++i) {
+      passes[i] = texts_(column->dictionary[i], false) ? 1 : 0;
+      any |= passes[i] != 0;
+    }
+    if (!any) return Verdict::kNone;
+    matches_.SetWhere([&](std::uint32_t row) { return passes[column->codes[row]]; });
+    return Verdict::kSome;
+  }
+
+  Result<Verdict> MatchText(const ChunkInfo& chunk) {
+    SPANBOX_ASSIGN_OR_RETURN(TextColumn* column, columns_.Text(chunk));
+    Status status;
+    candidates_.ForEach([&](std::uint32_t row) {
+      if (!status.ok() || !column->valid(row) || !texts_.MayHaveSize(column->size_bytes(row))) return;
+      const auto text = column->Get(row);
+      if (!text.ok()) {
+        status = text.status();
+      } else if (texts_(*text, column->is_json(row))) {
+        matches_.Set(row);
+      }
+    });
+    if (!status.ok()) return status;
+    return Verdict::kSome;
+  }
+
+  template <typename Id, typename IdOf>
+  Result<Verdict> MatchIds(const std::vector<Id>& values, IdOf id_of) {
+    for (const Literal& literal : term_.values) {
+      const Id id = id_of(literal);
+      matches_.SetWhere([&](std::uint32_t row) { return values[row] == id; });
+    }
+    return Verdict::kSome;
+  }
+
+  const Term& term_;
+  SegmentColumns& columns_;
+  const Bitmap& candidates_;
+  const NumberTest numbers_;
+  const TextTest texts_;
+  Bitmap matches_;
+};
+
+Result<Bitmap> SelectTerm(const Term& term, SegmentColumns& columns, const Bitmap& candidates) {
+  if (term.comparison != Comparison::kPresent) return TermEvaluator(term, columns, candidates).Run();
+  SPANBOX_ASSIGN_OR_RETURN(Bitmap present, RowsWithValue(term.column, columns, candidates));
+  if (!term.negated) return present;
+  Bitmap absent = candidates;
+  absent -= present;
+  return absent;
+}
+
+// What a row costs, roughly: 0 numbers, 1 dictionary strings, 2 text.
+int Cost(const FilterNode& node, const SegmentColumns& columns) {
+  int cost = 0;
+  for (const FilterNode& child : node.children) cost = std::max(cost, Cost(child, columns));
+  if (node.kind != FilterNode::Kind::kTerm || node.term.comparison == Comparison::kPresent) return cost;
+  for (const ChunkInfo* chunk : columns.segment().Find(node.term.column)) {
+    cost = std::max(cost, chunk->type == ColumnType::kText ? 2 : chunk->type == ColumnType::kString ? 1 : 0);
+  }
+  return cost;
+}
+
+Result<Bitmap> SelectNode(const FilterNode& node, SegmentColumns& columns, const Bitmap& candidates) {
+  if (!candidates.any()) return candidates;
+  if (node.kind == FilterNode::Kind::kTerm) return SelectTerm(node.term, columns, candidates);
+  Bitmap left = candidates;
+  if (node.kind == FilterNode::Kind::kNot) {
+    SPANBOX_ASSIGN_OR_RETURN(const Bitmap inner, SelectNode(node.children.front(), columns, candidates));
+    left -= inner;
+    return left;
+  }
+  std::vector<std::pair<int, const FilterNode*>> order;
+  for (const FilterNode& child : node.children) order.emplace_back(Cost(child, columns), &child);
+  std::ranges::stable_sort(order, {}, &std::pair<int, const FilterNode*>::first);
+  for (const auto& [cost, child] : order) {
+    SPANBOX_ASSIGN_OR_RETURN(Bitmap rows, SelectNode(*child, columns, left));
+    node.kind == FilterNode::Kind::kAnd ? left = std::move(rows) : left -= rows;
+  }
+  if (node.kind == FilterNode::Kind::kAnd) return left;
+  Bitmap selected = candidates;  // of an `or`, `left` is what no child wanted
+  selected -= left;
+  return selected;
+}
+
+}  // namespace
+
+Result<Bitmap> Select(const Filter& filter, SegmentColumns& columns, const Bitmap& candidates) {
+  if (filter.everything) return candidates;
+  return SelectNode(filter.root, columns, candidates);
+}
+
+Result<Bitmap> RowsWithValue(std::string_view column, SegmentColumns& columns, const Bitmap& candidates) {
+  Bitmap present(columns.rows());
+  for (const ChunkInfo* chunk : columns.segment().Find(column)) {
+    SPANBOX_ASSIGN_OR_RETURN(const Bitmap rows, columns.ValidRows(*chunk));
+    present |= rows;
+  }
+  present &= candidates;
+  return present;
+}
+
+}  // namespace spanbox

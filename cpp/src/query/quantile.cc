@@ -1,0 +1,65 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "query/lexer.h"
+#include "query/numbers.h"
+#include "spanbox/query.h"
+
+namespace spanbox {
+namespace {
+
+// Hyndman and Fan's type 7. Reorders `values`. REQUIRES: values is not empty.
+double ExactQuantile(std::vector<double>& values, double q) {
+  const double place = q * static_cast<double>(values.size() - 1);
+  const auto below = values.begin() + static_cast<std::ptrdiff_t>(std::floor(place));
+  std::nth_element(values.begin(), below, values.end());
+  const double fraction = place - std::floor(place);
+  if (fraction == 0 || below + 1 == values.end()) return *below;
+  const double above = *std::min_element(below + 1, values.end());
+  return above == *below ? above : *below + fraction * (above - *below);  // also when both are infinite
+}
+
+}  // namespace
+
+Status CheckNumeric(const ColumnRef& column) {
+  if (column.info == nullptr || column.info->type == ColumnType::kInt || column.info->type == ColumnType::kFloat ||
+      column.info->type == ColumnType::kBool) {
+    return OkStatus();
+  }
+  return InvalidArgument(Ticked(column.name) + " holds no numbers: " + std::string(column.info->description));
+}
+
+Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_view column,
+                              std::span<const double> qs, bool exact) {
+  for (const double q : qs) {
+    if (!(q >= 0 && q <= 1)) return InvalidArgument("a quantile lies between 0 and 1, not at " + std::to_string(q));
+  }
+  const ColumnRef ref = Resolve(column);
+  SPANBOX_RETURN_IF_ERROR(CheckNumeric(ref));
+  SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
+  SPANBOX_RETURN_IF_ERROR(run->CheckKnown(ref));
+  DDSketch sketch;
+  std::vector<double> values;
+  SPANBOX_RETURN_IF_ERROR(run->ForEach([&](SegmentColumns& columns, const Bitmap& selected) {
+    const std::vector<std::uint32_t> rows = selected.Rows();
+    return ForEachNumber(columns, ref.name, rows, [&](std::size_t, auto value) {
+      const auto number = static_cast<double>(value);
+      if (!exact) {
+        sketch.Add(number);
+      } else if (!std::isnan(number)) {
+        values.push_back(number);
+      }
+    });
+  }));
+  Quantiles result;
+  result.count = exact ? values.size() : sketch.count();
+  result.relative_error = exact ? 0 : sketch.relative_error();
+  for (const double q : qs) {
+    const double none = std::numeric_limits<double>::quiet_NaN();
+    result.values.push_back(result.count == 0 ? none : exact ? ExactQuantile(values, q) : sketch.Quantile(q));
+  }
+  return result;
+}
+
+}  // namespace spanbox

@@ -1,0 +1,203 @@
+#include <algorithm>
+#include <map>
+
+#include "query/cells.h"
+#include "query/lexer.h"
+#include "query/query_run.h"
+#include "spanbox/query.h"
+
+namespace spanbox {
+namespace {
+
+// A row on its way into the result, with what decides its place.
+struct Candidate {
+  std::int64_t start_ns = 0;
+  SpanId span_id = 0;
+  Cells::Raw order;             // value of the column ordered by
+  std::uint32_t segment = 0;    // index into QueryRun::segments()
+  std::uint32_t row = 0;
+};
+
+// Keeps the first `limit` candidates in the asked order, never more than that in memory.
+class FirstRows {
+ public:
+  FirstRows(const ScanOptions& options, const Cells& order_cells)
+      : limit_(options.limit), by_column_(!options.order_by.empty()), descending_(options.descending), cells_(order_cells) {}
+
+  bool Before(const Candidate& a, const Candidate& b) const {
+    if (by_column_) {
+      const bool a_absent = a.order.tag == Cells::Tag::kAbsent, b_absent = b.order.tag == Cells::Tag::kAbsent;
+      if (a_absent != b_absent) return b_absent;
+      const int order = cells_.Compare(a.order, b.order);
+      if (order != 0) return descending_ ? order > 0 : order < 0;
+    } else if (a.start_ns != b.start_ns) {
+      return descending_ ? a.start_ns > b.start_ns : a.start_ns < b.start_ns;
+    }
+    if (a.start_ns != b.start_ns) return a.start_ns < b.start_ns;
+    return a.span_id < b.span_id;
+  }
+
+  void Offer(const Candidate& candidate) {
+    const auto before = [this](const Candidate& a, const Candidate& b) { return Before(a, b); };
+    if (rows_.size() < limit_) {
+      rows_.push_back(candidate);
+      if (rows_.size() == limit_) std::ranges::make_heap(rows_, before);
+    } else if (limit_ > 0 && Before(candidate, rows_.front())) {
+      std::ranges::pop_heap(rows_, before);
+      rows_.back() = candidate;
+      std::ranges::push_heap(rows_, before);
+    }
+  }
+
+  // False: no row of the segment can be among the first.
+  bool CanUse(const SegmentMeta& segment) const {
+    if (limit_ == 0) return false;
+    if (by_column_ || rows_.size() < limit_) return true;
+    const std::int64_t last = rows_.front().start_ns;
+    return descending_ ? segment.max_start_ns >= last : segment.min_start_ns <= last;
+  }
+
+  std::vector<Candidate> Take() && {
+    std::ranges::sort(rows_, [this](const Candidate& a, const Candidate& b) { return Before(a, b); });
+    return std::move(rows_);
+  }
+
+ private:
+  const std::uint64_t limit_;
+  const bool by_column_, descending_;
+  const Cells& cells_;
+  std::vector<Candidate> rows_;  // a heap with the last one first, once full
+};
+
+// Numbers 0 to n - 1: the targets of cells that are read in row order.
+std::vector<std::uint32_t> Numbered(std::size_t n) {
+  std::vector<std::uint32_t> numbers(n);
+  for (std::uint32_t i = 0; i < n; ++i) numbers[i] = i;
+  return numbers;
+}
+
+Result<std::vector<Candidate>> Choose(QueryRun& run, const ScanOptions& options, const ColumnRef& order_by) {
+  Cells order_cells;
+  FirstRows first(options, order_cells);
+  // Segments that begin the answer come first, so that with a limit the others can be left out.
+  std::vector<std::uint32_t> sequence = Numbered(run.segments().size());
+  std::ranges::stable_sort(sequence, [&](std::uint32_t a, std::uint32_t b) {
+    const SegmentMeta &x = run.segments()[a], &y = run.segments()[b];
+    return options.descending ? x.max_start_ns > y.max_start_ns : x.min_start_ns < y.min_start_ns;
+  });
+  for (const std::uint32_t index : sequence) {
+    const SegmentMeta& segment = run.segments()[index];
+    if (!first.CanUse(segment)) continue;
+    SPANBOX_ASSIGN_OR_RETURN(const auto columns, run.Load(segment));
+    SPANBOX_ASSIGN_OR_RETURN(const Bitmap selected, run.Rows(segment, *columns));
+    if (!selected.any()) continue;
+    SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns->Starts());
+    SPANBOX_ASSIGN_OR_RETURN(const SpanIdColumn* spans, columns->SpanIds());
+    const std::vector<std::uint32_t> rows = selected.Rows();
+    if (!options.order_by.empty()) {
+      order_cells.Resize(0);
+      order_cells.Resize(rows.size());
+      SPANBOX_RETURN_IF_ERROR(order_cells.Read(*columns, order_by.name, rows, Numbered(rows.size())));
+    }
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const Cells::Raw order = options.order_by.empty() ? Cells::Raw{} : order_cells[i];
+      first.Offer({starts->values[rows[i]], spans->values[rows[i]], order, index, rows[i]});
+    }
+  }
+  return std::move(first).Take();
+}
+
+// Named columns in the order of Columns(), then attributes by name.
+struct ColumnOrder {
+  bool operator()(const ColumnRef& a, const ColumnRef& b) const { return Key(a) < Key(b); }
+  static std::pair<std::uint16_t, std::string_view> Key(const ColumnRef& column) {
+    return {column.info != nullptr ? static_cast<std::uint16_t>(column.info->column) : kColumnCount, column.name};
+  }
+};
+
+class Materializer {
+ public:
+  Materializer(QueryRun& run, const std::vector<Candidate>& chosen) : run_(run), chosen_(chosen) {}
+
+  Result<Table> Columns(const std::vector<ColumnRef>& columns) {
+    std::vector<Cells> cells;
+    for (std::size_t i = 0; i < columns.size(); ++i) cells.emplace_back(chosen_.size());
+    const auto read = [&](SegmentColumns& segment, const auto& rows, const auto& targets) {
+      for (std::size_t i = 0; i < columns.size(); ++i) {
+        SPANBOX_RETURN_IF_ERROR(cells[i].Read(segment, columns[i].name, rows, targets));
+      }
+      return OkStatus();
+    };
+    SPANBOX_RETURN_IF_ERROR(ForEachSegment(read));
+    Table table;
+    table.rows = chosen_.size();
+    for (std::size_t i = 0; i < columns.size(); ++i) table.columns.push_back(std::move(cells[i]).Finish(columns[i]));
+    return table;
+  }
+
+  Result<Table> Everything() {
+    std::map<ColumnRef, Cells, ColumnOrder> found;
+    const auto read = [&](SegmentColumns& segment, const auto& rows, const auto& targets) {
+      for (const ChunkInfo& chunk : segment.segment().chunks()) {
+        Cells& cells = found.try_emplace(Resolve(chunk.name), chosen_.size()).first->second;
+        SPANBOX_RETURN_IF_ERROR(cells.ReadChunk(segment, chunk, rows, targets));
+      }
+      return OkStatus();
+    };
+    SPANBOX_RETURN_IF_ERROR(ForEachSegment(read));
+    Table table;
+    table.rows = chosen_.size();
+    for (auto& [column, cells] : found) {
+      if (!cells.empty()) table.columns.push_back(std::move(cells).Finish(column));
+    }
+    return table;
+  }
+
+ private:
+  // fn(segment, rows, targets): rows ascend, targets are their places in the result.
+  template <typename Fn>
+  Status ForEachSegment(Fn fn) {
+    std::vector<std::uint32_t> sequence = Numbered(chosen_.size());
+    std::ranges::sort(sequence, {}, [&](std::uint32_t i) { return std::pair(chosen_[i].segment, chosen_[i].row); });
+    for (std::size_t begin = 0; begin < sequence.size();) {
+      const std::uint32_t segment = chosen_[sequence[begin]].segment;
+      std::vector<std::uint32_t> rows, targets;
+      std::size_t end = begin;
+      for (; end < sequence.size() && chosen_[sequence[end]].segment == segment; ++end) {
+        rows.push_back(chosen_[sequence[end]].row);
+        targets.push_back(sequence[end]);
+      }
+      begin = end;
+      SPANBOX_ASSIGN_OR_RETURN(const auto columns, run_.Load(run_.segments()[segment]));
+      SPANBOX_RETURN_IF_ERROR(fn(*columns, rows, targets));
+    }
+    return OkStatus();
+  }
+
+  QueryRun& run_;
+  const std::vector<Candidate>& chosen_;
+};
+
+}  // namespace
+
+Result<Table> Scan(Store& store, const SpanQuery& query, const ScanOptions& options) {
+  SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
+  std::vector<ColumnRef> columns;
+  for (const std::string& name : options.columns) {
+    columns.push_back(Resolve(name));
+    SPANBOX_RETURN_IF_ERROR(run->CheckKnown(columns.back()));
+  }
+  ColumnRef order_by;
+  if (!options.order_by.empty()) {
+    order_by = Resolve(options.order_by);
+    SPANBOX_RETURN_IF_ERROR(run->CheckKnown(order_by));
+    if (order_by.info != nullptr && order_by.info->type == ColumnType::kText) {
+      return InvalidArgument(Ticked(order_by.name) + " is long text and gives no order: order by another column");
+    }
+  }
+  SPANBOX_ASSIGN_OR_RETURN(const std::vector<Candidate> chosen, Choose(*run, options, order_by));
+  Materializer materializer(*run, chosen);
+  return columns.empty() ? materializer.Everything() : materializer.Columns(columns);
+}
+
+}  // namespace spanbox

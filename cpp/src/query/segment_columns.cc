@@ -1,0 +1,54 @@
+#include "query/segment_columns.h"
+
+namespace spanbox {
+
+Result<TextColumn*> SegmentColumns::Text(const ChunkInfo& chunk) {
+  auto& place = cache_[chunk.index];
+  if (!std::holds_alternative<std::unique_ptr<TextColumn>>(place)) {
+    SPANBOX_ASSIGN_OR_RETURN(place, segment_.ReadText(chunk));
+  }
+  return std::get<std::unique_ptr<TextColumn>>(place).get();
+}
+
+Result<const ChunkInfo*> SegmentColumns::Required(std::string_view name, ColumnType type) const {
+  const ChunkInfo* chunk = segment_.Find(name, type);
+  if (chunk == nullptr) return DataLoss("a segment has no column " + std::string(name) + ": run verify on the store");
+  return chunk;
+}
+
+Result<const TraceIdColumn*> SegmentColumns::TraceIds() {
+  SPANBOX_ASSIGN_OR_RETURN(const ChunkInfo* chunk, Required("trace_id", ColumnType::kTraceId));
+  return TraceIds(*chunk);
+}
+
+Result<const SpanIdColumn*> SegmentColumns::SpanIds() {
+  SPANBOX_ASSIGN_OR_RETURN(const ChunkInfo* chunk, Required("span_id", ColumnType::kSpanId));
+  return SpanIds(*chunk);
+}
+
+Result<const IntColumn*> SegmentColumns::Starts() {
+  SPANBOX_ASSIGN_OR_RETURN(const ChunkInfo* chunk, Required("start_ns", ColumnType::kInt));
+  return Ints(*chunk);
+}
+
+Result<Bitmap> SegmentColumns::ValidRows(const ChunkInfo& chunk) {
+  Bitmap rows(segment_.rows(), true);
+  if (chunk.valid_count == segment_.rows()) return rows;
+  switch (chunk.type) {
+    case ColumnType::kInt: { SPANBOX_ASSIGN_OR_RETURN(const auto* c, Ints(chunk)); rows &= c->valid; break; }
+    case ColumnType::kFloat: { SPANBOX_ASSIGN_OR_RETURN(const auto* c, Floats(chunk)); rows &= c->valid; break; }
+    case ColumnType::kBool: { SPANBOX_ASSIGN_OR_RETURN(const auto* c, Bools(chunk)); rows &= c->valid; break; }
+    case ColumnType::kString: { SPANBOX_ASSIGN_OR_RETURN(const auto* c, Strings(chunk)); rows &= c->valid; break; }
+    case ColumnType::kSpanId: { SPANBOX_ASSIGN_OR_RETURN(const auto* c, SpanIds(chunk)); rows &= c->valid; break; }
+    case ColumnType::kTraceId: break;
+    case ColumnType::kText: {
+      SPANBOX_ASSIGN_OR_RETURN(const TextColumn* text, Text(chunk));
+      Bitmap with_text(segment_.rows());
+      with_text.SetWhere([&](std::uint32_t row) { return text->valid(row); });
+      rows &= with_text;
+    }
+  }
+  return rows;
+}
+
+}  // namespace spanbox

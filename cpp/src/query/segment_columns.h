@@ -1,0 +1,67 @@
+// The chunks of one segment, each decoded at most once during a query.
+//
+// Thread rule: one thread. Ownership: borrows the segment's bytes; references and strings live as long as this object.
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "query/bitmap.h"
+#include "store/segment.h"
+
+namespace spanbox {
+
+class SegmentColumns {
+ public:
+  explicit SegmentColumns(Segment segment) : segment_(std::move(segment)), cache_(segment_.chunks().size()) {}
+  SegmentColumns(const SegmentColumns&) = delete;
+  SegmentColumns& operator=(const SegmentColumns&) = delete;
+
+  const Segment& segment() const { return segment_; }
+  std::uint32_t rows() const { return segment_.rows(); }
+
+  // REQUIRES: chunk is one of segment().chunks(), of the type the method is named after.
+  Result<const IntColumn*> Ints(const ChunkInfo& chunk) { return Cached<IntColumn>(chunk, &Segment::ReadInts); }
+  Result<const FloatColumn*> Floats(const ChunkInfo& chunk) { return Cached<FloatColumn>(chunk, &Segment::ReadFloats); }
+  Result<const BoolColumn*> Bools(const ChunkInfo& chunk) { return Cached<BoolColumn>(chunk, &Segment::ReadBools); }
+  Result<const StringColumn*> Strings(const ChunkInfo& chunk) {
+    return Cached<StringColumn>(chunk, &Segment::ReadStrings);
+  }
+  Result<const TraceIdColumn*> TraceIds(const ChunkInfo& chunk) {
+    return Cached<TraceIdColumn>(chunk, &Segment::ReadTraceIds);
+  }
+  Result<const SpanIdColumn*> SpanIds(const ChunkInfo& chunk) {
+    return Cached<SpanIdColumn>(chunk, &Segment::ReadSpanIds);
+  }
+  Result<TextColumn*> Text(const ChunkInfo& chunk);
+
+  // Columns that every segment has; DataLoss when one is missing.
+  Result<const TraceIdColumn*> TraceIds();
+  Result<const SpanIdColumn*> SpanIds();
+  Result<const IntColumn*> Starts();
+
+  // The rows that have a value in this chunk.
+  Result<Bitmap> ValidRows(const ChunkInfo& chunk);
+
+ private:
+  template <typename T>
+  Result<const T*> Cached(const ChunkInfo& chunk, Result<T> (Segment::*read)(const ChunkInfo&) const);
+  Result<const ChunkInfo*> Required(std::string_view name, ColumnType type) const;
+
+  Segment segment_;
+  std::vector<std::variant<std::monostate, IntColumn, FloatColumn, BoolColumn, StringColumn, TraceIdColumn,
+                           SpanIdColumn, std::unique_ptr<TextColumn>>> cache_;
+};
+
+template <typename T>
+Result<const T*> SegmentColumns::Cached(const ChunkInfo& chunk, Result<T> (Segment::*read)(const ChunkInfo&) const) {
+  auto& place = cache_[chunk.index];
+  if (!std::holds_alternative<T>(place)) {
+    SPANBOX_ASSIGN_OR_RETURN(place, (segment_.*read)(chunk));
+  }
+  return &std::get<T>(place);
+}
+
+}  // namespace spanbox
