@@ -83,11 +83,12 @@ Status CheckFolder(const std::string& folder, const struct stat& info) {
   return OkStatus();
 }
 
-// Two descriptors must conflict on flock, and a mapping is only trusted where that works.
+// Two descriptors must conflict on flock; a file system that does not even do that is not trusted with a map.
 Status CheckLocks(const std::string& folder) {
   const int a = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const int b = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const bool works = a >= 0 && b >= 0 && flock(a, LOCK_SH | LOCK_NB) == 0 && flock(b, LOCK_EX | LOCK_NB) != 0;
+  // The first one waits: another process may just be making the store.
+  const bool works = a >= 0 && b >= 0 && flock(a, LOCK_SH) == 0 && flock(b, LOCK_EX | LOCK_NB) != 0;
   if (b >= 0) close(b);
   if (a >= 0) close(a);
   if (works) return OkStatus();

@@ -15,6 +15,7 @@ constexpr unsigned kMaxReaders = 1024;
 constexpr auto kReaderCheckInterval = std::chrono::seconds(10);
 constexpr auto kIdleTimeout = std::chrono::seconds(5);
 constexpr int kMaxAttempts = 24;  // each doubling of the map is one
+constexpr int kMaxSettling = 64;
 constexpr std::uint64_t kMinMapBytes = 256 * 1024;
 
 // Growing data.mdb: at least this much at once, a sixteenth of the file, at most kMaxFileStep.
@@ -27,6 +28,22 @@ std::atomic<std::uint64_t> fork_count{0};
 std::uint64_t RoundToPages(std::uint64_t bytes) {
   const auto page = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
   return (bytes + page - 1) / page * page;
+}
+
+// A reader that is interrupted while LMDB starts it may come away with a commit newer than the one it has announced,
+// and then a later reader sees an older one. So it starts again until the newest commit is the one it has announced.
+// Bounded: after a writer was killed between its last two steps the two differ until the next commit.
+int BeginRead(MDB_env* env, MDB_txn** txn) {
+  int code = mdb_txn_begin(env, nullptr, MDB_RDONLY, txn);
+  for (int attempt = 0; code == 0 && attempt < kMaxSettling; ++attempt) {
+    MDB_envinfo info{};
+    mdb_env_info(env, &info);
+    if (info.me_last_txnid == mdb_txn_id(*txn)) return 0;
+    mdb_txn_reset(*txn);
+    code = mdb_txn_renew(*txn);
+    if (code != 0) mdb_txn_abort(*txn);
+  }
+  return code;
 }
 
 MDB_val ToVal(std::string_view text) { return {text.size(), const_cast<char*>(text.data())}; }
@@ -264,7 +281,7 @@ Result<std::unique_ptr<ReadTxn>> Env::Read() {
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     SPANBOX_RETURN_IF_ERROR(Enter());
     MDB_txn* txn = nullptr;
-    const int code = mdb_txn_begin(env_, nullptr, MDB_RDONLY, &txn);
+    const int code = BeginRead(env_, &txn);
     if (code == 0) return std::unique_ptr<ReadTxn>(new ReadTxn(*this, txn));
     // Slots of processes that died are taken back; then one more try.
     const bool slots = (code == MDB_READERS_FULL || code == EAGAIN) && !readers_checked;
