@@ -19,11 +19,11 @@ std::optional<RecordView> LaneWalker::RecordAt(std::uint64_t position, bool exac
   if (exact_seq ? header.seq != cursor_.seq + 1 : header.seq <= cursor_.seq) return std::nullopt;
   const std::uint64_t bytes = sizeof header + std::uint64_t{header.payload_bytes};
   if (header.length != AlignRecord(bytes) || header.length > room) return std::nullopt;
-  const auto record = lane_.subspan(offset, bytes);
-  if (RecordChecksum(seed_, record) != header.checksum) return std::nullopt;
+  const auto payload = lane_.subspan(offset + sizeof header, header.payload_bytes);
+  if (RecordChecksum(seed_, header, payload) != header.checksum) return std::nullopt;
   cursor_.position = position + header.length;
   cursor_.seq = header.seq;
-  return RecordView{static_cast<RecordType>(header.type), record.subspan(sizeof header)};
+  return RecordView{static_cast<RecordType>(header.type), payload};
 }
 
 std::optional<RecordView> LaneWalker::Next() {

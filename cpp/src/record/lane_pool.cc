@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::int64_t kRetryNs = 1'000'000'000;
 constexpr std::int64_t kCalmNs = 10'000'000'000;  // before memory is given back
+constexpr std::uint64_t kFirstBytes = 256u << 10;  // the rest of the first file is the collector's business
 constexpr std::uint32_t kLanesWhenThreadsAreMany = 16;
 
 LaneState StateOf(const Lane& lane) { return lane.control().state.load(std::memory_order_relaxed); }
@@ -50,7 +51,7 @@ void LanePool::ForEachPast(Visit visit) const {
 
 RingSpec LanePool::Spec(std::uint32_t slot, std::uint32_t lanes, std::uint64_t lane_bytes) const {
   return {.ring_dir = ring_dir_, .ring = ring_, .slot = slot, .lanes = lanes, .lane_bytes = lane_bytes,
-          .populate_lanes = slot == 0 ? 1u : lanes, .release = options_.release, .environment = options_.environment,
+          .populate_bytes = slot == 0 ? kFirstBytes : kMaxLaneBytes * lanes, .release = options_.release, .environment = options_.environment,
           .starts = {}};
 }
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <new>
 
@@ -123,7 +124,7 @@ Mapped MakeFile(const RingSpec& spec, const std::string& temporary, const std::s
   if (const int error = Allocate(fd.get(), bytes); error != 0) return fail("allocate", error);
   made.base = MapPrivatelyToThisProcess(fd.get(), bytes);
   if (made.base == nullptr) return fail("map", errno);
-  const std::uint64_t populate = LaneOffset(std::min(spec.populate_lanes, spec.lanes), spec.lane_bytes);
+  const std::uint64_t populate = std::clamp<std::uint64_t>(spec.populate_bytes, 2 * kPageBytes, bytes);
   if (const int error = PopulateRange(made.base, populate); error != 0) return fail("write", error);
   for (std::uint32_t i = 0; i < spec.lanes; ++i) {
     StartLane(*new (made.base + LaneOffset(i, spec.lane_bytes)) LaneControl{}, StartOf(spec, i));

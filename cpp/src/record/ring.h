@@ -94,10 +94,9 @@ class alignas(64) Lane {
     header.payload_bytes = static_cast<std::uint32_t>(payload.size());
     header.type = static_cast<std::uint8_t>(type);
     header.version = kRecordVersion;
+    header.checksum = RecordChecksum(seed_, header, payload);
     std::memcpy(at, &header, sizeof header);
     if (!payload.empty()) std::memcpy(at + sizeof header, payload.data(), payload.size());
-    const std::uint32_t checksum = RecordChecksum(seed_, {at, sizeof header + payload.size()});
-    std::memcpy(at + offsetof(RecordHeader, checksum), &checksum, sizeof checksum);
   }
 
   const std::uint32_t number_;
@@ -122,7 +121,7 @@ struct RingSpec {
   std::uint32_t slot = 0;
   std::uint32_t lanes = 1;
   std::uint64_t lane_bytes = kMinLaneBytes;
-  std::uint32_t populate_lanes = 0;   // lanes whose pages are made resident before Create returns
+  std::uint64_t populate_bytes = 0;   // of the file, made resident before Create returns
   std::string release, environment;
   std::vector<LaneStart> starts;      // of the slot's lanes, when it had a file before
 };

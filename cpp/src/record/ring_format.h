@@ -89,7 +89,7 @@ inline constexpr std::uint16_t kRecordVersion = 1;
 
 struct RecordHeader {
   std::uint32_t length;         // header and payload, rounded up to a multiple of 8; or kPadLength
-  std::uint32_t checksum;       // low half of XXH3 over what follows it, seeded by RecordSeed
+  std::uint32_t checksum;       // low half of XXH3 over the rest of the header and XXH3 of the payload, see RecordChecksum
   std::uint64_t position;
   std::uint64_t seq;            // of this lane, from 1, one more each record
   std::uint32_t payload_bytes;
@@ -106,9 +106,14 @@ inline std::uint64_t RecordSeed(const RingId& ring, std::uint32_t lane) {
   return Hash64(std::as_bytes(std::span(ring)), lane);
 }
 
-// `record` starts with the header and holds the whole payload.
-inline std::uint32_t RecordChecksum(std::uint64_t seed, std::span<const std::byte> record) {
-  return static_cast<std::uint32_t>(Hash64(record.subspan(kChecksumBegin), seed));
+// The payload first, then what is left of the header with it: the writer hashes the caller's bytes, not those it has just
+// stored into the ring and would have to wait for.
+inline std::uint32_t RecordChecksum(std::uint64_t seed, const RecordHeader& header, std::span<const std::byte> payload) {
+  std::byte block[sizeof header - kChecksumBegin + sizeof(std::uint64_t)];
+  const std::uint64_t payload_hash = Hash64(payload);
+  std::memcpy(block, reinterpret_cast<const std::byte*>(&header) + kChecksumBegin, sizeof header - kChecksumBegin);
+  std::memcpy(block + sizeof header - kChecksumBegin, &payload_hash, sizeof payload_hash);
+  return static_cast<std::uint32_t>(Hash64(block, seed));
 }
 
 inline std::uint64_t HeaderChecksum(const RingHeader& header) {
