@@ -4,7 +4,7 @@
 
 #include "query/pattern.h"
 #include "query/query_run.h"
-#include "query/tests.h"
+#include "query/matchers.h"
 #include "query/utf8.h"
 #include "spanbox/query.h"
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "query/tests.h"
+#include "query/matchers.h"
 
 namespace spanbox {
 namespace {

@@ -1,4 +1,4 @@
-#include "query/tests.h"
+#include "query/matchers.h"
 
 #include <string.h>
 
