@@ -28,7 +28,10 @@ py::object Builtin(PyObject* type) { return py::reinterpret_borrow<py::object>(t
 
 PyObject* ExceptionFor(StatusCode code, Wrong wrong) {
   switch (code) {
-    case StatusCode::kInvalidArgument: return wrong == Wrong::kFilter ? exceptions.filter : PyExc_ValueError;
+    case StatusCode::kInvalidArgument:
+      return wrong == Wrong::kFilter  ? exceptions.filter
+             : wrong == Wrong::kStore ? exceptions.store
+                                      : PyExc_ValueError;
     case StatusCode::kNotFound: return exceptions.not_found;
     case StatusCode::kDataLoss: return exceptions.corruption;
     case StatusCode::kResourceExhausted: return exceptions.store_full;

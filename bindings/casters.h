@@ -12,8 +12,9 @@
 
 namespace spanbox::python {
 
-// What InvalidArgument means to the caller: a filter or expression of a query, or another argument.
-enum class Wrong { kArgument, kFilter };
+// What InvalidArgument means to the caller: a filter or expression of a query, a folder that cannot be a store, or
+// another argument.
+enum class Wrong { kArgument, kFilter, kStore };
 
 // Creates SpanboxError and its kin in the module.
 void RegisterExceptions(pybind11::module_& module);

@@ -107,7 +107,7 @@ void Configure(const std::string& path, const std::string& full_ring, std::uint6
     py::gil_scoped_release release;
     return OpenRecorder(path, options);
   }();
-  Opened replacement = Unwrap(std::move(opened));
+  Opened replacement = Unwrap(std::move(opened), Wrong::kStore);
   CloseRecorder(state);
   state.recorder = std::move(replacement.recorder);
   state.path = std::move(replacement.path);

@@ -78,8 +78,13 @@ PyObject* SpanNew(PyTypeObject*, PyObject* args, PyObject* kwargs) {
   PyObject* name = nullptr;
   PyObject* kind_name = nullptr;
   PyObject* attributes = nullptr;
-  if (PyArg_ParseTupleAndKeywords(args, kwargs, "U|UO!:Span", const_cast<char**>(keywords), &name, &kind_name,
-                                  &PyDict_Type, &attributes) == 0) {
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "U|UO:Span", const_cast<char**>(keywords), &name, &kind_name,
+                                  &attributes) == 0) {
+    return nullptr;
+  }
+  if (attributes == Py_None) attributes = nullptr;
+  if (attributes != nullptr && !PyDict_Check(attributes)) {
+    PyErr_SetString(PyExc_TypeError, "attributes must be a dict or None");
     return nullptr;
   }
   const auto kind = kind_name == nullptr ? SpanKind::kSpan : SpanKindFromString(Utf8(kind_name).view());

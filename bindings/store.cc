@@ -56,7 +56,7 @@ PyStore OpenStore(const std::string& path, bool create) {
     SPANBOX_ASSIGN_OR_RETURN(const RecoveryReport recovery, RecoverRings(*store, store->ring_dir()));
     return PyStore{std::move(store), recovery};
   });
-  return Unwrap(std::move(opened));
+  return Unwrap(std::move(opened), Wrong::kStore);
 }
 
 // --- import ----------------------------------------------------------------------------------------------------------
