@@ -99,7 +99,7 @@ def test_path_without_a_store_is_not_found_and_not_made(tmp_path: Path) -> None:
 
 def test_path_that_is_a_file_is_refused_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(spanbox.SpanboxError, match="file"):
+    with pytest.raises(spanbox.StoreError, match="it is a file"):
         spanbox.open(tmp_path / "file", create=True)
 
 
@@ -246,7 +246,7 @@ def test_every_data_frame_library_takes_the_spans(hundred: Box) -> None:
     assert arrow["ttft_ns"].to_pylist() == pandas_frame["ttft_ns"].tolist() == expected
     assert polars_frame["ttft_ns"].to_list() == expected
     assert polars.DataFrame(spans).equals(polars_frame)
-    assert duckdb.sql("select sum(ttft_ns) from spans").fetchone() == (sum(expected),)
+    assert duckdb.sql("select sum(ttft_ns) from spans").fetchall() == [(sum(expected),)]
 
 
 def test_rows_without_a_value_have_none(box: Box) -> None:

@@ -21,7 +21,8 @@ CHILD = """
     import mmap, struct, sys, threading
     import spanbox
 
-    ended = mmap.mmap(open(sys.argv[2], "r+b").fileno(), 0)
+    with open(sys.argv[2], "r+b") as oracle:
+        ended = mmap.mmap(oracle.fileno(), 0)
 
     @spanbox.observe(name="step")
     def step(thread, n):
@@ -36,7 +37,7 @@ CHILD = """
                 n += 1
                 struct.pack_into("<q", ended, 8 * thread, n)   # step(n - 1) has returned
 
-    spanbox.configure(sys.argv[1])
+    spanbox.configure(sys.argv[1], full_ring="block")  # as fast as it goes, so that "dropped" is no excuse
     threads = [threading.Thread(target=work, args=(t,), daemon=True) for t in range(2)]
     for thread in threads:
         thread.start()
