@@ -30,6 +30,7 @@ cpp_files = $(shell find cpp bindings tests/cpp benchmarks -name '*.h' -o -name 
 
 demo: $(stamps)/package ## install the package and run the demo: traces recorded, stored, answered
 	SPANBOX_DIR=build/demo .venv/bin/spanbox demo
+	@echo '(for a shell that knows spanbox: . .venv/bin/activate)'
 
 test: test-cpp test-python ## run the C++ and the Python tests
 
