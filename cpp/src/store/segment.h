@@ -150,7 +150,7 @@ class Segment {
 class SegmentBuilder {
  public:
   // `text_level`: of zstd. Low for a commit, whose time counts; higher for a merge, whose size counts.
-  static constexpr int kCommitTextLevel = 1, kMergeTextLevel = 5;
+  static constexpr int kCommitTextLevel = 1, kMergeTextLevel = 3;
   explicit SegmentBuilder(int text_level = kCommitTextLevel);
   ~SegmentBuilder();
   SegmentBuilder(const SegmentBuilder&) = delete;
