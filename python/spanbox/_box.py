@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, overload
 
 from spanbox import _core
 from spanbox._paths import FOLDER, VARIABLE, find_store, resolve_store
-from spanbox._render import clean, format_bytes, format_time
+from spanbox._render import clean, distinct_digits, format_bytes, format_time
 from spanbox._spans import Query, Spans
 from spanbox._time import Moment, moment_ns
 from spanbox._trace import Trace
@@ -92,6 +92,11 @@ class Box:
             digits = self._complete_id(store, digits, id_or_prefix)
         return Trace(store.trace(digits))
 
+    def shortest_id(self, trace_id: str) -> str:
+        """The first digits of a trace's id that no other trace starts with, at least 12."""
+        lengths = range(12, _ID_DIGITS)
+        return next((trace_id[:n] for n in lengths if len(self._store.find_traces(trace_id[:n], 2)) == 1), trace_id)
+
     def _complete_id(self, store: _core.Store, digits: str, given: str) -> str:
         if not 4 <= len(digits) < _ID_DIGITS or digits.strip("0123456789abcdef"):
             raise ValueError(f"{given!r} is no trace id: give 32 hexadecimal digits, or at least the first 4 of them")
@@ -101,9 +106,8 @@ class Box:
                 f"no trace starts with {digits!r} in {store.path}; `spanbox ls` lists the recent ones"
             )
         if len(found) > 1:
-            raise ValueError(
-                f"{digits!r} is the start of several traces ({', '.join(f[:12] for f in found)}, …): give more digits"
-            )
+            shown = ", ".join(f"{each[: distinct_digits(found)]}…" for each in found)
+            raise ValueError(f"{digits!r} is the start of several traces, such as {shown}: give more digits")
         return found[0]
 
     def grep(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import unicodedata
+from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 
@@ -131,16 +132,48 @@ def format_time(ns: int) -> str:
         return f"{ns} ns"
 
 
+def short_time(ns: int) -> str:
+    """Local time in at most 11 characters: of today to the second, of this year to the minute, else the day."""
+    try:
+        moment, now = datetime.fromtimestamp(ns / 1e9), datetime.now()
+    except (OverflowError, ValueError, OSError):
+        return "–"
+    if moment.date() == now.date():
+        return moment.strftime("%H:%M:%S")
+    return moment.strftime("%m-%d %H:%M" if moment.year == now.year else "%Y-%m-%d")
+
+
+def short_count(number: float | None) -> str:
+    """812, 12,345, 123k, 4.2M."""
+    if number is None or number < 100_000:
+        return format_count(number)
+    return f"{number / 1e3:.0f}k" if number < 999_500 else f"{number / 1e6:,.1f}M"
+
+
+def distinct_digits(ids: Sequence[str], *, least: int = 12) -> int:
+    """How many digits tell these ids apart: two traces may begin in the same millisecond."""
+    different = len(set(ids))
+    return next((n for n in range(least, 32) if len({i[:n] for i in ids}) == different), 32)
+
+
 def plural(count: int, noun: str, many: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
 
 
-def text_table(header: list[str], rows: list[list[str]], *, right: set[int], width: int | None = None) -> list[str]:
-    """Lines of a table of cleaned cells. Columns in `right` are right-aligned; the widest is cut to fit."""
+_MIN_COLUMN = 8
+
+
+def text_table(
+    header: list[str], rows: list[list[str]], *, right: set[int], width: int | None = None, cut: set[int] | None = None
+) -> list[str]:
+    """Lines of a table of cleaned cells. Columns in `right` are right-aligned; those in `cut` give way to `width`."""
     widths = [max(text_width(row[i]) for row in [header, *rows]) for i in range(len(header))]
     if width is not None:
-        while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 8:
-            widths[widths.index(max(widths))] -= 1
+        while sum(widths) + 2 * (len(widths) - 1) > width:
+            widest = max(cut or range(len(widths)), key=lambda i: widths[i])
+            if widths[widest] <= _MIN_COLUMN:
+                break
+            widths[widest] -= 1
     return [
         "  ".join(pad(cell, widths[i], right=i in right) for i, cell in enumerate(row)).rstrip()
         for row in [header, *rows]

@@ -14,7 +14,7 @@ from spanbox import _core
 from spanbox._box import Box
 from spanbox._box import open as open_box
 from spanbox._paths import resolve_store
-from spanbox._render import clean, fit, format_cost, format_time, one_line, plural
+from spanbox._render import clean, distinct_digits, fit, format_cost, format_time, one_line, plural
 from spanbox._trace import Trace
 from spanbox.cli import _demo, _doctor, _summaries
 from spanbox.cli._output import Output
@@ -44,7 +44,7 @@ def run() -> int:
     """Runs the command of sys.argv; the exit code."""
     out = Output()
     try:
-        app()
+        app(prog_name="spanbox")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except _core.FilterError as error:
@@ -142,9 +142,10 @@ def grep(
     if json:
         out.json({"matched": result.matched, "hits": list(result)})
     else:
+        digits = distinct_digits([hit["trace_id"] for hit in result])
         for hit in result:
             start, end = hit["match"]
-            place = f"{hit['trace_id'][:12]}  {clean(hit['span_name'])} {clean(hit['column'])}: "
+            place = f"{hit['trace_id'][:digits]}  {clean(hit['span_name'])} {clean(hit['column'])}: "
             before, match, after = (
                 clean(s) for s in (hit["snippet"][:start], hit["snippet"][start:end], hit["snippet"][end:])
             )

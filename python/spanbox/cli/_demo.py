@@ -16,7 +16,8 @@ from typing import Any
 from spanbox import _core
 from spanbox._box import Box
 from spanbox._box import open as open_box
-from spanbox._render import clean, format_cost, format_duration, format_share, plural
+from spanbox._paths import FOLDER
+from spanbox._render import clean, fit, format_cost, format_duration, format_share, plural
 from spanbox._spans import Spans
 from spanbox.cli import _summaries
 from spanbox.cli._output import Output
@@ -24,6 +25,7 @@ from spanbox.cli._output import Output
 _SCALE = 0.4  # of the delays real models have: the demo is over in seconds
 _THREADS = 8
 _FLUSH_S = 10.0
+_COLUMNS = 80
 
 
 def run(out: Output, path: Path, *, requests: int) -> None:
@@ -31,8 +33,8 @@ def run(out: Output, path: Path, *, requests: int) -> None:
     agent, server = _example("support_agent"), _example("loopback_llm")
     named = os.environ.get("OPENAI_BASE_URL")
     models = os.environ.get("SUPPORT_AGENT_MODELS")
-    where = clean(named) if named else f"a model server on this machine (delays × {_SCALE:g} of real ones)"
-    out.line(f"A support agent serves {plural(requests, 'customer')} through {where} …", "dim")
+    where = f"models at {clean(named)}" if named else f"simulated models, {_SCALE:g} × real delays"
+    out.line(f"{plural(requests, 'customer')} ask a support agent ({where}) …", "dim")
     _core.configure(str(path), "wait", 64 << 20)
     begin_ns = time.time_ns()
     with contextlib.nullcontext(named) if named else server.serve(scale=_SCALE) as base_url:
@@ -55,7 +57,7 @@ def _example(name: str) -> ModuleType:
     package = Path(__file__).parents[1]
     for folder in (package / "examples", package.parents[1] / "examples"):
         if (folder / f"{name}.py").is_file():
-            spec = importlib.util.spec_from_file_location(f"spanbox_example_{name}", folder / f"{name}.py")
+            spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
             if spec is None or spec.loader is None:
                 break
             module = importlib.util.module_from_spec(spec)
@@ -75,7 +77,7 @@ def _summarise(out: Output, box: Box, begin_ns: int, headline: str) -> None:
     out.title(f"{headline}: {plural(spans.count(), 'span')} in {_short(box.path)}")
     out.line()
     out.line("Slowest trace", "bold")
-    out.tree(box.trace(slowest["trace_id"]).lines(width=min(out.width, 100)))
+    out.tree(box.trace(slowest["trace_id"]).lines(width=min(out.width, _COLUMNS)))
     out.line()
     out.line("Time to first token and cost, by model", "bold")
     costs = _print_models(out, box, begin_ns)
@@ -90,14 +92,39 @@ def _summarise(out: Output, box: Box, begin_ns: int, headline: str) -> None:
     else:
         out.line("Costs are not known here: pip install 'spanbox[cost]' adds the public list prices.", "dim")
     out.line()
+    _print_next(out, box, slowest["trace_id"], begin_ns)
+
+
+def _print_next(out: Output, box: Box, trace_id: str, begin_ns: int) -> None:
+    """Three commands that work as they are printed."""
+    spanbox, store = _program(), _store_option(box.path)
+    search = ("grep 'did not answer'", "search every input, output and error")
+    if not box.grep("did not answer", since=begin_ns, limit=1):
+        search = ("stats", "figures by model and kind")
+    commands = [
+        (f"{spanbox} {what}{store}", meaning)
+        for what, meaning in (
+            ("ls", "recent traces"),
+            (f"show {box.shortest_id(trace_id)} --text", "what the slowest one said"),
+            search,
+        )
+    ]
+    width = max(len(command) for command, _ in commands)
+    fits = all(width + 4 + len(meaning) <= _COLUMNS for _, meaning in commands)
     out.line("Try next", "bold")
-    store = _store_option(box.path)
-    for command, meaning in (
-        (f"spanbox ls{store}", "recent traces"),
-        (f"spanbox show {slowest['trace_id'][:12]} --text{store}", "what the slowest one said"),
-        (f"spanbox grep 'did not answer'{store}", "search every input, output and error"),
-    ):
-        out.line(f"  {command:<46} {meaning}" if len(command) <= 46 else f"  {command}")
+    for command, meaning in commands:
+        if fits:
+            out.line(f"  {command:<{width}}  {meaning}")
+        else:
+            out.line(f"  # {meaning}", "dim")
+            out.line(f"  {command}")
+
+
+def _program() -> str:
+    """How a shell starts this program: by its name, or by its path when its environment is not active."""
+    if sys.prefix == sys.base_prefix or os.environ.get("VIRTUAL_ENV") == sys.prefix:
+        return "spanbox"
+    return shlex.quote(_short(Path(sys.prefix) / "bin" / "spanbox"))
 
 
 def _print_models(out: Output, box: Box, begin_ns: int) -> tuple[float, int]:
@@ -129,7 +156,10 @@ def _print_failures(out: Output, box: Box, begin_ns: int) -> None:
     _summaries.print_kinds(out, _summaries.by_kind(box, "", begin_ns))
     failed = box.spans("status == error", since=begin_ns)
     if worst := _most_frequent_error(failed):
-        out.line(f"Most frequent: {worst}")
+        out.line(fit(f"Most frequent: {worst}", _COLUMNS))
+    refused = box.spans('finish_reason == "content_filter"', since=begin_ns).count()
+    if refused:
+        out.line(f"Refused by a model (finish_reason content_filter): {refused}")
 
 
 def _most_frequent_error(failed: Spans) -> str:
@@ -143,8 +173,6 @@ def _known(value: Any) -> float | None:
 
 def _store_option(path: Path) -> str:
     """The option later commands need to find this store; nothing when they find it anyway."""
-    from spanbox._paths import FOLDER
-
     return "" if path == Path.cwd() / FOLDER else f" --store {shlex.quote(_short(path))}"
 
 

@@ -6,6 +6,7 @@ The store is opened and read in a child process: LMDB ends the process that meet
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
@@ -100,12 +101,17 @@ def _judge(report: Report) -> None:
             f"{plural(dropped, 'span')} dropped by recording processes: they record faster than the disk takes it; "
             "raise max_ring_bytes in spanbox.configure()"
         )
-    version = tuple(int(part) for part in info["lmdb_version"].split(".")[:3] if part.isdigit())
-    if _BAD_LMDB[0] <= version <= _BAD_LMDB[1]:
+    if _BAD_LMDB[0] <= tuple(map(int, _lmdb_version(info).split("."))) <= _BAD_LMDB[1]:
         report.advice.append(
-            f"LMDB {info['lmdb_version']} may corrupt a store when a process dies holding its lock (0.9.26 to 0.9.31 "
+            f"LMDB {_lmdb_version(info)} may corrupt a store when a process dies holding its lock (0.9.26 to 0.9.31 "
             "do): use 0.9.24, 0.9.25, or 0.9.32 and later"
         )
+
+
+def _lmdb_version(info: dict[str, Any]) -> str:
+    """The numbers alone, of a text such as "LMDB 0.9.24: (July 24, 2019)"."""
+    match = re.search(r"\d+\.\d+\.\d+", info["lmdb_version"])
+    return match[0] if match else "0.0.0"
 
 
 def print_report(out: Output, report: Report) -> None:
@@ -143,7 +149,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
             )
         )
     facts += [("recorder", _process_line(process)) for process in found["processes"]]
-    return [*facts, ("LMDB", clean(info["lmdb_version"]))]
+    return [*facts, ("LMDB", _lmdb_version(info))]
 
 
 def _process_line(process: dict[str, Any]) -> str:

@@ -55,8 +55,10 @@ class Output:
         for number, line in enumerate(lines):
             self.line(line, "bold" if number == 0 else "dim" if number == 1 else "red" if "✗ " in line else "")
 
-    def table(self, header: list[str], rows: Iterable[list[str]], *, right: set[int]) -> None:
-        lines = text_table(header, list(rows), right=right, width=self.width)
+    def table(
+        self, header: list[str], rows: Iterable[list[str]], *, right: set[int], cut: set[int] | None = None
+    ) -> None:
+        lines = text_table(header, list(rows), right=right, width=self.width, cut=cut)
         for number, line in enumerate(lines):
             self.line(line, "dim" if number == 0 else "red" if "✗" in line else "")
 

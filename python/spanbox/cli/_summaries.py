@@ -6,7 +6,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from spanbox._box import Box
-from spanbox._render import clean, format_cost, format_count, format_duration, format_share, format_time
+from spanbox._render import (
+    clean,
+    distinct_digits,
+    format_cost,
+    format_count,
+    format_duration,
+    format_share,
+    plural,
+    short_count,
+    short_time,
+)
 from spanbox._spans import Result
 from spanbox._time import Moment
 from spanbox.cli._output import Output
@@ -105,23 +115,26 @@ def _sum(values: Any) -> Any:
 
 def print_traces(out: Output, traces: list[TraceSummary]) -> None:
     rows = []
+    digits = distinct_digits([trace.trace_id for trace in traces])
     for trace in traces:
         status = trace.status if trace.status == "ok" else f"✗ {trace.status}"
         if trace.errors and trace.status == "ok":
-            status = f"ok ({trace.errors} inside)"
+            status = plural(trace.errors, "error")
         rows.append(
             [
-                trace.trace_id[:12],
-                format_time(trace.start_ns)[5:],
+                trace.trace_id[:digits],
+                short_time(trace.start_ns),
                 clean(trace.name),
                 format_count(trace.spans),
                 format_duration(trace.duration_ns),
-                format_count(trace.tokens),
+                short_count(trace.tokens),
                 format_cost(trace.cost_usd),
                 status,
             ]
         )
-    out.table(["trace", "start", "name", "spans", "took", "tokens", "cost", "status"], rows, right={3, 4, 5, 6})
+    out.table(
+        ["trace", "start", "name", "spans", "took", "tokens", "cost", "status"], rows, right={3, 4, 5, 6}, cut={2, 7}
+    )
 
 
 def by_model(box: Box, filter: str, since: Moment | None) -> Result:
@@ -157,12 +170,12 @@ def print_models(out: Output, result: Result) -> None:
     rows = []
     for row in sorted(result, key=lambda row: -row["calls"]):
         tokens = f"{format_count(row['input_tokens'])}→{format_count(row['output_tokens'])}"
-        times = [format_duration(row[key]) for key in ("ttft_p50", "ttft_p99", "took_p50")]
+        times = [format_duration(row[key]) for key in ("ttft_p50", "ttft_p99")]
         name = clean(row["model"] or "(no model)")
         cost, failed = format_cost(row["cost_usd"]), format_share(row["failed"])
         rows.append([name, format_count(row["calls"]), *times, tokens, cost, failed])
-    header = ["model", "calls", "p50 ttft", "p99 ttft", "p50 took", "tokens in→out", "cost", "failed"]
-    out.table(header, rows, right=set(range(1, 8)))
+    header = ["model", "calls", "p50 ttft", "p99 ttft", "tokens in→out", "cost", "failed"]
+    out.table(header, rows, right=set(range(1, 7)), cut={0})
 
 
 def print_kinds(out: Output, result: Result) -> None:

@@ -9,8 +9,9 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import Any, Final, cast
 
 MAX_FILE_BYTES: Final = 4 << 30  # decompressed
 MAX_DOCUMENT_BYTES: Final = 512 << 20  # of a file that must be read as a whole
@@ -51,16 +52,20 @@ class Source:
         except OSError as error:
             raise ImportFileError(f"{path}: cannot be read: {error.strerror}") from None
 
-    def _open(self) -> IO[bytes]:
-        return cast(IO[bytes], gzip.open(self.path, "rb")) if self._is_gzip else self.path.open("rb")
+    def _open(self) -> BufferedReader:
+        return cast(BufferedReader, gzip.open(self.path, "rb")) if self._is_gzip else self.path.open("rb")
 
     def peek(self) -> str:
-        """The beginning of the file as text."""
+        """The beginning of the file as text; of a damaged one, as far as it can be read."""
+        head = b""
         try:
             with self._open() as file:
-                return file.read(_PEEK_BYTES).decode("utf-8", "replace").removeprefix("\ufeff")
+                while len(head) < _PEEK_BYTES and (piece := file.read1(_PEEK_BYTES)):
+                    head += piece
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ImportFileError(f"{self.path}: damaged gzip file: {error}") from None
+            if not head:
+                raise ImportFileError(f"{self.path}: damaged gzip file: {error}") from None
+        return head.decode("utf-8", "replace").removeprefix("\ufeff")
 
     def lines(self) -> Iterator[Element]:
         """Lines that are not blank, unparsed. A damaged end of a gzip file comes as a last element with a problem."""
