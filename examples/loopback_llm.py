@@ -35,11 +35,11 @@ class Pace:
     ttft_sigma: float
     token_s: float
     token_sigma: float
-    failure_rate: float = 0.03
+    failure_rate: float = 0.04
 
 
 PACES = {
-    "gpt-5": Pace(0.90, 0.45, 0.018, 0.25, failure_rate=0.05),
+    "gpt-5": Pace(0.90, 0.45, 0.018, 0.25, failure_rate=0.08),
     "gpt-5-mini": Pace(0.42, 0.35, 0.009, 0.20),
     "mistral-small-latest": Pace(0.26, 0.55, 0.007, 0.30),
 }

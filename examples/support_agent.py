@@ -79,7 +79,7 @@ class ModelError(Exception):
 
 
 class Client(Protocol):
-    def stream(self, model: str, messages: list[dict[str, Any]], attempt: int) -> Iterator[dict[str, Any]]:
+    def stream(self, model: str, messages: list[dict[str, Any]], user: str, attempt: int) -> Iterator[dict[str, Any]]:
         """Chunks of a streamed chat completion."""
         ...
 
@@ -93,12 +93,17 @@ class OpenAIClient:
         self._errors = openai.APIStatusError
         self._client = openai.OpenAI(base_url=base_url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=0)
 
-    def stream(self, model: str, messages: list[dict[str, Any]], attempt: int) -> Iterator[dict[str, Any]]:
+    def stream(self, model: str, messages: list[dict[str, Any]], user: str, attempt: int) -> Iterator[dict[str, Any]]:
         try:
             chunks = self._client.chat.completions.create(
-                model=model, messages=messages, tools=TOOLS, stream=True, stream_options={"include_usage": True},
+                model=model,
+                messages=messages,
+                tools=TOOLS,
+                user=user,
+                stream=True,
+                stream_options={"include_usage": True},
                 extra_headers={"X-Attempt": str(attempt)},
-            )  # fmt: skip
+            )
             for chunk in chunks:
                 yield chunk.model_dump()
         except self._errors as error:
@@ -111,10 +116,10 @@ class PlainClient:
     def __init__(self, base_url: str) -> None:
         self._url = urlsplit(base_url)
 
-    def stream(self, model: str, messages: list[dict[str, Any]], attempt: int) -> Iterator[dict[str, Any]]:
+    def stream(self, model: str, messages: list[dict[str, Any]], user: str, attempt: int) -> Iterator[dict[str, Any]]:
         kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
         options = {"stream": True, "stream_options": {"include_usage": True}}
-        request = {"model": model, "messages": messages, "tools": TOOLS, **options}
+        request = {"model": model, "messages": messages, "tools": TOOLS, "user": user, **options}
         headers = {"Content-Type": "application/json", "X-Attempt": str(attempt)}
         if key := os.environ.get("OPENAI_API_KEY"):
             headers["Authorization"] = f"Bearer {key}"
@@ -187,25 +192,25 @@ def check(answer: str, articles: list[dict[str, str]]) -> dict[str, Any]:
     return {"grounded": round(grounded, 2), "passed": grounded > 0.4}
 
 
-def chat(client: Client, model: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
+def chat(client: Client, model: str, messages: list[dict[str, Any]], user: str) -> dict[str, Any]:
     """One streamed model call; a rate limit is tried once more."""
     try:
-        return chat_once(client, model, messages, attempt=0)
+        return chat_once(client, model, messages, user, attempt=0)
     except ModelError as error:
         if error.status != 429:
             raise
         time.sleep(0.05)
-        return chat_once(client, model, messages, attempt=1)
+        return chat_once(client, model, messages, user, attempt=1)
 
 
-def chat_once(client: Client, model: str, messages: list[dict[str, Any]], *, attempt: int) -> dict[str, Any]:
+def chat_once(client: Client, model: str, messages: list[dict[str, Any]], user: str, *, attempt: int) -> dict[str, Any]:
     provider = PROVIDERS.get(model)
     about = {"provider": provider} if provider else {}
     with spanbox.span(f"chat {model}", kind="llm", operation="chat", model=model, **about) as s:
         s.input = messages
         text: list[str] = []
         calls: list[dict[str, Any]] = []
-        for chunk in client.stream(model, messages, attempt):
+        for chunk in client.stream(model, messages, user, attempt):
             for choice in chunk.get("choices") or []:
                 delta = choice.get("delta") or {}
                 if delta.get("content") or delta.get("tool_calls"):
@@ -248,18 +253,18 @@ def use_tool(call: dict[str, Any]) -> str:
 
 
 @observe(kind="agent")
-def answer(question: str, *, client: Client, model: str, prompt_version: str) -> str:
+def answer(question: str, *, client: Client, model: str, prompt_version: str, user: str) -> str:
     articles = retrieve(question)
     context = "\n".join(article["text"] for article in articles)
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": f"{PROMPTS[prompt_version]}\nContext: {context}"},
         {"role": "user", "content": question},
     ]
-    message = chat(client, model, messages)
+    message = chat(client, model, messages, user)
     if calls := message.get("tool_calls"):
         messages.append(message)
         messages += [{"role": "tool", "tool_call_id": call["id"], "content": use_tool(call)} for call in calls]
-        message = chat(client, model, messages)
+        message = chat(client, model, messages, user)
     text = str(message["content"] or "")
     verdict = check(text, articles)
     return text if verdict["passed"] else text + " A colleague will get back to you."
@@ -287,6 +292,7 @@ def serve_customer(number: int, *, client: Client, models: list[str], seed: int)
                 client=client,
                 model=rng.choices(models, weights=range(1, len(models) + 1))[0],
                 prompt_version=version,
+                user=tags["user_id"],
             )
         except ModelError:
             return False  # recorded where it happened; the shop's other customers are served on
