@@ -64,8 +64,8 @@ def folder(tmp_path: Path) -> Path:
 def test_ls_lists_the_newest_traces_first(folder: Path) -> None:
     done = run("ls", "--filter", 'name == "answer"', cwd=folder)
     assert done.stdout.splitlines() == [
-        "trace         start           name    spans    took  tokens     cost  status",
-        "7f3a00000000  11-14 22:13:20  answer      3  1.84 s     953  $0.0034  ok (1 inside)",
+        "trace         start       name    spans    took  tokens     cost  status",
+        "7f3a00000000  2023-11-14  answer      3  1.84 s     953  $0.0034  1 error",
     ]
     listed = json.loads(run("ls", "--json", cwd=folder).stdout)
     assert [trace["trace_id"] for trace in listed] == TRACE_IDS[::-1]
@@ -86,9 +86,9 @@ def test_ls_lists_the_newest_traces_first(folder: Path) -> None:
 def test_show_prints_the_tree(folder: Path) -> None:
     done = run("show", "7f3a", cwd=folder)
     assert done.stdout.splitlines()[2:] == [
-        "answer           agent  1.84 s",
-        "└─ chat gpt-x    llm    1.31 s  312 ms  812→141  $0.0034",
-        "   └─ lookup     tool  1.00 ms  ✗ TimeoutError: no answer",
+        "answer         agent   1.84 s",
+        "└─ chat gpt-x  llm     1.31 s  312 ms  812→141  $0.0034",
+        "   └─ lookup   tool   1.00 ms  ✗ TimeoutError: no answer",
     ]
     shown = json.loads(run("show", "7f3a", "--json", cwd=folder).stdout)
     assert [span["name"] for span in shown["spans"]] == ["answer", "chat gpt-x", "lookup"]

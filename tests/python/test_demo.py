@@ -81,8 +81,7 @@ def test_demo_prints_a_summary_within_80_columns(tmp_path: Path) -> None:
         "Try next",
     ):
         assert re.search(part, done.stdout), part
-    [first, *_] = re.findall(r"^  (spanbox .*?)(?:  .*)?$", done.stdout, re.MULTILINE)
-    assert first == "spanbox ls"
+    assert len(re.findall(r"^  \S*spanbox (?:ls|show|grep|stats)\b", done.stdout, re.MULTILINE)) == 3
     box = spanbox.open(tmp_path / ".spanbox")
     assert box.spans("kind == agent").count() == 30
     assert box.spans("kind == llm and ttft > 0ms and input_tokens > 0").count() > 20
@@ -119,7 +118,7 @@ def test_official_client_gives_the_same_spans(
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     client = agent.make_client(base_url)
     assert type(client).__name__ == "OpenAIClient"
-    agent.answer("Where is my order A1001?", client=client, model="steady", prompt_version="v4")
+    agent.answer("Where is my order A1001?", client=client, model="steady", prompt_version="v4", user="u1")
     spans = recorded.spans()
     assert [(s["depth"], s["kind"]) for s in spans] == [
         (0, "agent"), (1, "retriever"), (1, "llm"), (1, "tool"), (1, "llm"), (1, "guardrail"),
@@ -172,7 +171,7 @@ def test_server_fails_as_often_as_its_model_does(base_url: str) -> None:
     failures = [status for status in statuses if status != 200]
     assert set(failures) == {429, 500}
     assert messages == {"rate_limit_exceeded", "server_error"}
-    assert 3 <= len(failures) <= 40  # 5 % of 300
+    assert 10 <= len(failures) <= 40  # 8 % of 300
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"model": "m"}', b'{"model": "m", "messages": [1]}', b""])

@@ -288,7 +288,7 @@ def test_truncated_gzip_gives_what_is_whole(box: Box, tmp_path: Path) -> None:
 def test_line_that_is_no_utf8_is_named(box: Box, tmp_path: Path) -> None:
     good = b'{"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": []}\n'
     (tmp_path / "x.jsonl").write_bytes(good + good.replace(b"[]", b'["\xff"]'))
-    with pytest.raises(ImportFileError, match="line 2: not UTF-8 text: byte 68"):
+    with pytest.raises(ImportFileError, match="line 2: not UTF-8 text: byte 71"):
         box.import_file(tmp_path / "x.jsonl")
 
 
