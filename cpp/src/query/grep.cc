@@ -133,11 +133,19 @@ class SegmentGrep {
       SPANBOX_ASSIGN_OR_RETURN(names_, columns_.Strings(*chunk));
     }
     const std::vector<std::uint32_t> rows = selected.Rows();
+    std::vector<std::pair<const ChunkInfo*, TextColumn*>> texts;
     for (const ChunkInfo& chunk : columns_.segment().chunks()) {
       // Kind and status are words of ours: finding them in every span would bury what is looked for.
       if (chunk.column == Column::kKind || chunk.column == Column::kStatus) continue;
       if (chunk.type == ColumnType::kString) SPANBOX_RETURN_IF_ERROR(Strings(chunk, rows));
-      if (chunk.type == ColumnType::kText) SPANBOX_RETURN_IF_ERROR(Text(chunk, rows));
+      if (chunk.type != ColumnType::kText) continue;
+      SPANBOX_ASSIGN_OR_RETURN(TextColumn* text, columns_.Text(chunk));
+      texts.emplace_back(&chunk, text);
+    }
+    for (const std::uint32_t row : rows) {  // row by row, as text blocks are filled
+      for (const auto& [chunk, text] : texts) {
+        if (text->valid(row)) SPANBOX_RETURN_IF_ERROR(Text(*chunk, *text, row));
+      }
     }
     return OkStatus();
   }
@@ -159,14 +167,10 @@ class SegmentGrep {
     return OkStatus();
   }
 
-  Status Text(const ChunkInfo& chunk, const std::vector<std::uint32_t>& rows) {
-    SPANBOX_ASSIGN_OR_RETURN(TextColumn* c, columns_.Text(chunk));
-    for (const std::uint32_t row : rows) {
-      if (!c->valid(row)) continue;
-      SPANBOX_ASSIGN_OR_RETURN(const std::string_view text, c->Get(row));
-      const Match match = searcher_.Find(text, c->is_json(row));
-      if (match.found()) Report(chunk, row, text, match);
-    }
+  Status Text(const ChunkInfo& chunk, TextColumn& column, std::uint32_t row) {
+    SPANBOX_ASSIGN_OR_RETURN(const std::string_view text, column.Get(row));
+    const Match match = searcher_.Find(text, column.is_json(row));
+    if (match.found()) Report(chunk, row, text, match);
     return OkStatus();
   }
 

@@ -157,17 +157,23 @@ class Materializer {
   // fn(segment, rows, targets): rows ascend, targets are their places in the result.
   template <typename Fn>
   Status ForEachSegment(Fn fn) {
-    std::vector<std::uint32_t> sequence = Numbered(chosen_.size());
-    std::ranges::sort(sequence, {}, [&](std::uint32_t i) { return std::pair(chosen_[i].segment, chosen_[i].row); });
-    for (std::size_t begin = 0; begin < sequence.size();) {
-      const std::uint32_t segment = chosen_[sequence[begin]].segment;
-      std::vector<std::uint32_t> rows, targets;
-      std::size_t end = begin;
-      for (; end < sequence.size() && chosen_[sequence[end]].segment == segment; ++end) {
-        rows.push_back(chosen_[sequence[end]].row);
-        targets.push_back(sequence[end]);
+    struct Place { std::uint64_t segment_and_row; std::uint32_t target; };
+    std::vector<Place> places;
+    places.reserve(chosen_.size());
+    for (const Candidate& candidate : chosen_) {
+      places.push_back({static_cast<std::uint64_t>(candidate.segment) << 32 | candidate.row,
+                        static_cast<std::uint32_t>(places.size())});
+    }
+    std::ranges::sort(places, {}, &Place::segment_and_row);
+    std::vector<std::uint32_t> rows, targets;
+    for (std::size_t begin = 0; begin < places.size();) {
+      const auto segment = static_cast<std::uint32_t>(places[begin].segment_and_row >> 32);
+      rows.clear();
+      targets.clear();
+      for (; begin < places.size() && places[begin].segment_and_row >> 32 == segment; ++begin) {
+        rows.push_back(static_cast<std::uint32_t>(places[begin].segment_and_row));
+        targets.push_back(places[begin].target);
       }
-      begin = end;
       SPANBOX_ASSIGN_OR_RETURN(const auto columns, run_.Load(run_.segments()[segment]));
       SPANBOX_RETURN_IF_ERROR(fn(*columns, rows, targets));
     }
