@@ -162,17 +162,17 @@ def stats(store: Store = None, since: Since = None, filter: Filter = "", json: J
     out, box = Output(), _open(store)
     models, kinds = _summaries.by_model(box, filter, since), _summaries.by_kind(box, filter, since)
     if json:
-        out.json({"models": list(models), "kinds": list(kinds)})
+        out.json({"models": models, "kinds": list(kinds)})
         return
     count = sum(kinds.column("spans"))
     if not count:
         out.line(f"no spans{' that match' if filter or since else ''} in {clean(str(box.path))}")
         return
-    costs = [cost for cost in models.column("cost_usd") if cost is not None]
+    costs = [row["cost_usd"] for row in models if row["cost_usd"] is not None]
     cost = f", {format_cost(sum(costs))}" if costs else ""
     first = next(iter(box.spans(filter, since=since).columns("start_ns").order_by("start_ns").limit(1)))["start"]
     out.title(f"{plural(count, 'span')} since {format_time(first)}{cost}")
-    if len(models):
+    if models:
         out.line()
         _summaries.print_models(out, models)
     out.line()
@@ -205,6 +205,7 @@ def import_(
         raise typer.BadParameter(f"{format!r} is not one of {', '.join(_FORMATS)}", param_hint="--format")
     box = open_box(store, create=True)
     failed = False
+    notes: dict[str, None] = {}
     with Progress(
         console=out.progress_console, transient=True, disable=not out.progress_console.is_terminal
     ) as progress:
@@ -222,6 +223,8 @@ def import_(
             for problem in report.problems:
                 out.line(f"  {clean(problem)}", "red")
             if report.note:
-                out.line(f"  {clean(report.note)}", "dim")
+                notes[f"{report.format}: {report.note}"] = None
+    for note in notes:
+        out.line(clean(note), "dim")
     if failed:
         raise typer.Exit(1)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import math
 import os
 import shlex
 import sys
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from spanbox import _core
 from spanbox._box import Box
@@ -80,17 +78,16 @@ def _summarise(out: Output, box: Box, begin_ns: int, headline: str) -> None:
     out.tree(box.trace(slowest["trace_id"]).lines(width=min(out.width, _COLUMNS)))
     out.line()
     out.line("Time to first token and cost, by model", "bold")
-    costs = _print_models(out, box, begin_ns)
+    cost = _print_models(out, box, begin_ns)
     out.line()
     out.line("Failures, by kind", "bold")
     _print_failures(out, box, begin_ns)
     out.line()
     count = roots.count()
-    total, sources = costs
-    if sources:
-        out.line(f"{format_cost(total / count * 1000)} per 1,000 requests (list prices of genai-prices)")
+    if cost is not None:
+        out.line(f"{format_cost(cost / count * 1000)} per 1,000 requests (list prices of genai-prices)")
     else:
-        out.line("Costs are not known here: pip install 'spanbox[cost]' adds the public list prices.", "dim")
+        out.line("Costs are not known: pip install 'spanbox[cost]' adds public list prices.", "dim")
     out.line()
     _print_next(out, box, slowest["trace_id"], begin_ns)
 
@@ -127,29 +124,18 @@ def _program() -> str:
     return shlex.quote(_short(Path(sys.prefix) / "bin" / "spanbox"))
 
 
-def _print_models(out: Output, box: Box, begin_ns: int) -> tuple[float, int]:
-    """Prints the figures of each model; what all of it cost, and how many models have a cost."""
+def _print_models(out: Output, box: Box, begin_ns: int) -> float | None:
+    """Prints the figures of each model; what all of it cost, None when that is not known."""
     rows: list[list[str]] = []
-    costs: list[float] = []
-    calls = box.spans("kind == llm", since=begin_ns)
-    figures = calls.by("model").agg(
-        calls="count()",
-        p50="p50(ttft)",
-        p99="p99(ttft)",
-        tpot="p50(tpot)",
-        cost="sum(cost)",
-        failed="rate(status == error)",
-    )
-    for row in sorted(figures, key=lambda row: -row["calls"]):
-        times = [format_duration(row[key]) for key in ("p50", "p99", "tpot")]
-        cost = _known(row["cost"])
-        if cost is not None:
-            costs.append(cost)
-        a_call = format_cost(None if cost is None else cost / row["calls"] * 1000)
-        rows.append([clean(row["model"] or "–"), f"{row['calls']:,}", *times, a_call, format_share(row["failed"])])
+    figures = _summaries.by_model(box, "kind == llm", begin_ns)
+    for row in figures:
+        times = [format_duration(row[key]) for key in ("ttft_p50", "ttft_p99", "tpot_p50")]
+        cost = format_cost(None if row["cost_usd"] is None else row["cost_usd"] / row["calls"] * 1000)
+        rows.append([clean(row["model"] or "–"), f"{row['calls']:,}", *times, cost, format_share(row["failed"])])
     header = ["model", "calls", "p50 ttft", "p99 ttft", "per token", "$/1k calls", "failed"]
-    out.table(header, rows, right=set(range(1, len(header))))
-    return sum(costs), len(costs)
+    out.table(header, rows, right=set(range(1, len(header))), cut={0})
+    costs = [row["cost_usd"] for row in figures if row["cost_usd"] is not None]
+    return sum(costs) if costs else None
 
 
 def _print_failures(out: Output, box: Box, begin_ns: int) -> None:
@@ -165,10 +151,6 @@ def _print_failures(out: Output, box: Box, begin_ns: int) -> None:
 def _most_frequent_error(failed: Spans) -> str:
     errors = sorted(failed.by("error_type", "kind").agg(n="count()"), key=lambda row: -row["n"])
     return ", ".join(f"{clean(row['error_type'] or 'error')} in {row['kind']} ({row['n']})" for row in errors[:2])
-
-
-def _known(value: Any) -> float | None:
-    return None if value is None or math.isnan(value) else float(value)
 
 
 def _store_option(path: Path) -> str:

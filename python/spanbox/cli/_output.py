@@ -7,6 +7,7 @@ work. On a terminal lines are cut to its width and marked with colour; in a pipe
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -74,4 +75,13 @@ class Output:
 
     def json(self, value: Any) -> None:
         """ASCII only: what is hidden in the data stays visible as an escape."""
-        sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+        sys.stdout.write(json.dumps(_finite(value), indent=2, default=str) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """The value with NaN and the infinities as texts: JSON has no numbers for them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value

@@ -137,10 +137,10 @@ def print_traces(out: Output, traces: list[TraceSummary]) -> None:
     )
 
 
-def by_model(box: Box, filter: str, since: Moment | None) -> Result:
-    """Figures of the model calls of each model, busiest first."""
+def by_model(box: Box, filter: str, since: Moment | None) -> list[Row]:
+    """Figures of the model calls of each model, busiest first. cost_usd is None where no call has a cost."""
     which = f"({filter}) and {_MODEL_CALLS}" if filter else _MODEL_CALLS
-    return (
+    result = (
         box.spans(which, since=since)
         .by("model")
         .agg(
@@ -149,12 +149,16 @@ def by_model(box: Box, filter: str, since: Moment | None) -> Result:
             ttft_p99="p99(ttft)",
             took_p50="p50(duration)",
             took_p99="p99(duration)",
+            tpot_p50="p50(tpot)",
             input_tokens="sum(input_tokens)",
             output_tokens="sum(output_tokens)",
             cost_usd="sum(cost)",
+            calls_with_cost="count(cost)",
             failed="rate(status == error)",
         )
     )
+    rows = sorted(result, key=lambda row: -row["calls"])
+    return [row if row["calls_with_cost"] else {**row, "cost_usd": None} for row in rows]
 
 
 def by_kind(box: Box, filter: str, since: Moment | None) -> Result:
@@ -166,9 +170,9 @@ def by_kind(box: Box, filter: str, since: Moment | None) -> Result:
     )
 
 
-def print_models(out: Output, result: Result) -> None:
+def print_models(out: Output, figures: list[Row]) -> None:
     rows = []
-    for row in sorted(result, key=lambda row: -row["calls"]):
+    for row in figures:
         tokens = f"{format_count(row['input_tokens'])}→{format_count(row['output_tokens'])}"
         times = [format_duration(row[key]) for key in ("ttft_p50", "ttft_p99")]
         name = clean(row["model"] or "(no model)")

@@ -26,9 +26,9 @@ class LlmPerf:
             self.name, self._text
         ).trace()  # two failed requests may look alike: all of the file tells them apart
         self._now_ns = EPOCH_NS
-        self._about, summary = _summary_of(source)
+        self._about = _summary_of(source)
         self.note = "the file has no clock: requests are laid out one after another from 2000-01-01" + (
-            f"; model and provider from {summary}" if self._about else ""
+            "; model and provider come from the summary file beside it" if self._about else ""
         )
 
     @staticmethod
@@ -72,19 +72,19 @@ class LlmPerf:
         return [row]
 
 
-def _summary_of(source: Source) -> tuple[dict[str, Any], str]:
+def _summary_of(source: Source) -> dict[str, Any]:
     """Model and provider from the summary file that llmperf writes beside the individual results."""
     path = source.path.with_name(source.path.name.replace(".individual.", ".summary."))
     try:
         if path == source.path or path.stat().st_size > MAX_LINE_BYTES:
-            return {}, path.name
+            return {}
         summary = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
-        return {}, path.name
+        return {}
     if not isinstance(summary, dict):
-        return {}, path.name
+        return {}
     keys = {"model": "model", "model_request": "model", "provider": "framework"}
-    return {column: summary[key] for column, key in keys.items() if isinstance(summary.get(key), str)}, path.name
+    return {column: summary[key] for column, key in keys.items() if isinstance(summary.get(key), str)}
 
 
 class VllmReplay:
