@@ -71,7 +71,7 @@ def compose(request: dict[str, Any], rng: random.Random) -> Reply:
         return Reply(
             "", "tool_calls", {"id": f"call_{rng.getrandbits(48):012x}", "type": "function", "function": function}
         )
-    if rng.random() < 0.04:
+    if rng.random() < 0.06:
         return Reply("I'm sorry, but I can't help with that request.", "content_filter")
     context = next((str(m["content"]) for m in messages if m["role"] == "system"), "")
     words = set(re.findall(r"[a-z]{4,}", question.lower()))
