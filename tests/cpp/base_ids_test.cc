@@ -1,6 +1,4 @@
 // Fresh ids, the two clocks, and the hash.
-#include "base/ids.h"
-
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/ids.h"
 
 namespace spanbox {
 namespace {

@@ -1,12 +1,12 @@
 // Captured values become JSON text, and hostile bytes become errors.
-#include "base/msgpack.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 #include <random>
 #include <string>
+
+#include "base/msgpack.h"
 
 namespace spanbox {
 namespace {

@@ -1,6 +1,4 @@
 // Ring records round-trip into rows; malformed ones are refused.
-#include "base/record_codec.h"
-
 #include <gtest/gtest.h>
 
 #include <random>
@@ -8,6 +6,7 @@
 #include <vector>
 
 #include "base/msgpack.h"
+#include "base/record_codec.h"
 
 namespace spanbox {
 namespace {

@@ -1,10 +1,10 @@
 // Names, ids and the column table.
-#include "spanbox/span.h"
-
 #include <gtest/gtest.h>
 
 #include <set>
 #include <string>
+
+#include "spanbox/span.h"
 
 namespace spanbox {
 namespace {

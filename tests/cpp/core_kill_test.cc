@@ -1,8 +1,9 @@
-// The promise: when End has returned, the span survives SIGKILL, and is stored exactly once. Recorder and store together.
+// The promise: when End has returned, the span survives SIGKILL, and is stored exactly once. Recorder and store
+// together.
 //
-// A child records in two threads and notes in shared memory, after each call, what has returned. It is killed at a random
-// moment; its ring is recovered (in one variant by a process that is killed as well); then the store is read back and
-// compared with the notes.
+// A child records in two threads and notes in shared memory, after each call, what has returned. It is killed at a
+// random moment; its ring is recovered (in one variant by a process that is killed as well); then the store is read
+// back and compared with the notes.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -25,13 +26,13 @@ namespace spanbox {
 namespace {
 
 constexpr int kThreads = 2;
-constexpr std::int64_t kCycleNs = 1'000'000'000'000;   // each cycle's spans start in an interval of their own
+constexpr std::int64_t kCycleNs = 1'000'000'000'000;  // each cycle's spans start in an interval of their own
 
 // Written by the child after a call has returned, read by the parent after the child's death.
 struct Notes {
   struct Thread {
-    std::atomic<std::uint64_t> started;   // spans 1..started: Start has returned
-    std::atomic<std::uint64_t> ended;     // spans 1..ended: End has returned
+    std::atomic<std::uint64_t> started;  // spans 1..started: Start has returned
+    std::atomic<std::uint64_t> ended;    // spans 1..ended: End has returned
   };
   Thread threads[kThreads];
 };
@@ -47,8 +48,8 @@ class KillTest : public testing::Test {
   void SetUp() override {
     std::string pattern = (std::filesystem::temp_directory_path() / "spanbox_kill_XXXXXX").string();
     path = mkdtemp(pattern.data());
-    notes = static_cast<Notes*>(
-        mmap(nullptr, sizeof(Notes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    notes =
+        static_cast<Notes*>(mmap(nullptr, sizeof(Notes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     ASSERT_NE(notes, MAP_FAILED);
   }
   void TearDown() override {
@@ -74,7 +75,7 @@ class KillTest : public testing::Test {
       if (!recorder.Start(row)) _exit(2);
       mine.started.store(number + 1, std::memory_order_release);
       if (number == 0) {
-        mine.ended.store(1, std::memory_order_release);   // the outer span counts as passed over
+        mine.ended.store(1, std::memory_order_release);  // the outer span counts as passed over
         continue;
       }
       if (!recorder.End(row.span_id, SpanStatus::kOk, 5, std::span(&output_field, 1))) _exit(3);
@@ -204,7 +205,8 @@ class KillTest : public testing::Test {
       std::map<SpanId, Found> found;
       ASSERT_NO_FATAL_FAILURE(ReadBack(**store, cycle, found));
       ASSERT_NO_FATAL_FAILURE(Compare(cycle, found)) << "cycle " << cycle;
-      while (*(*store)->MergeOnce()) {}
+      while (*(*store)->MergeOnce()) {
+      }
     }
     std::printf("%d kills, %d recoverers killed, %llu spans, %llu rescued from rings, %llu interrupted\n", cycles,
                 recoverers_killed, static_cast<unsigned long long>(spans), static_cast<unsigned long long>(rescued),

@@ -1,6 +1,7 @@
 // A SpanExporter for tests: keeps everything in memory, checks what a recorder must keep, and fails on request.
 //
-// Thread rule: any thread. Violations of the exporter's contract are collected in problems(), for the test to assert on.
+// Thread rule: any thread. Violations of the exporter's contract are collected in problems(), for the test to assert
+// on.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -28,15 +29,19 @@ struct StoredSpan {
   std::string name;
   SpanStatus status = SpanStatus::kOk;
   std::int64_t start_ns = 0, duration_ns = -1;
-  std::map<std::string, std::string> fields;   // column or attribute name -> text
+  std::map<std::string, std::string> fields;  // column or attribute name -> text
 };
 
 inline std::string FieldText(const Value& value) {
   switch (value.type) {
-    case ValueType::kBool: return value.boolean ? "true" : "false";
-    case ValueType::kInt: return std::to_string(value.integer);
-    case ValueType::kFloat: return std::to_string(value.number);
-    default: return std::string(value.text);
+    case ValueType::kBool:
+      return value.boolean ? "true" : "false";
+    case ValueType::kInt:
+      return std::to_string(value.integer);
+    case ValueType::kFloat:
+      return std::to_string(value.number);
+    default:
+      return std::string(value.text);
   }
 }
 
@@ -122,11 +127,11 @@ class MemoryExporter : public SpanExporter {
   void Apply(const SpanBatch& batch) {
     RingState& state = rings_[batch.ring];
     for (const SpanRow& row : batch.spans) {
-      StoredSpan span{row.trace_id, row.span_id, row.parent_id, std::string(row.name), row.status,
-                      row.start_ns, row.duration_ns, {}};
+      StoredSpan span{row.trace_id, row.span_id,  row.parent_id,   std::string(row.name),
+                      row.status,   row.start_ns, row.duration_ns, {}};
       for (const Field& field : row.fields) {
-        const auto name = field.column == Column::kAttribute ? field.name
-                                                             : Columns()[static_cast<std::size_t>(field.column)].name;
+        const auto name =
+            field.column == Column::kAttribute ? field.name : Columns()[static_cast<std::size_t>(field.column)].name;
         span.fields[std::string(name)] = FieldText(field.value);
       }
       spans_.push_back(std::move(span));

@@ -38,7 +38,7 @@ class ForkTest : public testing::Test {
   pid_t Fork(Body body) {
     const pid_t child = fork();
     if (child == 0) {
-      alarm(30);   // a deadlock in the child must fail the test, not hang it
+      alarm(30);  // a deadlock in the child must fail the test, not hang it
       _exit(body() ? 0 : 1);
     }
     return child;
@@ -117,7 +117,7 @@ TEST_F(ForkTest, ParentsRingDiesWithTheParentThoughAChildLives) {
       char byte = 'x';
       if (write(alive[1], &byte, 1) != 1) _exit(1);
       close(done[1]);
-      _exit(read(done[0], &byte, 1) >= 0 ? 0 : 1);   // lives until the test lets go
+      _exit(read(done[0], &byte, 1) >= 0 ? 0 : 1);  // lives until the test lets go
     }
     pause();
     return true;

@@ -1,4 +1,5 @@
-// Lanes: who gets which, when files are added, when their memory comes back, and that order between lanes never matters.
+// Lanes: who gets which, when files are added, when their memory comes back, and that order between lanes never
+// matters.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -56,7 +57,8 @@ class LanePoolTest : public testing::Test {
   }
   static void StoreAll(Lane& lane) {
     LaneWalker walker(lane.data(), lane.seed(), lane.cursor(), lane.control().head.load());
-    while (walker.Next()) {}
+    while (walker.Next()) {
+    }
     lane.MarkStored(walker.cursor());
   }
 
@@ -124,7 +126,8 @@ TEST_F(LanePoolTest, FilesStayUnderTheCap) {
 }
 
 TEST_F(LanePoolTest, FileIsAddedForThreadsWithoutALane) {
-  while (pool.Take() != nullptr) {}
+  while (pool.Take() != nullptr) {
+  }
   const std::uint64_t before = pool.generation();
   pool.Adapt(MonotonicNowNs());
   EXPECT_NE(pool.generation(), before);
@@ -197,7 +200,8 @@ TEST(ThreadChurnTest, ShortThreadsKeepRingFilesBounded) {
   EXPECT_EQ(exporter->problems(), std::vector<std::string>());
 }
 
-// --- joining -----------------------------------------------------------------------------------------------------------
+// --- joining
+// -----------------------------------------------------------------------------------------------------------
 
 class JoinerTest : public testing::Test {
  protected:
@@ -259,7 +263,7 @@ TEST_F(JoinerTest, EndBeforeStartWaitsAndIsHandedOverMeanwhile) {
   Pass({End(1)});
   EXPECT_TRUE(batch.spans.empty());
   EXPECT_EQ(batch.open.size(), 1u);
-  EXPECT_TRUE(Expire().closed.empty());   // not in the round it came
+  EXPECT_TRUE(Expire().closed.empty());  // not in the round it came
   Pass({Start(1)});
   ASSERT_EQ(batch.spans.size(), 1u);
   EXPECT_EQ(batch.spans[0].status, SpanStatus::kOk);
@@ -300,7 +304,7 @@ TEST_F(JoinerTest, SecondEndIsDiscardedAndCounted) {
 
 TEST_F(JoinerTest, MalformedSpanIsCountedNotStored) {
   Record bad = End(1);
-  bad.payload.push_back(std::byte{9});   // half a column number
+  bad.payload.push_back(std::byte{9});  // half a column number
   Pass({Start(1), bad, Start(2), End(2)});
   ASSERT_EQ(batch.spans.size(), 1u);
   EXPECT_EQ(batch.spans[0].span_id, 2u);

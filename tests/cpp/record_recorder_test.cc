@@ -1,6 +1,4 @@
 // What a program sees of the recorder: spans arrive, once, whole; drops are counted; nothing throws or hangs.
-#include "spanbox/recorder.h"
-
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -11,6 +9,7 @@
 
 #include "base/clock.h"
 #include "memory_exporter.h"
+#include "spanbox/recorder.h"
 
 namespace spanbox {
 namespace {
@@ -136,9 +135,9 @@ TEST_F(RecorderTest, SpanMayEndInAnotherThreadWithFieldsFromAThird) {
 TEST_F(RecorderTest, LaneWrapsManyTimesWithoutLoss) {
   RecorderOptions options = SmallOptions();
   options.full_ring_policy = FullRingPolicy::kBlock;
-  options.max_ring_bytes = 256 << 10;   // no second file
+  options.max_ring_bytes = 256 << 10;  // no second file
   Open(options);
-  constexpr SpanId kSpans = 20'000;     // some 3 MiB through 64 KiB
+  constexpr SpanId kSpans = 20'000;  // some 3 MiB through 64 KiB
   for (SpanId id = 1; id <= kSpans; ++id) ASSERT_TRUE(RecordSpan(id, std::string(id % 97, 'x')));
   Flush();
   const auto spans = exporter->by_id();
@@ -152,7 +151,7 @@ TEST_F(RecorderTest, ManyThreadsLoseNothing) {
   RecorderOptions options = SmallOptions();
   options.full_ring_policy = FullRingPolicy::kBlock;
   Open(options);
-  constexpr int kThreads = 8;           // more than lanes: the overflow lane and new files serve the others
+  constexpr int kThreads = 8;  // more than lanes: the overflow lane and new files serve the others
   constexpr SpanId kEach = 3'000;
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
@@ -226,7 +225,7 @@ TEST_F(RecorderTest, EndOfADroppedStartIsDiscardedAndCountedOnce) {
   const Field input{Column::kInput, {}, Value::String(huge)};
   row.fields = std::span(&input, 1);
   EXPECT_FALSE(recorder->Start(row));
-  EXPECT_TRUE(recorder->End(1, SpanStatus::kOk, 1, {}));   // a careless caller
+  EXPECT_TRUE(recorder->End(1, SpanStatus::kOk, 1, {}));  // a careless caller
   ASSERT_TRUE(RecordSpan(2));
   Flush();
   ASSERT_TRUE(exporter->WaitFor([&] {
@@ -243,13 +242,13 @@ TEST_F(RecorderTest, LargestPayloadFitsInEveryLane) {
   RecorderOptions options = SmallOptions();
   options.full_ring_policy = FullRingPolicy::kBlock;
   Open(options);
-  const std::size_t overhead = 8 + 8 + 1 + 2 + 1 + 4;   // END and the head of its field
+  const std::size_t overhead = 8 + 8 + 1 + 2 + 1 + 4;  // END and the head of its field
   const std::string output(recorder->MaxPayloadBytes() - overhead, 'y');
   for (SpanId id = 1; id <= 20; ++id) ASSERT_TRUE(RecordSpan(id, output));
   const std::string too_long = output + "y";
   EXPECT_FALSE(RecordSpan(21, too_long));
   Flush();
-  EXPECT_EQ(exporter->span_count(), 21u);   // the last one interrupted
+  EXPECT_EQ(exporter->span_count(), 21u);  // the last one interrupted
   EXPECT_EQ(recorder->GetHealth().dropped_spans, 1u);
   ExpectBalance();
 }
@@ -359,7 +358,8 @@ TEST_F(RecorderTest, SignalHandlerThatRecordsInsideARecordDoesNoHarm) {
   options.full_ring_policy = FullRingPolicy::kBlock;
   Open(options);
   signal_recorder = recorder.get();
-  struct sigaction action {}, before {};
+  struct sigaction action {
+  }, before{};
   action.sa_handler = RecordInHandler;
   sigaction(SIGUSR1, &action, &before);
   std::atomic<bool> done{false};

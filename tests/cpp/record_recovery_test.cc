@@ -22,8 +22,14 @@ std::string OutputOf(SpanId id) { return std::string(id % 50, 'o') + std::to_str
 class RecoveryTest : public testing::Test {
  protected:
   std::unique_ptr<RingFile> MakeRing(std::uint32_t slot = 0, std::uint32_t lanes = 2) {
-    RingSpec spec{.ring_dir = dir.path(), .ring = ring, .slot = slot, .lanes = lanes, .lane_bytes = kMinLaneBytes,
-                  .release = "", .environment = "", .starts = {}};
+    RingSpec spec{.ring_dir = dir.path(),
+                  .ring = ring,
+                  .slot = slot,
+                  .lanes = lanes,
+                  .lane_bytes = kMinLaneBytes,
+                  .release = "",
+                  .environment = "",
+                  .starts = {}};
     auto made = RingFile::Create(spec);
     EXPECT_TRUE(made.ok()) << made.status().message();
     return *std::move(made);
@@ -206,8 +212,14 @@ TEST_F(RecoveryTest, TwoRecoverersAtOnceStoreEachSpanOnce) {
     MemoryExporter own;
     const RingId id = NewRingId();
     for (std::uint32_t slot = 0; slot < 2; ++slot) {
-      RingSpec spec{.ring_dir = own_dir.path(), .ring = id, .slot = slot, .lanes = 2, .lane_bytes = kMinLaneBytes,
-                    .release = "", .environment = "", .starts = {}};
+      RingSpec spec{.ring_dir = own_dir.path(),
+                    .ring = id,
+                    .slot = slot,
+                    .lanes = 2,
+                    .lane_bytes = kMinLaneBytes,
+                    .release = "",
+                    .environment = "",
+                    .starts = {}};
       auto file = RingFile::Create(spec);
       ASSERT_TRUE(file.ok());
       for (SpanId span = 1; span <= 20; ++span) Span(*(*file)->lanes()[span % 2], slot * 100 + span);
@@ -278,7 +290,7 @@ TEST_F(RecoveryTest, DamagedRecordCostsItselfOnlyAndTheRingIsKeptAside) {
     const auto file = MakeRing();
     for (SpanId id = 1; id <= 20; ++id) Span(*file->lanes()[0], id);
   }
-  Overwrite(LaneOffset(0, kMinLaneBytes) + kPageBytes + 40, "\xFF\xFF\xFF");   // in the first START's payload
+  Overwrite(LaneOffset(0, kMinLaneBytes) + kPageBytes + 40, "\xFF\xFF\xFF");  // in the first START's payload
   const RecoveryReport report = Recover();
   EXPECT_EQ(report.damaged_rings, 1u);
   EXPECT_EQ(report.spans, 19u);
@@ -296,7 +308,7 @@ TEST_F(RecoveryTest, AfterPowerLossTheHeadIsAHintAndGapsAreSkipped) {
   const std::uint64_t lane = LaneOffset(0, kMinLaneBytes);
   const std::uint64_t stale_head = 64;
   Overwrite(lane, {reinterpret_cast<const char*>(&stale_head), sizeof stale_head});
-  Overwrite(lane + kPageBytes + 1024, std::string(512, '\0'));   // a sector that never reached the disk
+  Overwrite(lane + kPageBytes + 1024, std::string(512, '\0'));  // a sector that never reached the disk
   const RecoveryReport report = Recover();
   EXPECT_EQ(report.damaged_rings, 0u);
   EXPECT_TRUE(dir.Files(".ring").empty());
@@ -319,7 +331,8 @@ TEST_F(RecoveryTest, AfterPowerLossRecordsOfAnOlderLapAreNotTaken) {
       (void)lane.MakeRoom(400);
       Span(lane, ++id);
       LaneWalker walker(lane.data(), lane.seed(), cursor, lane.control().head.load());
-      while (walker.Next()) {}
+      while (walker.Next()) {
+      }
       cursor = walker.cursor();
       lane.MarkStored(cursor);
     }
@@ -355,15 +368,15 @@ TEST_F(RecoveryTest, WhatIsNoPrivateRegularFileIsRefused) {
   { const auto file = MakeRing(); }
   const auto named = [&](const char* digit) { return dir.path() + "/" + std::string(32, *digit) + "-0.ring"; };
   std::filesystem::copy_file(Path(), named("1"));
-  chmod(named("1").c_str(), 0644);                                      // others may read it
+  chmod(named("1").c_str(), 0644);  // others may read it
   ASSERT_EQ(mkfifo(named("2").c_str(), 0600), 0);
   std::filesystem::create_symlink(dir.path() + "/elsewhere", named("3"));
   std::filesystem::create_directory(named("4"));
   std::ofstream(named("5")) << "short";
   chmod(named("5").c_str(), 0600);
-  std::filesystem::create_hard_link(Path(), named("6"));                // so the ring itself has two names as well
+  std::filesystem::create_hard_link(Path(), named("6"));  // so the ring itself has two names as well
   const RecoveryReport report = Recover();
-  EXPECT_EQ(report.damaged_rings, 1u);                                  // the short one
+  EXPECT_EQ(report.damaged_rings, 1u);  // the short one
   EXPECT_EQ(exporter.commits(), 0u);
   EXPECT_EQ(dir.Files(".ring").size(), 6u);
   EXPECT_FALSE(std::filesystem::exists(dir.path() + "/elsewhere"));

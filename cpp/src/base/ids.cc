@@ -15,7 +15,8 @@ namespace {
 
 // Counts forks on the child's side: a generator seeded in an earlier generation would repeat the parent's ids.
 std::atomic<std::uint64_t> fork_generation{1};
-const int fork_handler = pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1, std::memory_order_relaxed); });
+const int fork_handler =
+    pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1, std::memory_order_relaxed); });
 
 void FillFromSystem(void* out, std::size_t n) noexcept {
   auto* bytes = static_cast<unsigned char*>(out);

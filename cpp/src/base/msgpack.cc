@@ -76,12 +76,23 @@ std::size_t SequenceLength(std::string_view text) {
 
 void AppendEscaped(unsigned char c, std::string& json) {
   switch (c) {
-    case '"': json += "\\\""; return;
-    case '\\': json += "\\\\"; return;
-    case '\n': json += "\\n"; return;
-    case '\r': json += "\\r"; return;
-    case '\t': json += "\\t"; return;
-    default: break;
+    case '"':
+      json += "\\\"";
+      return;
+    case '\\':
+      json += "\\\\";
+      return;
+    case '\n':
+      json += "\\n";
+      return;
+    case '\r':
+      json += "\\r";
+      return;
+    case '\t':
+      json += "\\t";
+      return;
+    default:
+      break;
   }
   constexpr char kDigits[] = "0123456789abcdef";
   json += "\\u00";
@@ -105,7 +116,9 @@ class JsonDecoder {
   }
 
   template <typename T>
-  T Get() { return Swap(in_.Get<T>()); }
+  T Get() {
+    return Swap(in_.Get<T>());
+  }
 
   template <typename T>
   Status Integer() {
@@ -176,30 +189,59 @@ class JsonDecoder {
 
   Status Tagged(std::uint8_t tag, int depth) {
     switch (tag) {
-      case 0xC0: json_ += "null"; return OkStatus();
-      case 0xC2: json_ += "false"; return OkStatus();
-      case 0xC3: json_ += "true"; return OkStatus();
-      case 0xC4: return Bin(Get<std::uint8_t>());
-      case 0xC5: return Bin(Get<std::uint16_t>());
-      case 0xC6: return Bin(Get<std::uint32_t>());
-      case 0xCA: AppendFloat(std::bit_cast<float>(Get<std::uint32_t>()), json_); return Checked();
-      case 0xCB: AppendFloat(std::bit_cast<double>(Get<std::uint64_t>()), json_); return Checked();
-      case 0xCC: return Integer<std::uint8_t>();
-      case 0xCD: return Integer<std::uint16_t>();
-      case 0xCE: return Integer<std::uint32_t>();
-      case 0xCF: return Integer<std::uint64_t>();
-      case 0xD0: return Integer<std::int8_t>();
-      case 0xD1: return Integer<std::int16_t>();
-      case 0xD2: return Integer<std::int32_t>();
-      case 0xD3: return Integer<std::int64_t>();
-      case 0xD9: return Str(Get<std::uint8_t>());
-      case 0xDA: return Str(Get<std::uint16_t>());
-      case 0xDB: return Str(Get<std::uint32_t>());
-      case 0xDC: return Array(Get<std::uint16_t>(), depth);
-      case 0xDD: return Array(Get<std::uint32_t>(), depth);
-      case 0xDE: return Map(Get<std::uint16_t>(), depth);
-      case 0xDF: return Map(Get<std::uint32_t>(), depth);
-      default: return Damaged("has an unknown type");
+      case 0xC0:
+        json_ += "null";
+        return OkStatus();
+      case 0xC2:
+        json_ += "false";
+        return OkStatus();
+      case 0xC3:
+        json_ += "true";
+        return OkStatus();
+      case 0xC4:
+        return Bin(Get<std::uint8_t>());
+      case 0xC5:
+        return Bin(Get<std::uint16_t>());
+      case 0xC6:
+        return Bin(Get<std::uint32_t>());
+      case 0xCA:
+        AppendFloat(std::bit_cast<float>(Get<std::uint32_t>()), json_);
+        return Checked();
+      case 0xCB:
+        AppendFloat(std::bit_cast<double>(Get<std::uint64_t>()), json_);
+        return Checked();
+      case 0xCC:
+        return Integer<std::uint8_t>();
+      case 0xCD:
+        return Integer<std::uint16_t>();
+      case 0xCE:
+        return Integer<std::uint32_t>();
+      case 0xCF:
+        return Integer<std::uint64_t>();
+      case 0xD0:
+        return Integer<std::int8_t>();
+      case 0xD1:
+        return Integer<std::int16_t>();
+      case 0xD2:
+        return Integer<std::int32_t>();
+      case 0xD3:
+        return Integer<std::int64_t>();
+      case 0xD9:
+        return Str(Get<std::uint8_t>());
+      case 0xDA:
+        return Str(Get<std::uint16_t>());
+      case 0xDB:
+        return Str(Get<std::uint32_t>());
+      case 0xDC:
+        return Array(Get<std::uint16_t>(), depth);
+      case 0xDD:
+        return Array(Get<std::uint32_t>(), depth);
+      case 0xDE:
+        return Map(Get<std::uint16_t>(), depth);
+      case 0xDF:
+        return Map(Get<std::uint32_t>(), depth);
+      default:
+        return Damaged("has an unknown type");
     }
   }
 

@@ -43,7 +43,9 @@ bool UnpackScalar(std::span<const std::byte> packed, Value& value) {
 
 class Assembler {
  public:
-  explicit Assembler(RowArena& arena) : arena_(arena), fields_(arena.NewFields()) { row_.status = SpanStatus::kRunning; }
+  explicit Assembler(RowArena& arena) : arena_(arena), fields_(arena.NewFields()) {
+    row_.status = SpanStatus::kRunning;
+  }
 
   Status Add(const RecordView& record) {
     ByteReader in(record.payload);
@@ -116,13 +118,21 @@ class Assembler {
     const std::size_t at = in.offset();
     const auto value_type = in.Get<std::uint8_t>();
     switch (value_type) {
-      case static_cast<std::uint8_t>(ValueType::kBool): value = Value::Bool(in.Get<std::uint8_t>() != 0); break;
-      case static_cast<std::uint8_t>(ValueType::kInt): value = Value::Int(in.Get<std::int64_t>()); break;
-      case static_cast<std::uint8_t>(ValueType::kFloat): value = Value::Float(in.Get<double>()); break;
+      case static_cast<std::uint8_t>(ValueType::kBool):
+        value = Value::Bool(in.Get<std::uint8_t>() != 0);
+        break;
+      case static_cast<std::uint8_t>(ValueType::kInt):
+        value = Value::Int(in.Get<std::int64_t>());
+        break;
+      case static_cast<std::uint8_t>(ValueType::kFloat):
+        value = Value::Float(in.Get<double>());
+        break;
       case static_cast<std::uint8_t>(ValueType::kString):
         value = Value::String(in.GetText(in.Get<std::uint32_t>()));
         break;
-      case static_cast<std::uint8_t>(ValueType::kJson): value = Value::Json(in.GetText(in.Get<std::uint32_t>())); break;
+      case static_cast<std::uint8_t>(ValueType::kJson):
+        value = Value::Json(in.GetText(in.Get<std::uint32_t>()));
+        break;
       case kPackedValue: {
         const auto packed = in.GetBytes(in.Get<std::uint32_t>());
         if (!in.ok() || UnpackScalar(packed, value)) break;
@@ -131,7 +141,8 @@ class Assembler {
         value = Value::Json(json);
         break;
       }
-      default: return Malformed(type, "has an unknown value type", at);
+      default:
+        return Malformed(type, "has an unknown value type", at);
     }
     return in.ok() ? OkStatus() : Malformed(type, "has a truncated value", at);
   }
@@ -156,10 +167,18 @@ T& Take(std::deque<T>& pool, std::size_t& used) {
 
 void RecordWriter::AddField(const Field& field) {
   switch (field.value.type) {
-    case ValueType::kBool: AddBool(field.column, field.name, field.value.boolean); break;
-    case ValueType::kInt: AddInt(field.column, field.name, field.value.integer); break;
-    case ValueType::kFloat: AddFloat(field.column, field.name, field.value.number); break;
-    case ValueType::kString: AddString(field.column, field.name, field.value.text); break;
+    case ValueType::kBool:
+      AddBool(field.column, field.name, field.value.boolean);
+      break;
+    case ValueType::kInt:
+      AddInt(field.column, field.name, field.value.integer);
+      break;
+    case ValueType::kFloat:
+      AddFloat(field.column, field.name, field.value.number);
+      break;
+    case ValueType::kString:
+      AddString(field.column, field.name, field.value.text);
+      break;
     case ValueType::kJson:
       Key(field.column, field.name, ValueType::kJson);
       out_.Put(static_cast<std::uint32_t>(field.value.text.size()));

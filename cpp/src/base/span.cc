@@ -6,7 +6,7 @@
 namespace spanbox {
 namespace {
 
-constexpr std::string_view kKindNames[] = {"span",  "llm",      "embedding", "retriever", "reranker", "tool",  "agent",
+constexpr std::string_view kKindNames[] = {"span",     "llm",   "embedding", "retriever", "reranker", "tool",  "agent",
                                            "workflow", "chain", "guardrail", "evaluator", "prompt",   "memory"};
 constexpr std::string_view kStatusNames[] = {"ok", "error", "running", "interrupted"};
 
@@ -122,7 +122,8 @@ std::string ToHex(const TraceId& id) {
 
 std::string ToHex(SpanId id) {
   std::string hex(16, '0');
-  for (int i = 0; i < 8; ++i) PutHex(static_cast<std::uint8_t>(id >> (56 - 8 * i)), &hex[2 * static_cast<std::size_t>(i)]);
+  for (int i = 0; i < 8; ++i)
+    PutHex(static_cast<std::uint8_t>(id >> (56 - 8 * i)), &hex[2 * static_cast<std::size_t>(i)]);
   return hex;
 }
 

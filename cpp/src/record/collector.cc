@@ -32,8 +32,11 @@ constexpr std::uint64_t kBatchSpans = 4096;
 
 Collector::Collector(std::shared_ptr<LanePool> pool, ExporterFactory make_exporter, std::string ring_dir,
                      const RecorderOptions& options)
-    : pool_(std::move(pool)), make_exporter_(std::move(make_exporter)), ring_dir_(std::move(ring_dir)),
-      options_(options), wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+    : pool_(std::move(pool)),
+      make_exporter_(std::move(make_exporter)),
+      ring_dir_(std::move(ring_dir)),
+      options_(options),
+      wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       joiner_(options.release, options.environment) {
   caught_up_ns_ = last_active_ns_ = MonotonicNowNs();
 }
@@ -64,8 +67,8 @@ void Collector::Start() noexcept {
 }
 
 void Collector::Wake() noexcept {
-  // Relaxed: the flag only saves system calls. A wake-up that is missed costs one commit interval.
-  if (wake_pending_.exchange(true, std::memory_order_relaxed)) return;
+  // The flag only saves system calls. Sequentially consistent: who finds it set knows that the collector has yet to look.
+  if (wake_pending_.exchange(true)) return;
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t n = write(wake_fd_, &one, sizeof one);
 }
@@ -75,7 +78,7 @@ bool Collector::WaitForWork(std::int64_t timeout_ns) noexcept {
   poll(&waited, 1, static_cast<int>((timeout_ns + 999'999) / 1'000'000));
   std::uint64_t count;
   const bool woken = read(wake_fd_, &count, sizeof count) > 0;
-  wake_pending_.store(false, std::memory_order_relaxed);
+  wake_pending_.exchange(false);
   return woken;
 }
 
@@ -183,7 +186,8 @@ void Collector::BuildGroup(std::vector<Lane*>& lanes, std::vector<LaneSource>& s
   BeginGroup();
   bool urgent = pool_->waiting_writers().load(std::memory_order_relaxed) > 0;
   for (const Lane* lane : lanes) urgent |= lane->used_bytes() > lane->lane_bytes() / 4 * 3;
-  const std::uint64_t bytes = urgent ? std::min<std::uint64_t>(kUrgentBatchBytes, options_.commit_bytes) : options_.commit_bytes;
+  const std::uint64_t bytes =
+      urgent ? std::min<std::uint64_t>(kUrgentBatchBytes, options_.commit_bytes) : options_.commit_bytes;
   DrainLanes(sources, {.bytes = bytes, .spans = kBatchSpans}, joiner_);
   joiner_.Finish(pending_->batch);
   for (std::size_t i = 0; i < lanes.size(); ++i) {
@@ -266,15 +270,16 @@ FlushResult Collector::Flush(std::int64_t timeout_ns) noexcept {
   }
   // Release: records acknowledged before this call are seen by the pass that sees the ticket.
   const std::uint64_t ticket = flush_asked_.fetch_add(1, std::memory_order_acq_rel) + 1;
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::nanoseconds(std::max<std::int64_t>(timeout_ns, 0));
+  const auto deadline =
+      std::chrono::steady_clock::now() + std::chrono::nanoseconds(std::max<std::int64_t>(timeout_ns, 0));
   if (!alive()) {
     const std::scoped_lock lock(pass_mutex_);
     Pass(MonotonicNowNs() + timeout_ns);
   }
   Wake();
   std::unique_lock lock(state_mutex_);
-  result.complete = flushed_.wait_until(lock, deadline, [&] { return flush_done_ >= ticket || !alive(); }) &&
-                    flush_done_ >= ticket;
+  result.complete =
+      flushed_.wait_until(lock, deadline, [&] { return flush_done_ >= ticket || !alive(); }) && flush_done_ >= ticket;
   lock.unlock();
   if (!result.complete) result.waiting_bytes = pool_->GetTotals().waiting_bytes;
   return result;
@@ -299,7 +304,6 @@ void Collector::Close(std::int64_t timeout_ns) noexcept {
     const std::scoped_lock lock(start_mutex_);
     stopping_.store(true, std::memory_order_relaxed);
   }
-  wake_pending_.store(false, std::memory_order_relaxed);
   Wake();
   if (thread_.joinable()) thread_.join();
   const std::scoped_lock lock(pass_mutex_);

@@ -50,10 +50,10 @@ class LaneWalker {
 struct LaneSource {
   std::span<const std::byte> data;
   std::uint64_t seed = 0;
-  LaneCursor cursor;              // moves as records are taken
-  std::uint64_t end_limit = 0;    // kEnd records up to here may complete their spans; later ones are held
-  std::uint64_t limit = 0;        // records up to here are taken
-  std::uint64_t gaps = 0;         // see LaneWalker
+  LaneCursor cursor;            // moves as records are taken
+  std::uint64_t end_limit = 0;  // kEnd records up to here may complete their spans; later ones are held
+  std::uint64_t limit = 0;      // records up to here are taken
+  std::uint64_t gaps = 0;       // see LaneWalker
   bool empty() const { return cursor.position >= limit; }
 };
 

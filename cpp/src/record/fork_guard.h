@@ -1,7 +1,8 @@
 // What must not be half done, or inherited, when some thread forks.
 //
 // A ring is alive as long as any copy of its open file exists. So a descriptor of a ring is closed in a forked child at
-// once, and a fork waits for the few instructions between mapping a ring and telling the kernel not to copy the mapping.
+// once, and a fork waits for the few instructions between mapping a ring and telling the kernel not to copy the
+// mapping.
 //
 // Thread rule: any thread. Ownership: RingFd owns its descriptor; a ForkListener must outlive its registration.
 #pragma once

@@ -52,10 +52,10 @@ class SpanJoiner {
   void ExpireOrphans(SpanBatch& batch);
 
   struct Counters {
-    std::uint64_t ended = 0;         // rows made from an END
-    std::uint64_t interrupted = 0;   // rows made without one
+    std::uint64_t ended = 0;           // rows made from an END
+    std::uint64_t interrupted = 0;     // rows made without one
     std::uint64_t discarded_ends = 0;  // ENDs that made no row: their START was dropped, or they came twice
-    std::uint64_t undecodable = 0;   // spans whose records are malformed
+    std::uint64_t undecodable = 0;     // spans whose records are malformed
   };
   const Counters& counters() const { return counters_; }
   std::uint64_t open_spans() const { return open_spans_; }
@@ -66,16 +66,16 @@ class SpanJoiner {
 
  private:
   struct Partial {
-    std::string records;     // as in OpenSpan
+    std::string records;  // as in OpenSpan
     bool has_start = false, has_end = false;
-    bool done = false;       // its row is in the batch; erased at the next Begin
+    bool done = false;  // its row is in the batch; erased at the next Begin
     std::uint64_t round = 0;
   };
-  struct Link {              // the records of one span within the batch are a list
+  struct Link {  // the records of one span within the batch are a list
     RecordView record;
     std::uint32_t next;
   };
-  struct Slot {              // of a flat hash table, cleared every batch
+  struct Slot {  // of a flat hash table, cleared every batch
     SpanId span = 0;
     std::uint32_t first = 0, last = 0;
     std::uint32_t starts = 0, ends = 0;
@@ -98,17 +98,17 @@ class SpanJoiner {
 
   const std::string release_, environment_;
   std::unordered_map<SpanId, Partial> open_;
-  std::vector<SpanId> held_;         // complete, to be emitted in the next pass
-  std::vector<SpanId> ready_;        // complete, to be emitted in the next batch
-  std::vector<SpanId> startless_;    // in open_ without a START when they came
-  std::vector<SpanId> done_;         // to erase at the next Begin
+  std::vector<SpanId> held_;       // complete, to be emitted in the next pass
+  std::vector<SpanId> ready_;      // complete, to be emitted in the next batch
+  std::vector<SpanId> startless_;  // in open_ without a START when they came
+  std::vector<SpanId> done_;       // to erase at the next Begin
   std::vector<Link> links_;
   std::vector<Slot> table_;
   std::vector<std::uint32_t> order_;  // used slots, in the order of first sight
   std::vector<RecordView> scratch_;
   RowArena arena_;
   Counters counters_;
-  std::uint64_t open_spans_ = 0;     // in open_, with START and without END
+  std::uint64_t open_spans_ = 0;  // in open_, with START and without END
   std::uint64_t round_ = 1;
   std::int64_t last_record_ns_ = 0;
 };

@@ -11,7 +11,7 @@ namespace spanbox {
 namespace {
 
 constexpr std::int64_t kRetryNs = 1'000'000'000;
-constexpr std::int64_t kCalmNs = 10'000'000'000;  // before memory is given back
+constexpr std::int64_t kCalmNs = 10'000'000'000;   // before memory is given back
 constexpr std::uint64_t kFirstBytes = 256u << 10;  // the rest of the first file is the collector's business
 constexpr std::uint32_t kLanesWhenThreadsAreMany = 16;
 
@@ -50,8 +50,14 @@ void LanePool::ForEachPast(Visit visit) const {
 }
 
 RingSpec LanePool::Spec(std::uint32_t slot, std::uint32_t lanes, std::uint64_t lane_bytes) const {
-  return {.ring_dir = ring_dir_, .ring = ring_, .slot = slot, .lanes = lanes, .lane_bytes = lane_bytes,
-          .populate_bytes = slot == 0 ? kFirstBytes : kMaxLaneBytes * lanes, .release = options_.release, .environment = options_.environment,
+  return {.ring_dir = ring_dir_,
+          .ring = ring_,
+          .slot = slot,
+          .lanes = lanes,
+          .lane_bytes = lane_bytes,
+          .populate_bytes = slot == 0 ? kFirstBytes : kMaxLaneBytes * lanes,
+          .release = options_.release,
+          .environment = options_.environment,
           .starts = {}};
 }
 
@@ -85,7 +91,8 @@ bool LanePool::EnsureFirstRing() noexcept {
 Lane* LanePool::FindFree(std::uint64_t above_bytes, std::uint64_t below_bytes) {
   Lane* best = nullptr;
   ForEachLane([&](Lane& lane) {
-    if (&lane == overflow_ || StateOf(lane) != LaneState::kFree || lane.give_back.load(std::memory_order_relaxed)) return;
+    if (&lane == overflow_ || StateOf(lane) != LaneState::kFree || lane.give_back.load(std::memory_order_relaxed))
+      return;
     if (lane.lane_bytes() <= above_bytes || lane.lane_bytes() >= below_bytes || PastHalf(lane)) return;
     if (best == nullptr || lane.lane_bytes() < best->lane_bytes()) best = &lane;
   });

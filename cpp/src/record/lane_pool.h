@@ -1,9 +1,8 @@
 // The rings of this process, and which thread has which lane.
 //
-// Thread rule: any thread, unless a method says "collector". After Abandon (in a forked child) nothing is touched again.
-// Ownership: owns the ring files. A Lane* taken stays valid until it is returned; the overflow lane and the process page
-// until Close.
-// Invariants:
+// Thread rule: any thread, unless a method says "collector". After Abandon (in a forked child) nothing is touched
+// again. Ownership: owns the ring files. A Lane* taken stays valid until it is returned; the overflow lane and the
+// process page until Close. Invariants:
 //   1. A lane has one owner at a time. Positions of a lane go on from owner to owner, and from file to file of a slot.
 //   2. Caller's threads make one file, the first; all others are made by the collector, ahead of need.
 //   3. All files together are at most max_ring_bytes.
@@ -76,9 +75,9 @@ class LanePool {
   std::atomic<std::uint32_t>& waiting_writers() { return waiting_writers_; }
 
  private:
-  struct Slot {                        // of a ring file, present or past
+  struct Slot {  // of a ring file, present or past
     std::unique_ptr<RingFile> file;
-    std::vector<LaneStart> past;       // by lane: where the lanes of its last file stopped
+    std::vector<LaneStart> past;  // by lane: where the lanes of its last file stopped
     std::int64_t last_used_ns = 0;
   };
 
@@ -91,15 +90,15 @@ class LanePool {
   bool IsIdle(const Slot& slot) const;
   std::uint64_t RingBytes() const;
   template <typename Visit>
-  void ForEachLane(Visit visit) const;   // the overflow lane is one of them
+  void ForEachLane(Visit visit) const;  // the overflow lane is one of them
   template <typename Visit>
-  void ForEachPast(Visit visit) const;   // lanes that were, and have no file now
+  void ForEachPast(Visit visit) const;  // lanes that were, and have no file now
 
   const std::string ring_dir_;
   const RecorderOptions options_;
   const RingId ring_;
 
-  mutable std::mutex mutex_;           // slots_, lane states, last_error_
+  mutable std::mutex mutex_;  // slots_, lane states, last_error_
   std::map<std::uint32_t, Slot> slots_;
   std::string last_error_;
   std::uint64_t closed_lanes_ = 0;
@@ -107,7 +106,7 @@ class LanePool {
   bool closed_ = false;
   bool abandoned_ = false;
 
-  std::mutex create_mutex_;            // making the first ring
+  std::mutex create_mutex_;  // making the first ring
   std::int64_t next_try_ns_ = 0;
   std::atomic<bool> has_ring_{false};  // release: whoever sees it sees overflow_ and process_
   Lane* overflow_ = nullptr;

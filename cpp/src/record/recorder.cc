@@ -76,7 +76,9 @@ class WritingMark {
 class RecorderImpl final : public Recorder, private ForkListener {
  public:
   RecorderImpl(ExporterFactory make_exporter, std::string ring_dir, const RecorderOptions& options)
-      : make_exporter_(std::move(make_exporter)), ring_dir_(std::move(ring_dir)), options_(options),
+      : make_exporter_(std::move(make_exporter)),
+        ring_dir_(std::move(ring_dir)),
+        options_(options),
         max_payload_bytes_(options.lane_bytes / 4 - sizeof(RecordHeader)) {
     Renew();
     AddForkListener(this);
@@ -96,7 +98,8 @@ class RecorderImpl final : public Recorder, private ForkListener {
     }
     const WritingMark mark;
     if (mine.serial == serial_ && mine.lane != nullptr && payload.size() <= max_payload_bytes_) [[likely]] {
-      if (mine.lane->TryAppend(type, payload)) [[likely]] return true;
+      if (mine.lane->TryAppend(type, payload)) [[likely]]
+        return true;
     }
     return AppendSlowly(type, payload);
   }
@@ -182,12 +185,14 @@ void RecorderImpl::WaitAStep() const {
 
 bool RecorderImpl::MayWait(Lane& lane, std::int64_t waited_ns) const {
   switch (options_.full_ring_policy) {
-    case FullRingPolicy::kDrop: return false;
+    case FullRingPolicy::kDrop:
+      return false;
     case FullRingPolicy::kWait:
       if (waited_ns < options_.max_wait_ns && !(waited_ns == 0 && lane.stalled())) return true;
       lane.SetStalled();
       return false;
-    case FullRingPolicy::kBlock: return state_->collector->alive();
+    case FullRingPolicy::kBlock:
+      return state_->collector->alive();
   }
   return false;
 }

@@ -40,8 +40,8 @@ struct DeadFile {
   std::unique_ptr<std::byte[]> bytes;
   std::uint64_t size = 0;
   RingHeader header{};
-  bool usable = false;   // the header is right
-  bool blank = false;    // nothing of it ever reached the disk
+  bool usable = false;  // the header is right
+  bool blank = false;   // nothing of it ever reached the disk
   bool damaged = false;
 
   std::span<const std::byte> At(std::uint64_t offset, std::uint64_t n) const { return {bytes.get() + offset, n}; }
@@ -58,7 +58,8 @@ Claim Lock(const std::string& path, DeadFile& file) {
   file.path = path;
   // O_NONBLOCK: a named pipe in this place must not stop us.
   file.fd = RingFd(path, O_RDWR | O_NONBLOCK);
-  struct stat info {}, named {};
+  struct stat info {
+  }, named{};
   if (file.fd.get() < 0 || fstat(file.fd.get(), &info) != 0 || !IsOurs(info)) return Claim::kRefused;
   if (flock(file.fd.get(), LOCK_EX | LOCK_NB) != 0) return Claim::kAlive;
   // Somebody else may have finished with it and removed it between our open and our lock.
@@ -278,7 +279,8 @@ Result<Listing> List(const std::string& ring_dir) {
       const std::string stem = name.substr(0, name.size() - 5);
       const auto dash = stem.rfind('-');
       const std::string slot = dash == std::string::npos ? "" : stem.substr(dash + 1);
-      const bool numbered = !slot.empty() && slot.size() < 8 && slot.find_first_not_of("0123456789") == std::string::npos;
+      const bool numbered =
+          !slot.empty() && slot.size() < 8 && slot.find_first_not_of("0123456789") == std::string::npos;
       // A name we did not give stands for itself.
       listing[numbered ? stem.substr(0, dash) : name][numbered ? std::stoul(slot) : 0] = name;
     }

@@ -68,7 +68,8 @@ int Allocate(int fd, std::uint64_t bytes) {
   if (errno != EOPNOTSUPP && errno != ENOSYS) return errno;
   const std::vector<char> zeros(1 << 16);
   for (std::uint64_t at = 0; at < bytes;) {
-    const ssize_t n = pwrite(fd, zeros.data(), std::min<std::uint64_t>(zeros.size(), bytes - at), static_cast<off_t>(at));
+    const ssize_t n =
+        pwrite(fd, zeros.data(), std::min<std::uint64_t>(zeros.size(), bytes - at), static_cast<off_t>(at));
     if (n <= 0) return n < 0 ? errno : ENOSPC;
     at += static_cast<std::uint64_t>(n);
   }
@@ -140,8 +141,14 @@ Mapped MakeFile(const RingSpec& spec, const std::string& temporary, const std::s
 
 Lane::Lane(std::uint32_t number, std::uint64_t seed, std::uint64_t lane_bytes, LaneControl& control, std::byte* data,
            const LaneStart& start)
-    : number_(number), seed_(seed), mask_(lane_bytes - 1), control_(control), data_(data),
-      head_(start.cursor.position), seq_(start.cursor.seq), cursor_(start.cursor) {
+    : number_(number),
+      seed_(seed),
+      mask_(lane_bytes - 1),
+      control_(control),
+      data_(data),
+      head_(start.cursor.position),
+      seq_(start.cursor.seq),
+      cursor_(start.cursor) {
   cursor_.lane = number;
   limit_ = head_ + lane_bytes / 2;
 }
@@ -176,7 +183,9 @@ std::uint64_t Lane::used_bytes() const {
   return control_.head.load(std::memory_order_acquire) - tail;
 }
 
-std::string RingFileName(const RingId& ring, std::uint32_t slot) { return Hex(ring) + "-" + std::to_string(slot) + ".ring"; }
+std::string RingFileName(const RingId& ring, std::uint32_t slot) {
+  return Hex(ring) + "-" + std::to_string(slot) + ".ring";
+}
 
 std::array<std::uint8_t, 16> BootId() {
   std::array<std::uint8_t, 16> id{};

@@ -36,7 +36,8 @@ class alignas(64) Lane {
     const std::uint64_t need = AlignRecord(sizeof(RecordHeader) + payload.size());
     const std::uint64_t pad = PadBefore(need);
     const std::uint64_t end = head_ + pad + need;
-    if (end > limit_) [[unlikely]] return false;
+    if (end > limit_) [[unlikely]]
+      return false;
     if (pad > 0) [[unlikely]] {
       std::memcpy(data_ + (head_ & mask_), &kPadLength, sizeof kPadLength);
       head_ += pad;
@@ -108,7 +109,7 @@ class alignas(64) Lane {
   // Owner.
   alignas(64) std::uint64_t head_;
   std::uint64_t seq_;
-  std::uint64_t limit_ = 0;         // records must end at or before it: first half full, then full
+  std::uint64_t limit_ = 0;  // records must end at or before it: first half full, then full
   std::uint64_t stalled_tail_ = ~std::uint64_t{0};
 
   // Collector.
@@ -121,9 +122,9 @@ struct RingSpec {
   std::uint32_t slot = 0;
   std::uint32_t lanes = 1;
   std::uint64_t lane_bytes = kMinLaneBytes;
-  std::uint64_t populate_bytes = 0;   // of the file, made resident before Create returns
+  std::uint64_t populate_bytes = 0;  // of the file, made resident before Create returns
   std::string release, environment;
-  std::vector<LaneStart> starts;      // of the slot's lanes, when it had a file before
+  std::vector<LaneStart> starts;  // of the slot's lanes, when it had a file before
 };
 
 class RingFile {

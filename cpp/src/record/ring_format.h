@@ -4,7 +4,8 @@
 //   page 1          ProcessPage
 //   lane i          LaneControl (one page), then lane_bytes of data; i = 0 .. lanes - 1
 //   record          RecordHeader, payload, zero to seven bytes up to a multiple of 8
-//   pad             the length word kPadLength where a record does not fit before the end of the data: go on at offset 0
+//   pad             the length word kPadLength where a record does not fit before the end of the data: go on at offset
+//   0
 //
 // A process has one ring id and one file a slot: <ring id in hex>-<slot>.ring. Slot 0 lives as long as the recorder.
 //
@@ -44,23 +45,23 @@ struct RingHeader {
   std::uint32_t version;
   std::uint32_t slot;
   RingId ring;
-  std::uint8_t boot_id[16];       // of the kernel: another one now means power loss or reboot since
-  std::uint64_t pid;              // for humans: liveness is the lock alone
-  std::uint64_t pid_namespace;    // inode of the namespace the pid belongs to
-  std::int64_t started_ns;        // wall time
+  std::uint8_t boot_id[16];     // of the kernel: another one now means power loss or reboot since
+  std::uint64_t pid;            // for humans: liveness is the lock alone
+  std::uint64_t pid_namespace;  // inode of the namespace the pid belongs to
+  std::int64_t started_ns;      // wall time
   std::uint32_t lanes;
   std::uint32_t reserved;
   std::uint64_t lane_bytes;
   char exe[256];
   char release[128];
   char environment[128];
-  std::uint64_t checksum;         // XXH3 of all bytes before it
+  std::uint64_t checksum;  // XXH3 of all bytes before it
 };
 static_assert(sizeof(RingHeader) <= kPageBytes);
 
 // Counters of the process that belong to no lane. Only slot 0's are used.
 struct ProcessPage {
-  std::atomic<std::uint64_t> dropped_spans;       // by any thread that had no lane
+  std::atomic<std::uint64_t> dropped_spans;  // by any thread that had no lane
   std::atomic<std::uint64_t> dropped_bytes;
   std::atomic<std::uint64_t> interrupted_nested;  // records dropped because a signal handler recorded inside a record
   std::atomic<std::int64_t> alive_ns;             // by the collector: wall time when it last ran
@@ -72,7 +73,7 @@ enum class LaneState : std::uint32_t { kFree = 0, kOwned = 1, kClosing = 2 };  /
 struct LaneControl {
   // By the owner. head is where the next record goes: storing it is the acknowledgement.
   alignas(64) std::atomic<std::uint64_t> head;
-  std::atomic<std::uint64_t> ended_spans;         // kEnd records accepted
+  std::atomic<std::uint64_t> ended_spans;  // kEnd records accepted
   // By the collector: where stored bytes end. A hint; the truth is the cursor in the store.
   alignas(64) std::atomic<std::uint64_t> tail;
   // By the owner.
@@ -88,13 +89,13 @@ inline constexpr std::uint32_t kPadLength = 0xFFFFFFFF;
 inline constexpr std::uint16_t kRecordVersion = 1;
 
 struct RecordHeader {
-  std::uint32_t length;         // header and payload, rounded up to a multiple of 8; or kPadLength
-  std::uint32_t checksum;       // low half of XXH3 over the rest of the header and XXH3 of the payload, see RecordChecksum
+  std::uint32_t length;    // header and payload, rounded up to a multiple of 8; or kPadLength
+  std::uint32_t checksum;  // low half of XXH3 over the rest of the header and XXH3 of the payload, see RecordChecksum
   std::uint64_t position;
-  std::uint64_t seq;            // of this lane, from 1, one more each record
+  std::uint64_t seq;  // of this lane, from 1, one more each record
   std::uint32_t payload_bytes;
-  std::uint8_t type;            // RecordType
-  std::uint8_t flags;           // 0
+  std::uint8_t type;   // RecordType
+  std::uint8_t flags;  // 0
   std::uint16_t version;
 };
 static_assert(sizeof(RecordHeader) == 32);
@@ -106,9 +107,10 @@ inline std::uint64_t RecordSeed(const RingId& ring, std::uint32_t lane) {
   return Hash64(std::as_bytes(std::span(ring)), lane);
 }
 
-// The payload first, then what is left of the header with it: the writer hashes the caller's bytes, not those it has just
-// stored into the ring and would have to wait for.
-inline std::uint32_t RecordChecksum(std::uint64_t seed, const RecordHeader& header, std::span<const std::byte> payload) {
+// The payload first, then what is left of the header with it: the writer hashes the caller's bytes, not those it has
+// just stored into the ring and would have to wait for.
+inline std::uint32_t RecordChecksum(std::uint64_t seed, const RecordHeader& header,
+                                    std::span<const std::byte> payload) {
   std::byte block[sizeof header - kChecksumBegin + sizeof(std::uint64_t)];
   const std::uint64_t payload_hash = Hash64(payload);
   std::memcpy(block, reinterpret_cast<const std::byte*>(&header) + kChecksumBegin, sizeof header - kChecksumBegin);
