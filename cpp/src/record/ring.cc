@@ -184,7 +184,7 @@ std::uint64_t Lane::used_bytes() const {
 }
 
 std::string RingFileName(const RingId& ring, std::uint32_t slot) {
-  return Hex(ring) + "-" + std::to_string(slot) + ".ring";
+  return Hex(ring).append("-").append(std::to_string(slot)).append(".ring");
 }
 
 std::array<std::uint8_t, 16> BootId() {
@@ -208,7 +208,7 @@ Result<std::unique_ptr<RingFile>> RingFile::Create(const RingSpec& spec) {
   Mapped made;
   // A recoverer may take the temporary file for debris in the moment before it is locked: then make another.
   for (int attempt = 0; attempt < 3 && made.base == nullptr; ++attempt) {
-    made = MakeFile(spec, path + "." + std::to_string(attempt) + ".tmp", path, bytes);
+    made = MakeFile(spec, (path + ".").append(std::to_string(attempt)).append(".tmp"), path, bytes);
     if (made.base == nullptr && made.error != ENOENT && made.error != EEXIST && made.error != EWOULDBLOCK) break;
   }
   if (made.base == nullptr) return Failed(made.what, path, made.error);
