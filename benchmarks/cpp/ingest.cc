@@ -88,10 +88,12 @@ class Generator {
   std::deque<Generated> Make() {
     std::deque<Generated> out;
     const double step_ns = 8.0 * 86'400e9 / static_cast<double>(spans_);
-    while (out.size() < spans_) MakeTrace(kStartNs + static_cast<std::int64_t>(step_ns * static_cast<double>(out.size())), out);
+    while (out.size() < spans_)
+      MakeTrace(kStartNs + static_cast<std::int64_t>(step_ns * static_cast<double>(out.size())), out);
     out.resize(spans_);
     // Spans arrive when they end.
-    std::stable_sort(out.begin(), out.end(), [](const Generated& a, const Generated& b) { return a.end_ns < b.end_ns; });
+    std::stable_sort(out.begin(), out.end(),
+                     [](const Generated& a, const Generated& b) { return a.end_ns < b.end_ns; });
     for (Generated& g : out) g.row.fields = g.fields;
     return out;
   }
@@ -104,7 +106,8 @@ class Generator {
       std::memcpy(trace.bytes.data() + i, &bits, 8);
     }
     const std::uint32_t user = random_.Zipf(50'000);
-    const std::string& session = strings_.emplace_back("s" + std::to_string(user) + "-" + std::to_string(start_ns / 1'800'000'000'000));
+    const std::string& session =
+        strings_.emplace_back("s" + std::to_string(user) + "-" + std::to_string(start_ns / 1'800'000'000'000));
     const std::vector<Field> tags = {
         {Column::kUserId, {}, Value::String(names_.users[user])},
         {Column::kSessionId, {}, Value::String(session)},
@@ -147,11 +150,13 @@ class Generator {
     const auto ttft = static_cast<std::int64_t>(random_.LogNormal(2.2e8, 0.6));
     const auto input = static_cast<std::int64_t>(random_.LogNormal(900, 0.9));
     const auto output = 1 + static_cast<std::int64_t>(random_.LogNormal(220, 0.8));
-    const std::int64_t cached = random_.Below(3) != 0 ? 0 : static_cast<std::int64_t>(static_cast<double>(input) * random_.Unit());
+    const std::int64_t cached =
+        random_.Below(3) != 0 ? 0 : static_cast<std::int64_t>(static_cast<double>(input) * random_.Unit());
     g.row.kind = SpanKind::kLlm;
     g.row.name = names_.spans[8 + random_.Below(8)];
     g.row.duration_ns = ttft + static_cast<std::int64_t>(random_.LogNormal(1.4e7, 0.35)) * output;
-    const double cost = (static_cast<double>(input) * 0.5 * (1 + model) + static_cast<double>(output) * 2 * (1 + model)) * 1e-6;
+    const double cost =
+        (static_cast<double>(input) * 0.5 * (1 + model) + static_cast<double>(output) * 2 * (1 + model)) * 1e-6;
     const Field fields[] = {
         {Column::kModel, {}, Value::String(names_.models[model])},
         {Column::kProvider, {}, Value::String(names_.models[model % 5])},
@@ -235,11 +240,10 @@ int Run(std::size_t spans, bool text, const std::string& folder) {
       "\"merge_cpu_ns_per_span\": %.0f, \"segments\": %llu, \"column_bytes_per_span\": %.2f, "
       "\"text_bytes_per_span\": %.1f, \"raw_text_bytes_per_span\": %.1f, \"file_bytes_per_span\": %.1f}\n",
       spans, text ? "true" : "false", n / commit_wall, commit_cpu * 1e9 / n, commit_ms[commit_ms.size() / 2],
-      commit_ms[commit_ms.size() * 99 / 100],
-      static_cast<double>(before->column_bytes + before->text_bytes) / n, merges, merge_cpu * 1e9 / n,
-      static_cast<unsigned long long>(after->segments), static_cast<double>(after->column_bytes) / n,
-      static_cast<double>(after->text_bytes) / n, static_cast<double>(after->raw_text_bytes) / n,
-      static_cast<double>(after->file_bytes) / n);
+      commit_ms[commit_ms.size() * 99 / 100], static_cast<double>(before->column_bytes + before->text_bytes) / n,
+      merges, merge_cpu * 1e9 / n, static_cast<unsigned long long>(after->segments),
+      static_cast<double>(after->column_bytes) / n, static_cast<double>(after->text_bytes) / n,
+      static_cast<double>(after->raw_text_bytes) / n, static_cast<double>(after->file_bytes) / n);
   return 0;
 }
 

@@ -70,8 +70,9 @@ TEST_F(SegmentDamageTest, DamagedTextBlocksAreErrors) {
 TEST(SegmentHostileTest, SwappedTextBlocksAreErrors) {
   std::deque<Row> rows;
   for (std::uint64_t i = 0; i < 4; ++i) {
-    rows.emplace_back(Trace(1), i + 1).Start(static_cast<std::int64_t>(i)).Set(
-        Column::kInput, Value::String(std::string(300'000, static_cast<char>('a' + i))));
+    rows.emplace_back(Trace(1), i + 1)
+        .Start(static_cast<std::int64_t>(i))
+        .Set(Column::kInput, Value::String(std::string(300'000, static_cast<char>('a' + i))));
   }
   const Built built(Borrow(rows));
   ASSERT_GE(built.encoded.text_blocks.size(), 2u);
@@ -80,7 +81,8 @@ TEST(SegmentHostileTest, SwappedTextBlocksAreErrors) {
   EXPECT_FALSE(RowsAsText(Must(Built::Open(built.encoded.columns, blocks))).ok());
 }
 
-// The same, with checksums made good again: now only the bounds protect the reader. Values may be wrong, memory may not.
+// The same, with checksums made good again: now only the bounds protect the reader. Values may be wrong, memory may
+// not.
 TEST_F(SegmentDamageTest, HostileBytesWithValidChecksumsNeverCrash) {
   std::mt19937_64 random(5);
   std::uint32_t directory_bytes;

@@ -22,7 +22,8 @@ std::string BytesOfBlock(const std::string& document) {
   const std::size_t begin = document.find(fence);
   EXPECT_NE(begin, std::string::npos) << "the page has no example";
   if (begin == std::string::npos) return {};
-  std::istringstream block(document.substr(begin + fence.size(), document.find("```", begin + 3) - begin - fence.size()));
+  std::istringstream block(
+      document.substr(begin + fence.size(), document.find("```", begin + 3) - begin - fence.size()));
   std::string bytes, line;
   while (std::getline(block, line)) {
     std::istringstream parts(line.substr(0, line.find('|')));
@@ -48,13 +49,27 @@ std::string Hexdump(const std::string& bytes) {
 
 TEST(StoreFormatTest, WorkedExampleIsWhatTheEncoderWrites) {
   std::deque<Row> rows;
-  rows.emplace_back(Trace(10), 1).Name("ask").Kind(SpanKind::kAgent).Start(1000).Duration(500).Set(
-      Column::kInput, Value::String("hi"));
-  rows.emplace_back(Trace(10), 2).Name("ask").Kind(SpanKind::kLlm).Start(1010).Duration(200).Parent(1)
+  rows.emplace_back(Trace(10), 1)
+      .Name("ask")
+      .Kind(SpanKind::kAgent)
+      .Start(1000)
+      .Duration(500)
+      .Set(Column::kInput, Value::String("hi"));
+  rows.emplace_back(Trace(10), 2)
+      .Name("ask")
+      .Kind(SpanKind::kLlm)
+      .Start(1010)
+      .Duration(200)
+      .Parent(1)
       .Set(Column::kModel, Value::String("gpt-5"))
       .Set(Column::kInputTokens, Value::Int(120));
-  rows.emplace_back(Trace(11), 3).Name("find").Kind(SpanKind::kTool).Start(1250).Duration(-1).Parent(99).Set(
-      Column::kInput, Value::Json("{}"));
+  rows.emplace_back(Trace(11), 3)
+      .Name("find")
+      .Kind(SpanKind::kTool)
+      .Start(1250)
+      .Duration(-1)
+      .Parent(99)
+      .Set(Column::kInput, Value::Json("{}"));
   const Built built(Borrow(rows));
   ASSERT_EQ(built.encoded.text_blocks, std::vector<std::string>{"hi{}"});
   EXPECT_TRUE(BytesOfBlock(Document()) == built.encoded.columns) << "it writes" << Hexdump(built.encoded.columns);

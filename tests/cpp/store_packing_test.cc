@@ -1,9 +1,9 @@
-#include "store/packing.h"
-
 #include <gtest/gtest.h>
 
 #include <limits>
 #include <random>
+
+#include "store/packing.h"
 
 namespace spanbox {
 namespace {
@@ -32,8 +32,8 @@ TEST(PackingTest, EveryWidthAndLengthComesBack) {
 TEST(PackingTest, VarintsKeepTheLimitsOfTheirTypes) {
   std::string out;
   const std::uint64_t numbers[] = {0, 1, 127, 128, 16383, 16384, std::numeric_limits<std::uint64_t>::max()};
-  const std::int64_t signed_numbers[] = {0, -1, 1, -64, 63, std::numeric_limits<std::int64_t>::min(),
-                                         std::numeric_limits<std::int64_t>::max()};
+  const std::int64_t signed_numbers[] = {
+      0, -1, 1, -64, 63, std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max()};
   for (auto n : numbers) PutVarint(n, out);
   for (auto n : signed_numbers) PutZigzag(n, out);
   ByteReader in(Bytes(out));

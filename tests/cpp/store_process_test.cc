@@ -4,8 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <functional>
 #include <atomic>
+#include <functional>
 #include <thread>
 
 #include "store_test_util.h"

@@ -111,7 +111,9 @@ TEST(SegmentTest, HugeStringsAndAnyBytesAreKept) {
 
 TEST(SegmentTest, StringsAreTextBeyond1024BytesOrWhereTheColumnIsText) {
   std::deque<Row> rows;
-  rows.emplace_back(Trace(1), 1).Set("a", Value::String(std::string(1024, 'a'))).Set(Column::kOutput, Value::String("x"));
+  rows.emplace_back(Trace(1), 1)
+      .Set("a", Value::String(std::string(1024, 'a')))
+      .Set(Column::kOutput, Value::String("x"));
   rows.emplace_back(Trace(1), 2).Start(1001).Set("a", Value::String(std::string(1025, 'b')));
   const Built built(Borrow(rows));
   const Segment segment = Must(built.Open());
@@ -131,9 +133,9 @@ TEST(SegmentTest, TpotIsDerivedWhereItCanBeAndAbsentElsewhere) {
     return row.Set(Column::kTtftNs, Value::Int(ttft)).Set(Column::kOutputTokens, Value::Int(tokens));
   };
   add(1, 1100, 100, 11);
-  add(2, 1100, 100, 1);    // one token has no time after the first
-  add(3, 50, 100, 10);     // the first token after the end makes no sense
-  add(4, -1, 100, 10);     // still running
+  add(2, 1100, 100, 1);                                       // one token has no time after the first
+  add(3, 50, 100, 10);                                        // the first token after the end makes no sense
+  add(4, -1, 100, 10);                                        // still running
   add(5, 1100, 100, 11).Set(Column::kTpotNs, Value::Int(7));  // given
   const Built built(Borrow(rows));
   const Segment segment = Must(built.Open());

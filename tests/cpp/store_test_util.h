@@ -42,10 +42,10 @@ class TempDir {
   std::string path_;
 };
 
-#define ASSERT_OK(expr)                                              \
-  do {                                                               \
-    const ::spanbox::Status status_of_expr = (expr);                 \
-    ASSERT_TRUE(status_of_expr.ok()) << status_of_expr.message();    \
+#define ASSERT_OK(expr)                                           \
+  do {                                                            \
+    const ::spanbox::Status status_of_expr = (expr);              \
+    ASSERT_TRUE(status_of_expr.ok()) << status_of_expr.message(); \
   } while (false)
 
 // The value of a Result that must be OK; ends the test program otherwise.
@@ -104,11 +104,16 @@ class Row {
 
 inline std::string ToText(const Value& value) {
   switch (value.type) {
-    case ValueType::kBool: return value.boolean ? "bool true" : "bool false";
-    case ValueType::kInt: return "int " + std::to_string(value.integer);
-    case ValueType::kFloat: return "float bits " + std::to_string(std::bit_cast<std::uint64_t>(value.number));
-    case ValueType::kString: return "string " + std::to_string(value.text.size()) + ":" + std::string(value.text);
-    case ValueType::kJson: return "json " + std::to_string(value.text.size()) + ":" + std::string(value.text);
+    case ValueType::kBool:
+      return value.boolean ? "bool true" : "bool false";
+    case ValueType::kInt:
+      return "int " + std::to_string(value.integer);
+    case ValueType::kFloat:
+      return "float bits " + std::to_string(std::bit_cast<std::uint64_t>(value.number));
+    case ValueType::kString:
+      return "string " + std::to_string(value.text.size()) + ":" + std::string(value.text);
+    case ValueType::kJson:
+      return "json " + std::to_string(value.text.size()) + ":" + std::string(value.text);
   }
   return "?";
 }
@@ -166,7 +171,8 @@ inline std::uint64_t CountRows(Store& store) {
   return rows;
 }
 
-// Rows of every shape: all types, names that change type, absent values, empty and long strings, bytes that are no UTF-8.
+// Rows of every shape: all types, names that change type, absent values, empty and long strings, bytes that are no
+// UTF-8.
 class RandomRows {
  public:
   explicit RandomRows(std::uint64_t seed) : random_(seed) {}
@@ -174,7 +180,8 @@ class RandomRows {
   std::uint64_t Below(std::uint64_t n) { return std::uniform_int_distribution<std::uint64_t>(0, n - 1)(random_); }
 
   void Fill(Row& row, std::uint64_t span) {
-    row.Name(Text(Below(50) == 0 ? 2000 : 12)).Start(static_cast<std::int64_t>(1'700'000'000'000'000'000 + Below(5'000'000'000)));
+    row.Name(Text(Below(50) == 0 ? 2000 : 12))
+        .Start(static_cast<std::int64_t>(1'700'000'000'000'000'000 + Below(5'000'000'000)));
     row.Duration(Below(10) == 0 ? -1 : static_cast<std::int64_t>(Below(1ull << Below(50))));
     row.Kind(static_cast<SpanKind>(Below(13))).End(static_cast<SpanStatus>(Below(4)));
     if (Below(4) != 0) row.Parent(Below(3) == 0 ? random_() | 1 : (span > 3 ? span - 1 - Below(3) : 1));
@@ -191,13 +198,20 @@ class RandomRows {
 
   Value AnyValue() {
     switch (Below(7)) {
-      case 0: return Value::Bool(Below(2) == 0);
-      case 1: return Value::Int(static_cast<std::int64_t>(random_()));
-      case 2: return Value::Int(static_cast<std::int64_t>(Below(100)));
-      case 3: return Value::Float(Below(4) == 0 ? std::bit_cast<double>(random_()) : static_cast<double>(Below(9)) / 4);
-      case 4: return Value::String(Scratch(Below(3) == 0 ? 0 : 20));
-      case 5: return Value::String(Scratch(Below(4) == 0 ? 5000 : 8));
-      default: return Value::Json(Scratch(300));
+      case 0:
+        return Value::Bool(Below(2) == 0);
+      case 1:
+        return Value::Int(static_cast<std::int64_t>(random_()));
+      case 2:
+        return Value::Int(static_cast<std::int64_t>(Below(100)));
+      case 3:
+        return Value::Float(Below(4) == 0 ? std::bit_cast<double>(random_()) : static_cast<double>(Below(9)) / 4);
+      case 4:
+        return Value::String(Scratch(Below(3) == 0 ? 0 : 20));
+      case 5:
+        return Value::String(Scratch(Below(4) == 0 ? 5000 : 8));
+      default:
+        return Value::Json(Scratch(300));
     }
   }
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import lmdb
 import pytest
@@ -16,7 +16,6 @@ import xxhash
 import zstandard
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "segment_format.md"
-T = TypeVar("T")
 
 TRACE_ID, SPAN_ID, INT, FLOAT, BOOL, STRING, TEXT = range(1, 8)
 
@@ -270,7 +269,7 @@ class Segment:
         assert ids == sorted(set(ids))
         assert (chunk.low, chunk.high) == (int.from_bytes(ids[0][:8], "big"), int.from_bytes(ids[-1][:8], "big"))
         lengths, runs = place.sequence(chunk.ids), place.sequence(chunk.ids)
-        by_run = {run: trace for run, trace in zip(runs, ids, strict=True)}
+        by_run = dict(zip(runs, ids, strict=True))
         return [by_run[run].hex() for run, length in enumerate(lengths) for _ in range(length)]
 
     def _span_ids(self, chunk: Chunk, place: Reader, rows: list[int]) -> list[str]:

@@ -37,13 +37,18 @@ std::string_view NetworkFileSystem(const std::string& folder) {
   struct statfs info {};
   if (statfs(folder.c_str(), &info) != 0) return {};
   switch (static_cast<std::uint32_t>(info.f_type)) {
-    case 0x6969: return "NFS";
+    case 0x6969:
+      return "NFS";
     case 0x517B:
     case 0xFF534D42:
-    case 0xFE534D42: return "SMB";
-    case 0x00C36400: return "Ceph";
-    case 0x5346414F: return "AFS";
-    default: return {};
+    case 0xFE534D42:
+      return "SMB";
+    case 0x00C36400:
+      return "Ceph";
+    case 0x5346414F:
+      return "AFS";
+    default:
+      return {};
   }
 }
 
@@ -68,7 +73,8 @@ Status CheckOwned(const std::string& folder, const std::string& name, mode_t typ
 Status CheckFolder(const std::string& folder, const struct stat& info) {
   if (S_ISLNK(info.st_mode)) return Refused(folder, "it is a symbolic link; give the folder it points to");
   if (!S_ISDIR(info.st_mode)) {
-    return InvalidArgument("cannot open the store " + folder + ": it is a file; a store is a folder, choose another path");
+    return InvalidArgument("cannot open the store " + folder +
+                           ": it is a file; a store is a folder, choose another path");
   }
   if (info.st_uid != geteuid()) {
     return Refused(folder, "it belongs to user id " + std::to_string(info.st_uid) + ", and you are " +
@@ -92,7 +98,8 @@ Status CheckLocks(const std::string& folder) {
   if (b >= 0) close(b);
   if (a >= 0) close(a);
   if (works) return OkStatus();
-  return Unsupported("cannot make a store in " + folder + ": this file system does not lock files; choose a local disk");
+  return Unsupported("cannot make a store in " + folder +
+                     ": this file system does not lock files; choose a local disk");
 }
 
 }  // namespace
@@ -111,8 +118,10 @@ Status LmdbError(int code, const std::string& folder, std::string_view what) {
     case EPERM:
     case EROFS:
       return PermissionDenied(head + std::strerror(code) + "; a store needs a folder you can write to");
-    case ENOENT: return NotFound(head + "there is none; check the path");
-    case ENOTDIR: return InvalidArgument(head + "a part of the path is a file; choose another path");
+    case ENOENT:
+      return NotFound(head + "there is none; check the path");
+    case ENOTDIR:
+      return InvalidArgument(head + "a part of the path is a file; choose another path");
     case MDB_INVALID:
       return DataLoss(head + "data.mdb is not a store file, or is damaged; restore it from a backup or move it away");
     case MDB_CORRUPTED:
@@ -121,15 +130,21 @@ Status LmdbError(int code, const std::string& folder, std::string_view what) {
                       "); restore it from a backup or move it away");
     case MDB_VERSION_MISMATCH:
       return Unsupported(head + "data.mdb or lock.mdb was made by another version of LMDB; use one version of it");
-    case MDB_READERS_FULL: return Unavailable(head + "too many queries at once (1,024); try again");
+    case MDB_READERS_FULL:
+      return Unavailable(head + "too many queries at once (1,024); try again");
     case EAGAIN:
-      return Unavailable(head + "a process of another container uses the same process id; give each container its own "
-                                "store, or share the pid namespace");
+      return Unavailable(head +
+                         "a process of another container uses the same process id; give each container its own "
+                         "store, or share the pid namespace");
     case MDB_MAP_FULL:
-    case ENOMEM: return ResourceExhausted(head + "no address space or memory is left");
-    case MDB_TXN_FULL: return ResourceExhausted(head + "one commit holds too much; store fewer spans at once");
-    case MDB_BAD_VALSIZE: return InvalidArgument(head + "a key or value has an impossible size");
-    default: return Unavailable(head + mdb_strerror(code));
+    case ENOMEM:
+      return ResourceExhausted(head + "no address space or memory is left");
+    case MDB_TXN_FULL:
+      return ResourceExhausted(head + "one commit holds too much; store fewer spans at once");
+    case MDB_BAD_VALSIZE:
+      return InvalidArgument(head + "a key or value has an impossible size");
+    default:
+      return Unavailable(head + mdb_strerror(code));
   }
 }
 
@@ -160,7 +175,8 @@ Status PrepareFolder(const std::string& folder, bool create) {
     SPANBOX_RETURN_IF_ERROR(CheckOwned(folder, file, S_IFREG));
   }
   const bool exists = access((folder + "/data.mdb").c_str(), F_OK) == 0;
-  if (!exists && !create) return NotFound("there is no store at " + folder + "; check the path, or record some spans first");
+  if (!exists && !create)
+    return NotFound("there is no store at " + folder + "; check the path, or record some spans first");
   if (const auto network = NetworkFileSystem(folder); !network.empty()) {
     return Unsupported("cannot open the store " + folder + ": it lies on " + std::string(network) +
                        ", which cannot be shared safely between processes; choose a local disk");

@@ -1,7 +1,7 @@
 // What stands between a path and an LMDB environment: the folder's own checks, and messages for what goes wrong.
 //
-// Thread rule: functions, any thread; but while an environment of the folder is open in this process, only LmdbError may
-// be called (closing any descriptor of LMDB's files drops LMDB's locks).
+// Thread rule: functions, any thread; but while an environment of the folder is open in this process, only LmdbError
+// may be called (closing any descriptor of LMDB's files drops LMDB's locks).
 #pragma once
 
 #include <string>

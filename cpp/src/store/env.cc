@@ -20,7 +20,8 @@ constexpr std::uint64_t kMinMapBytes = 256 * 1024;
 
 // Growing data.mdb: at least this much at once, a sixteenth of the file, at most kMaxFileStep.
 constexpr std::uint64_t kMinFileStep = 64 * 1024, kMaxFileStep = 16u << 20;
-// Pages a transaction may need beyond its payload: copies of the way to each leaf, new branches, the list of free pages.
+// Pages a transaction may need beyond its payload: copies of the way to each leaf, new branches, the list of free
+// pages.
 constexpr std::uint64_t kSparePages = 96;
 
 std::atomic<std::uint64_t> fork_count{0};
@@ -128,7 +129,8 @@ Status Env::OpenTables() {
   MDB_stat stat{};
   mdb_env_stat(env_, &stat);
   if (stat.ms_entries != 0) {
-    return Unsupported(folder_ + "/data.mdb is an LMDB file of another program, not a spanbox store; choose another folder");
+    return Unsupported(folder_ +
+                       "/data.mdb is an LMDB file of another program, not a spanbox store; choose another folder");
   }
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     const int reserved = ReserveFile(nullptr, 0);

@@ -110,7 +110,7 @@ class Env {
   friend class ReadTxn;
   explicit Env(std::string folder) : folder_(std::move(folder)) {}
 
-  Status Start();                              // opens env_ and the tables; env_ stays null when it fails
+  Status Start();  // opens env_ and the tables; env_ stays null when it fails
   Status StartParts();
   Status CheckLength() const;
   Status OpenTables();
@@ -136,8 +136,8 @@ class Env {
   // Transactions of this process, and whoever waits for them to end.
   std::mutex mutex_;
   std::condition_variable idle_;
-  int active_ = 0;        // guarded by mutex_
-  bool changing_ = false;  // guarded by mutex_
+  int active_ = 0;                                         // guarded by mutex_
+  bool changing_ = false;                                  // guarded by mutex_
   std::chrono::steady_clock::time_point readers_checked_;  // guarded by mutex_
 };
 

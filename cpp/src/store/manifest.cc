@@ -118,8 +118,7 @@ std::string Encode(const SegmentRecord& record) {
 Result<SegmentRecord> ParseSegmentRecord(std::string_view key, Bytes value) {
   SegmentRecord record;
   record.meta.id = SegmentIdOf(key);
-  const std::string what = "record of segment " + std::to_string(record.meta.id);
-  SPANBOX_ASSIGN_OR_RETURN(const Bytes content, Unsealed(value, what));
+  SPANBOX_ASSIGN_OR_RETURN(const Bytes content, Unsealed(value, "record of a segment"));
   ByteReader in(content);
   record.meta.rows = in.Get<std::uint32_t>();
   record.meta.min_start_ns = in.Get<std::int64_t>();
@@ -140,7 +139,7 @@ Result<SegmentRecord> ParseSegmentRecord(std::string_view key, Bytes value) {
     range.first_seq = in.Get<std::uint64_t>();
     range.last_seq = in.Get<std::uint64_t>();
   }
-  if (!in.ok() || in.remaining() != 0 || record.meta.id == 0) return DataLoss(what + " does not decode");
+  if (!in.ok() || in.remaining() != 0 || record.meta.id == 0) return DataLoss("record of a segment does not decode");
   return record;
 }
 
@@ -157,7 +156,8 @@ Result<LaneCursor> ParseCursor(std::string_view key, Bytes value) {
   SPANBOX_ASSIGN_OR_RETURN(const Bytes content, Unsealed(value, "cursor of a ring"));
   ByteReader in(content);
   LaneCursor cursor;
-  if (key.size() != sizeof(RingId) + sizeof cursor.lane) return DataLoss("cursor of a ring: its key has the wrong size");
+  if (key.size() != sizeof(RingId) + sizeof cursor.lane)
+    return DataLoss("cursor of a ring: its key has the wrong size");
   cursor.lane = static_cast<std::uint32_t>(BigEndian(key.substr(sizeof(RingId))));
   cursor.position = in.Get<std::uint64_t>();
   cursor.seq = in.Get<std::uint64_t>();
@@ -218,8 +218,8 @@ Status PutSegment(WriteTxn& txn, const SegmentBuilder::Encoded& encoded, std::ve
   SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t last, GetMetaNumber(txn, "last_segment"));
   SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t generation, GetMetaNumber(txn, "generation"));
   SegmentRecord record;
-  record.meta = {last + 1, encoded.rows, encoded.min_start_ns, encoded.max_start_ns, encoded.min_trace,
-                 encoded.max_trace};
+  record.meta = {last + 1,          encoded.rows,     encoded.min_start_ns, encoded.max_start_ns,
+                 encoded.min_trace, encoded.max_trace};
   record.text_blocks = static_cast<std::uint32_t>(encoded.text_blocks.size());
   record.column_bytes = encoded.columns.size();
   record.text_bytes = encoded.text_bytes;
@@ -252,7 +252,9 @@ Status ForEachSegment(const Txn& txn, const std::function<Status(SegmentRecord)>
     } else if (damaged) {
       damaged(SegmentIdOf(key), record.status());
     } else {
-      return record.status();
+      return Status(record.status().code(), "segment " + std::to_string(SegmentIdOf(key)) + ": " +
+                                                record.status().message() +
+                                                "; verify the store to see what is affected");
     }
     return true;
   });
@@ -260,9 +262,9 @@ Status ForEachSegment(const Txn& txn, const std::function<Status(SegmentRecord)>
 
 Result<Segment> LoadSegment(const Txn& txn, const SegmentRecord& record) {
   const std::uint64_t id = record.meta.id;
-  const std::string what = "segment " + std::to_string(id);
+  const auto what = [id] { return "segment " + std::to_string(id); };
   SPANBOX_ASSIGN_OR_RETURN(const auto columns, txn.Get(Table::kChunks, ChunkKeyOf(id, 0)));
-  if (!columns) return DataLoss(what + " has lost its columns");
+  if (!columns) return DataLoss(what() + " has lost its columns");
   // By value: the transaction outlives what is read through it, the record need not.
   const Txn reader = txn;
   auto segment = Segment::Open(*columns, [reader, id](std::uint32_t block) -> Result<Bytes> {
@@ -270,11 +272,11 @@ Result<Segment> LoadSegment(const Txn& txn, const SegmentRecord& record) {
     if (!bytes) return DataLoss("segment " + std::to_string(id) + " has lost text block " + std::to_string(block));
     return *bytes;
   });
-  if (!segment.ok()) return Status(segment.status().code(), what + ": " + segment.status().message());
+  if (!segment.ok()) return Status(segment.status().code(), what() + ": " + segment.status().message());
   std::uint64_t checksum = 0;
   std::memcpy(&checksum, columns->data() + 8, sizeof checksum);
   if (checksum != record.columns_checksum || segment->rows() != record.meta.rows) {
-    return DataLoss(what + ": columns and record do not belong together");
+    return DataLoss(what() + ": columns and record do not belong together");
   }
   return segment;
 }

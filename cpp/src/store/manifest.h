@@ -23,8 +23,8 @@ std::string ChunkKeyOf(std::uint64_t id, std::uint32_t number);  // 0: columns; 
 std::string OpenKey(const RingId& ring, SpanId span);
 std::string CursorKey(const RingId& ring, std::uint32_t lane);
 std::string RingKey(const RingId& ring);
-std::uint64_t SegmentIdOf(std::string_view key);                 // 0 when the key has the wrong size
-SpanId OpenSpanIdOf(std::string_view key);                       // 0 when the key has the wrong size
+std::uint64_t SegmentIdOf(std::string_view key);  // 0 when the key has the wrong size
+SpanId OpenSpanIdOf(std::string_view key);        // 0 when the key has the wrong size
 std::string Hex(const RingId& ring);
 
 // Which records of which lane a segment holds.
@@ -35,7 +35,7 @@ struct RingRange {
 };
 
 struct SegmentRecord {
-  SegmentMeta meta;                    // id is the key
+  SegmentMeta meta;  // id is the key
   std::uint32_t text_blocks = 0;
   std::uint64_t column_bytes = 0, text_bytes = 0, raw_text_bytes = 0;
   std::uint64_t columns_checksum = 0;  // bytes 8..16 of the columns value: the two belong together
@@ -49,7 +49,7 @@ Result<LaneCursor> ParseCursor(std::string_view key, Bytes value);
 
 struct RingRecord {
   bool retired = false;
-  std::int64_t changed_ns = 0;         // when it was retired, wall clock
+  std::int64_t changed_ns = 0;                         // when it was retired, wall clock
   std::uint64_t dropped_spans = 0, dropped_bytes = 0;  // of a retired ring; before, its cursors have them
   std::string process;
 };

@@ -114,12 +114,23 @@ void PackBits(std::span<const std::int64_t> values, std::int64_t base, int width
 void UnpackBits(std::span<const std::byte> bytes, std::int64_t base, int width, std::span<std::int64_t> out) {
   const auto ubase = static_cast<std::uint64_t>(base);
   switch (width) {
-    case 0: std::fill(out.begin(), out.end(), base); return;
-    case 8: Widen<std::uint8_t>(bytes.data(), ubase, out); return;
-    case 16: Widen<std::uint16_t>(bytes.data(), ubase, out); return;
-    case 32: Widen<std::uint32_t>(bytes.data(), ubase, out); return;
-    case 64: Widen<std::uint64_t>(bytes.data(), ubase, out); return;
-    default: break;
+    case 0:
+      std::fill(out.begin(), out.end(), base);
+      return;
+    case 8:
+      Widen<std::uint8_t>(bytes.data(), ubase, out);
+      return;
+    case 16:
+      Widen<std::uint16_t>(bytes.data(), ubase, out);
+      return;
+    case 32:
+      Widen<std::uint32_t>(bytes.data(), ubase, out);
+      return;
+    case 64:
+      Widen<std::uint64_t>(bytes.data(), ubase, out);
+      return;
+    default:
+      break;
   }
   const std::uint64_t mask = Mask(width);
   const auto step = static_cast<std::size_t>(width);

@@ -36,7 +36,9 @@ std::string_view GetSizedText(ByteReader& in);
 // Bits needed for every number in [0, range].
 inline int BitWidth(std::uint64_t range) { return static_cast<int>(std::bit_width(range)); }
 // REQUIRES: count < 2^32, 0 <= width <= 64.
-inline std::size_t PackedBytes(std::size_t count, int width) { return (count * static_cast<std::size_t>(width) + 7) / 8; }
+inline std::size_t PackedBytes(std::size_t count, int width) {
+  return (count * static_cast<std::size_t>(width) + 7) / 8;
+}
 
 // Appends (value - base) of each value. REQUIRES: every difference fits `width` bits.
 void PackBits(std::span<const std::int64_t> values, std::int64_t base, int width, std::string& out);

@@ -25,9 +25,8 @@ class StoreReadView : public ReadView {
 
   Result<Segment> Load(const SegmentMeta& segment) override {
     if (segment.id == 0) {
-      return Segment::Open(AsBytes(open_.columns), [this](std::uint32_t block) -> Result<Bytes> {
-        return AsBytes(open_.text_blocks[block]);
-      });
+      return Segment::Open(AsBytes(open_.columns),
+                           [this](std::uint32_t block) -> Result<Bytes> { return AsBytes(open_.text_blocks[block]); });
     }
     const auto found = std::lower_bound(records_.begin(), records_.end(), segment.id,
                                         [](const SegmentRecord& r, std::uint64_t id) { return r.meta.id < id; });

@@ -13,7 +13,7 @@
 namespace spanbox {
 
 struct SegmentMeta {
-  std::uint64_t id = 0;              // grows with time; 0: the open spans, which are encoded when the view is made
+  std::uint64_t id = 0;  // grows with time; 0: the open spans, which are encoded when the view is made
   std::uint32_t rows = 0;
   std::int64_t min_start_ns = 0, max_start_ns = 0;
   std::uint64_t min_trace = 0, max_trace = 0;  // TracePrefix of the smallest and the largest trace id here
@@ -28,8 +28,8 @@ struct SegmentMeta {
 class ReadView {
  public:
   virtual ~ReadView() = default;
-  virtual std::span<const SegmentMeta> segments() const = 0;      // by id; open spans last
-  virtual Result<Segment> Load(const SegmentMeta& segment) = 0;   // valid as long as the view
+  virtual std::span<const SegmentMeta> segments() const = 0;     // by id; open spans last
+  virtual Result<Segment> Load(const SegmentMeta& segment) = 0;  // valid as long as the view
 };
 
 }  // namespace spanbox

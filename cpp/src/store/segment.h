@@ -38,14 +38,14 @@ struct ChunkInfo {
   std::string_view name;
   Column column = Column::kAttribute;
   ColumnType type = ColumnType::kInt;
-  std::uint32_t valid_count = 0;        // rows that have a value here, > 0
+  std::uint32_t valid_count = 0;  // rows that have a value here, > 0
   // Zone map. Ints and bools: min_int, max_int. Floats: min_number, max_number (NaN ignored). Strings: min_text and
   // max_text, whole values. Ids and text: none.
   bool has_zone = false;
   std::int64_t min_int = 0, max_int = 0;
   double min_number = 0, max_number = 0;
   std::string_view min_text, max_text;
-  std::uint32_t index = 0;              // position in Segment::chunks()
+  std::uint32_t index = 0;  // position in Segment::chunks()
 };
 
 // Which rows have a value: bit r of words[r / 64]. Empty: all of them.
@@ -55,24 +55,39 @@ struct Validity {
   bool operator[](std::uint32_t row) const { return words.empty() || (words[row / 64] >> (row % 64) & 1) != 0; }
 };
 
-struct IntColumn { std::vector<std::int64_t> values; Validity valid; };      // 0 where there is no value
-struct FloatColumn { std::vector<double> values; Validity valid; };
-struct BoolColumn { std::vector<std::uint8_t> values; Validity valid; };     // 0 or 1
-struct StringColumn {
-  std::vector<std::string_view> dictionary;                                  // sorted by bytes, distinct
-  std::vector<std::uint32_t> codes;                                          // index into dictionary; 0 where invalid
+struct IntColumn {
+  std::vector<std::int64_t> values;
+  Validity valid;
+};  // 0 where there is no value
+struct FloatColumn {
+  std::vector<double> values;
   Validity valid;
 };
-struct TraceIdColumn { std::vector<TraceId> values; };                       // always valid
-struct SpanIdColumn { std::vector<SpanId> values; Validity valid; };
+struct BoolColumn {
+  std::vector<std::uint8_t> values;
+  Validity valid;
+};  // 0 or 1
+struct StringColumn {
+  std::vector<std::string_view> dictionary;  // sorted by bytes, distinct
+  std::vector<std::uint32_t> codes;          // index into dictionary; 0 where invalid
+  Validity valid;
+};
+struct TraceIdColumn {
+  std::vector<TraceId> values;
+};  // always valid
+struct SpanIdColumn {
+  std::vector<SpanId> values;
+  Validity valid;
+};
 
 class TextColumn {
  public:
   virtual ~TextColumn() = default;
   virtual bool valid(std::uint32_t row) const = 0;
-  virtual bool is_json(std::uint32_t row) const = 0;    // JSON text, not a plain string
+  virtual bool is_json(std::uint32_t row) const = 0;  // JSON text, not a plain string
   virtual std::uint32_t size_bytes(std::uint32_t row) const = 0;
-  // The text; valid until the next Get. Unpacks the row's block unless it is the one unpacked last, so ask in row order.
+  // The text; valid until the next Get. Unpacks the row's block unless it is the one unpacked last, so ask in row
+  // order.
   virtual Result<std::string_view> Get(std::uint32_t row) = 0;
 };
 
@@ -112,14 +127,22 @@ class Segment {
 
  private:
   Segment() = default;
-  struct Place { std::uint64_t offset = 0, size = 0, checksum = 0; };
-  struct ChunkPlace : Place { std::uint8_t encoding = 0; std::uint32_t validity = 0; };
-  struct ValidityPlace : Place { std::uint8_t kind = 0; std::uint32_t count = 0; };
+  struct Place {
+    std::uint64_t offset = 0, size = 0, checksum = 0;
+  };
+  struct ChunkPlace : Place {
+    std::uint8_t encoding = 0;
+    std::uint32_t validity = 0;
+  };
+  struct ValidityPlace : Place {
+    std::uint8_t kind = 0;
+    std::uint32_t count = 0;
+  };
   struct TracePlaces {
     std::uint32_t count = 0;                       // distinct traces
     std::uint64_t min_prefix = 0, max_prefix = 0;  // first 8 bytes of the smallest and the largest id, big-endian
     std::span<const std::byte> block_checksums;
-    std::uint64_t ids_offset = 0;                  // the ids, sorted; the chunk itself follows them
+    std::uint64_t ids_offset = 0;  // the ids, sorted; the chunk itself follows them
   };
   friend class DirectoryParser;
 
@@ -137,8 +160,8 @@ class Segment {
   std::uint32_t text_blocks_ = 0;
   std::int64_t min_start_ns_ = 0, max_start_ns_ = 0;
   std::vector<ChunkInfo> chunks_;
-  std::vector<ChunkPlace> places_;                 // of chunks_
-  std::vector<ValidityPlace> validities_;          // [0] unused: "all rows"
+  std::vector<ChunkPlace> places_;         // of chunks_
+  std::vector<ValidityPlace> validities_;  // [0] unused: "all rows"
   std::shared_ptr<const std::vector<TextBlockInfo>> text_infos_;
   TracePlaces traces_;
 };
@@ -163,12 +186,12 @@ class SegmentBuilder {
   std::uint32_t rows() const;
 
   struct Encoded {
-    std::string columns;                    // the columns value
-    std::vector<std::string> text_blocks;   // each at most ~256 KiB before compression, or one larger payload alone
+    std::string columns;                   // the columns value
+    std::vector<std::string> text_blocks;  // each at most ~256 KiB before compression, or one larger payload alone
     std::uint32_t rows = 0;
     std::int64_t min_start_ns = 0, max_start_ns = 0;
     std::uint64_t raw_text_bytes = 0;
-    std::uint64_t text_bytes = 0;           // of text_blocks
+    std::uint64_t text_bytes = 0;                // of text_blocks
     std::uint64_t min_trace = 0, max_trace = 0;  // first 8 bytes of the smallest and the largest trace id, big-endian
   };
   // REQUIRES: rows() > 0. Leaves the builder empty.

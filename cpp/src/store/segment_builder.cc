@@ -7,131 +7,15 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "store/column_cells.h"
 #include "store/segment.h"
 #include "store/segment_writer.h"
 
 namespace spanbox {
 namespace {
 
-constexpr std::uint32_t kNoRow = 0xFFFFFFFF;
 constexpr std::size_t kMaxTextBytes = std::size_t{1} << 30;
 constexpr std::size_t kMaxIdleAttributes = 4096;  // a reused builder forgets its attributes beyond this
-
-// Memory for short strings that are kept until the builder is emptied.
-class Arena {
- public:
-  std::string_view Keep(std::string_view text) {
-    if (text.empty()) return {};
-    if (text.size() > room_) {
-      const std::size_t block = std::max(text.size(), kBlock);
-      blocks_.push_back(std::make_unique<char[]>(block));
-      at_ = blocks_.back().get();
-      room_ = block;
-    }
-    std::memcpy(at_, text.data(), text.size());
-    const std::string_view kept(at_, text.size());
-    at_ += text.size();
-    room_ -= text.size();
-    return kept;
-  }
-  void Clear() {
-    blocks_.clear();
-    room_ = 0;
-  }
-
- private:
-  static constexpr std::size_t kBlock = 64 * 1024;
-  std::vector<std::unique_ptr<char[]>> blocks_;
-  char* at_ = nullptr;
-  std::size_t room_ = 0;
-};
-
-template <typename T>
-struct Cells {
-  std::vector<std::uint32_t> rows;  // ascending
-  std::vector<T> values;
-
-  void Add(std::uint32_t row, T value) {
-    rows.push_back(row);
-    values.push_back(value);
-  }
-  void Pop() {
-    rows.pop_back();
-    values.pop_back();
-  }
-  void Clear() {
-    rows.clear();
-    values.clear();
-  }
-  bool empty() const { return rows.empty(); }
-};
-
-// Strings by code; the code is the order of first use.
-class StringCells : public Cells<std::int64_t> {
- public:
-  void AddText(std::uint32_t row, std::string_view text, Arena& arena) {
-    // The neighbour's value is the best guess: spans of one trace share most tags.
-    if (!values.empty() && entries_[static_cast<std::size_t>(values.back())] == text) return Add(row, values.back());
-    const auto found = codes_.find(text);
-    if (found != codes_.end()) return Add(row, found->second);
-    const auto code = static_cast<std::int64_t>(entries_.size());
-    entries_.push_back(arena.Keep(text));
-    codes_.emplace(entries_.back(), code);
-    Add(row, code);
-  }
-  void ClearAll() {
-    Clear();
-    codes_.clear();
-    entries_.clear();
-  }
-  std::span<const std::string_view> entries() const { return entries_; }
-
- private:
-  absl::flat_hash_map<std::string_view, std::int64_t> codes_;
-  std::vector<std::string_view> entries_;
-};
-
-struct TextRef {
-  std::uint64_t offset = 0;
-  std::uint32_t size = 0;
-  bool is_json = false;
-};
-
-enum class Store : std::uint8_t { kNone, kInt, kFloat, kBool, kString, kText };
-
-// All values of one name: a chunk for each way they are stored.
-struct ColumnCells {
-  Column column = Column::kAttribute;
-  std::string name;           // attributes only
-  bool always_text = false;
-
-  std::uint32_t last_row = kNoRow;
-  Store last_store = Store::kNone;
-  Cells<std::int64_t> ints, floats, bools;  // floats as their bits
-  StringCells strings;
-  Cells<TextRef> texts;
-
-  void PopLast() {
-    switch (last_store) {
-      case Store::kNone: break;
-      case Store::kInt: ints.Pop(); break;
-      case Store::kFloat: floats.Pop(); break;
-      case Store::kBool: bools.Pop(); break;
-      case Store::kString: strings.Pop(); break;
-      case Store::kText: texts.Pop(); break;
-    }
-    last_store = Store::kNone;
-  }
-  void Clear() {
-    last_row = kNoRow;
-    last_store = Store::kNone;
-    ints.Clear();
-    floats.Clear();
-    bools.Clear();
-    strings.ClearAll();
-    texts.Clear();
-  }
-};
 
 bool IsFixed(Column column) { return column >= Column::kTraceId && column <= Column::kDurationNs; }
 
@@ -180,7 +64,7 @@ struct SegmentBuilder::Impl {
   std::array<ColumnCells, kColumnCount> named;
   std::deque<ColumnCells> attributes;
   std::deque<std::string> attribute_names;
-  absl::flat_hash_map<std::string_view, ColumnCells*> by_name;  // keys point into attribute_names
+  absl::flat_hash_map<std::string_view, ColumnCells*> by_name;     // keys point into attribute_names
   std::vector<std::pair<std::string_view, ColumnCells*>> guesses;  // the attribute last seen at this position of a row
   Arena arena;
   std::string texts;
@@ -188,10 +72,10 @@ struct SegmentBuilder::Impl {
   absl::flat_hash_map<const ColumnCells*, std::vector<TextPacker::Place>> text_places;  // by cell
 
   // Set by OrderRows.
-  std::vector<std::uint32_t> trace_order;   // traces as they are written
-  std::vector<std::uint32_t> trace_begin;   // first new row of each of them, and the end
-  std::vector<std::uint32_t> old_row;       // by new row
-  std::vector<std::uint32_t> new_row;       // by old row
+  std::vector<std::uint32_t> trace_order;  // traces as they are written
+  std::vector<std::uint32_t> trace_begin;  // first new row of each of them, and the end
+  std::vector<std::uint32_t> old_row;      // by new row
+  std::vector<std::uint32_t> new_row;      // by old row
 };
 
 std::uint32_t SegmentBuilder::Impl::TraceOf(const TraceId& id, std::int64_t start_ns) {
@@ -200,7 +84,8 @@ std::uint32_t SegmentBuilder::Impl::TraceOf(const TraceId& id, std::int64_t star
   std::memcpy(&key.second, id.bytes.data() + 8, 8);
   const bool same = rows > 0 && traces[trace_of_row.back()].id == id;
   const std::uint32_t number =
-      same ? trace_of_row.back() : trace_numbers.try_emplace(key, static_cast<std::uint32_t>(traces.size())).first->second;
+      same ? trace_of_row.back()
+           : trace_numbers.try_emplace(key, static_cast<std::uint32_t>(traces.size())).first->second;
   if (number == traces.size()) traces.push_back({id, start_ns, 0});
   Trace& trace = traces[number];
   trace.first_start_ns = std::min(trace.first_start_ns, start_ns);
@@ -242,29 +127,31 @@ void SegmentBuilder::Impl::AddValue(ColumnCells& cells, std::uint32_t row, const
   switch (value.type) {
     case ValueType::kBool:
       cells.bools.Add(row, value.boolean ? 1 : 0);
-      cells.last_store = Store::kBool;
+      cells.last_store = StoredAs::kBool;
       break;
     case ValueType::kInt:
       cells.ints.Add(row, value.integer);
-      cells.last_store = Store::kInt;
+      cells.last_store = StoredAs::kInt;
       break;
     case ValueType::kFloat:
       cells.floats.Add(row, std::bit_cast<std::int64_t>(value.number));
-      cells.last_store = Store::kFloat;
+      cells.last_store = StoredAs::kFloat;
       break;
     case ValueType::kString:
       if (cells.always_text || value.text.size() > kMaxShortString) return AddText(cells, row, value.text, false);
       cells.strings.AddText(row, value.text, arena);
-      cells.last_store = Store::kString;
+      cells.last_store = StoredAs::kString;
       break;
-    case ValueType::kJson: AddText(cells, row, value.text, true); break;
+    case ValueType::kJson:
+      AddText(cells, row, value.text, true);
+      break;
   }
 }
 
 void SegmentBuilder::Impl::AddText(ColumnCells& cells, std::uint32_t row, std::string_view text, bool is_json) {
   text = text.substr(0, kMaxTextBytes);
   cells.texts.Add(row, {texts.size(), static_cast<std::uint32_t>(text.size()), is_json});
-  cells.last_store = Store::kText;
+  cells.last_store = StoredAs::kText;
   texts.append(text);
 }
 
@@ -273,7 +160,7 @@ void SegmentBuilder::Impl::DeriveTpot(std::uint32_t row, std::int64_t duration_n
   ColumnCells& tpot = named[static_cast<std::size_t>(Column::kTpotNs)];
   const ColumnCells& ttft = named[static_cast<std::size_t>(Column::kTtftNs)];
   const ColumnCells& output = named[static_cast<std::size_t>(Column::kOutputTokens)];
-  const auto is_int = [row](const ColumnCells& c) { return c.last_row == row && c.last_store == Store::kInt; };
+  const auto is_int = [row](const ColumnCells& c) { return c.last_row == row && c.last_store == StoredAs::kInt; };
   if (tpot.last_row == row || !is_int(ttft) || !is_int(output)) return;
   const std::int64_t ttft_ns = ttft.ints.values.back(), tokens = output.ints.values.back();
   if (tokens < 2 || ttft_ns < 0 || duration_ns < ttft_ns) return;

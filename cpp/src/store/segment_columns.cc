@@ -2,6 +2,7 @@
 #include <bit>
 #include <cassert>
 #include <cstring>
+#include <type_traits>
 
 #include "store/packing.h"
 #include "store/segment.h"
@@ -11,18 +12,31 @@
 namespace spanbox {
 namespace {
 
-// Spreads the values of valid rows over all rows; 0 elsewhere.
-template <typename T>
-std::vector<T> Spread(std::vector<T> values, const Validity& valid, std::uint32_t rows) {
-  if (valid.all()) return values;
-  values.push_back(T{});  // read, and multiplied away, after the last valid row
-  std::vector<T> out(rows);
-  std::size_t next = 0;
-  for (std::uint32_t row = 0; row < rows; ++row) {
-    // No branch: validity of spans is close to random.
-    const bool has = (valid.words[row / 64] >> (row % 64) & 1) != 0;
-    out[row] = has ? values[next] : T{};
-    next += has;
+// Spreads the values of valid rows over all rows; 0 elsewhere. `To` has the size of `From`, an unsigned or signed
+// integer.
+template <typename To, typename From>
+std::vector<To> Spread(std::vector<From> values, const Validity& valid, std::uint32_t rows) {
+  static_assert(sizeof(To) == sizeof(From) && std::is_integral_v<From>);
+  if constexpr (std::is_same_v<To, From>) {
+    if (valid.all()) return values;
+  }
+  std::vector<To> out(rows);
+  if (valid.all()) {
+    std::memcpy(out.data(), values.data(), values.size() * sizeof(To));
+    return out;
+  }
+  values.push_back(0);  // read, and masked away, after the last valid row
+  const From* next = values.data();
+  for (std::uint32_t begin = 0; begin < rows; begin += 64) {
+    std::uint64_t word = valid.words[begin / 64];
+    const std::uint32_t end = std::min(rows, begin + 64);
+    if (word == 0) continue;
+    for (std::uint32_t row = begin; row < end; ++row, word >>= 1) {
+      // A mask and no branch: which spans have a value is close to random.
+      const auto has = static_cast<From>(word & 1);
+      out[row] = std::bit_cast<To>(static_cast<From>(*next & static_cast<From>(0 - has)));
+      next += has;
+    }
   }
   return out;
 }
@@ -110,7 +124,8 @@ Result<Validity> Segment::ReadValidity(const ChunkInfo& chunk) const {
   if (place.kind == static_cast<std::uint8_t>(ValidityKind::kBitmap)) {
     if (bytes.size() != (rows_ + 7) / 8) return Damaged("a validity bitmap has the wrong size");
     std::memcpy(validity.words.data(), bytes.data(), bytes.size());
-    if (rows_ % 64 != 0 && validity.words.back() >> (rows_ % 64) != 0) return Damaged("a validity bitmap has excess bits");
+    if (rows_ % 64 != 0 && validity.words.back() >> (rows_ % 64) != 0)
+      return Damaged("a validity bitmap has excess bits");
   } else {
     const int width = BitWidth(rows_ - 1);
     if (bytes.size() != PackedBytes(place.count, width)) return Damaged("a validity list has the wrong size");
@@ -131,8 +146,7 @@ Result<Validity> Segment::ReadValidity(const ChunkInfo& chunk) const {
 Result<std::vector<std::int64_t>> Segment::ReadPacked(const ChunkInfo& chunk) const {
   const ChunkPlace& place = places_[chunk.index];
   SPANBOX_ASSIGN_OR_RETURN(const auto bytes, Bytes(place, chunk.name));
-  const int width =
-      BitWidth(static_cast<std::uint64_t>(chunk.max_int) - static_cast<std::uint64_t>(chunk.min_int));
+  const int width = BitWidth(static_cast<std::uint64_t>(chunk.max_int) - static_cast<std::uint64_t>(chunk.min_int));
   ByteReader in(bytes);
   std::vector<std::int64_t> values(chunk.valid_count);
   bool ok = false;
@@ -141,10 +155,17 @@ Result<std::vector<std::int64_t>> Segment::ReadPacked(const ChunkInfo& chunk) co
       std::fill(values.begin(), values.end(), chunk.min_int);
       ok = true;
       break;
-    case Encoding::kPacked: ok = GetPacked(in, chunk.min_int, width, values); break;
-    case Encoding::kRuns: ok = GetRuns(in, chunk.min_int, width, values); break;
-    case Encoding::kDelta: ok = GetDelta(in, values); break;
-    default: break;
+    case Encoding::kPacked:
+      ok = GetPacked(in, chunk.min_int, width, values);
+      break;
+    case Encoding::kRuns:
+      ok = GetRuns(in, chunk.min_int, width, values);
+      break;
+    case Encoding::kDelta:
+      ok = GetDelta(in, values);
+      break;
+    default:
+      break;
   }
   if (!ok || in.remaining() != 0) return Damaged("column " + std::string(chunk.name) + " does not decode");
   return values;
@@ -155,7 +176,7 @@ Result<IntColumn> Segment::ReadInts(const ChunkInfo& chunk) const {
   IntColumn column;
   SPANBOX_ASSIGN_OR_RETURN(column.valid, ReadValidity(chunk));
   SPANBOX_ASSIGN_OR_RETURN(auto values, ReadPacked(chunk));
-  column.values = Spread(std::move(values), column.valid, rows_);
+  column.values = Spread<std::int64_t>(std::move(values), column.valid, rows_);
   return column;
 }
 
@@ -165,7 +186,7 @@ Result<BoolColumn> Segment::ReadBools(const ChunkInfo& chunk) const {
   SPANBOX_ASSIGN_OR_RETURN(column.valid, ReadValidity(chunk));
   SPANBOX_ASSIGN_OR_RETURN(auto values, ReadPacked(chunk));
   if (chunk.min_int < 0 || chunk.max_int > 1) return Damaged("a boolean is neither 0 nor 1");
-  column.values = Spread(std::vector<std::uint8_t>(values.begin(), values.end()), column.valid, rows_);
+  column.values = Spread<std::uint8_t>(std::vector<std::uint8_t>(values.begin(), values.end()), column.valid, rows_);
   return column;
 }
 
@@ -183,7 +204,9 @@ Result<FloatColumn> Segment::ReadFloats(const ChunkInfo& chunk) const {
       std::fill(bits.begin(), bits.end(), std::bit_cast<std::int64_t>(chunk.min_number));
       ok = true;
       break;
-    case Encoding::kPacked: ok = GetSequence(in, bits); break;
+    case Encoding::kPacked:
+      ok = GetSequence(in, bits);
+      break;
     case Encoding::kDictionary: {
       const std::uint64_t count = GetVarint(in);
       if (!in.ok() || count == 0 || count > in.remaining() / 8) break;
@@ -196,12 +219,11 @@ Result<FloatColumn> Segment::ReadFloats(const ChunkInfo& chunk) const {
       }
       break;
     }
-    default: break;
+    default:
+      break;
   }
   if (!ok || in.remaining() != 0) return Damaged("column " + std::string(chunk.name) + " does not decode");
-  std::vector<double> values(bits.size());
-  std::memcpy(values.data(), bits.data(), bits.size() * sizeof(double));
-  column.values = Spread(std::move(values), column.valid, rows_);
+  column.values = Spread<double>(std::move(bits), column.valid, rows_);
   return column;
 }
 
@@ -234,7 +256,7 @@ Result<StringColumn> Segment::ReadStrings(const ChunkInfo& chunk) const {
   std::uint64_t largest = 0;
   for (std::int64_t code : codes) largest = std::max(largest, static_cast<std::uint64_t>(code));
   if (largest >= count) return undecodable;
-  column.codes = Spread(std::vector<std::uint32_t>(codes.begin(), codes.end()), column.valid, rows_);
+  column.codes = Spread<std::uint32_t>(std::vector<std::uint32_t>(codes.begin(), codes.end()), column.valid, rows_);
   return column;
 }
 
@@ -249,10 +271,9 @@ Result<TraceIdColumn> Segment::ReadTraceIds(const ChunkInfo& chunk) const {
     SPANBOX_ASSIGN_OR_RETURN(by_run[static_cast<std::size_t>(runs[position])], TraceAt(position, checked_block));
   }
   TraceIdColumn column;
-  column.values.reserve(rows_);
-  for (std::size_t run = 0; run < by_run.size(); ++run) {
-    column.values.insert(column.values.end(), static_cast<std::size_t>(lengths[run]), by_run[run]);
-  }
+  column.values.resize(rows_);
+  auto to = column.values.begin();
+  for (std::size_t run = 0; run < by_run.size(); ++run) to = std::fill_n(to, lengths[run], by_run[run]);
   return column;
 }
 
@@ -272,7 +293,7 @@ Result<SpanIdColumn> Segment::ReadSpanIds(const ChunkInfo& chunk) const {
   }
   std::vector<SpanId> values(chunk.valid_count);
   std::memcpy(values.data(), bytes.data(), bytes.size());
-  column.values = Spread(std::move(values), column.valid, rows_);
+  column.values = Spread<SpanId>(std::move(values), column.valid, rows_);
   return column;
 }
 

@@ -8,8 +8,8 @@ namespace spanbox {
 
 inline constexpr std::uint32_t kSegmentMagic = 0x47535053;  // "SPSG"
 inline constexpr std::uint16_t kSegmentVersion = 1;
-inline constexpr std::size_t kSegmentHeaderBytes = 40;      // magic, version, 0:u16, checksum, then what it covers:
-                                                            // rows, directory bytes, min start, max start
+inline constexpr std::size_t kSegmentHeaderBytes = 40;  // magic, version, 0:u16, checksum, then what it covers:
+                                                        // rows, directory bytes, min start, max start
 inline constexpr std::size_t kChecksumFrom = 16;
 inline constexpr std::size_t kChunkAlignment = 8;
 
@@ -20,15 +20,15 @@ inline constexpr std::size_t kTextBlockBytes = 256 * 1024;  // before compressio
 
 // Persisted: never renumber.
 enum class Encoding : std::uint8_t {
-  kConstant = 0,      // every value is the one in the directory; the chunk has no bytes
-  kPacked = 1,        // int, bool: packed from the zone's minimum; float: sequence of the bits; span id: plain u64
-  kRuns = 2,          // int, bool: runs, then packed values of the runs
-  kDelta = 3,         // int: first value, sequence of differences
-  kDictionary = 4,    // string, float: dictionary, packed codes
+  kConstant = 0,        // every value is the one in the directory; the chunk has no bytes
+  kPacked = 1,          // int, bool: packed from the zone's minimum; float: sequence of the bits; span id: plain u64
+  kRuns = 2,            // int, bool: runs, then packed values of the runs
+  kDelta = 3,           // int: first value, sequence of differences
+  kDictionary = 4,      // string, float: dictionary, packed codes
   kDictionaryRuns = 5,  // string: dictionary, runs, packed codes of the runs
-  kParents = 6,       // span id: sequence of distances in rows, then the ids that are not rows of the trace
-  kTraces = 7,        // trace id
-  kTextPlaces = 8,    // text: sequences is_json, block, offset, size
+  kParents = 6,         // span id: sequence of distances in rows, then the ids that are not rows of the trace
+  kTraces = 7,          // trace id
+  kTextPlaces = 8,      // text: sequences is_json, block, offset, size
 };
 
 enum class ValidityKind : std::uint8_t { kBitmap = 0, kRowList = 1 };

@@ -12,7 +12,9 @@
 namespace spanbox {
 namespace {
 
-std::uint64_t AlignUp(std::uint64_t offset) { return (offset + kChunkAlignment - 1) / kChunkAlignment * kChunkAlignment; }
+std::uint64_t AlignUp(std::uint64_t offset) {
+  return (offset + kChunkAlignment - 1) / kChunkAlignment * kChunkAlignment;
+}
 
 Status BadDirectory(std::string_view what, std::size_t offset) {
   return DataLoss("segment directory: " + std::string(what) + " at byte " + std::to_string(offset));
@@ -140,9 +142,11 @@ class DirectoryParser {
         info.min_text = GetSizedText(in_);
         info.max_text = constant ? info.min_text : GetSizedText(in_);
         break;
-      case ColumnType::kTraceId: return Traces();
+      case ColumnType::kTraceId:
+        return Traces();
       case ColumnType::kSpanId:
-      case ColumnType::kText: break;
+      case ColumnType::kText:
+        break;
     }
     return in_.ok() ? OkStatus() : Bad("is truncated");
   }

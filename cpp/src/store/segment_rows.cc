@@ -91,11 +91,20 @@ Result<SpanRow> SegmentRows::Row(std::uint32_t row) {
     SPANBOX_ASSIGN_OR_RETURN(const bool has, FillField(other, row, field));
     if (!has) continue;
     switch (field.column) {
-      case Column::kName: span.name = field.value.text; break;
-      case Column::kKind: span.kind = SpanKindFromString(field.value.text).value_or(SpanKind::kSpan); break;
-      case Column::kStatus: span.status = SpanStatusFromString(field.value.text).value_or(SpanStatus::kOk); break;
-      case Column::kDurationNs: span.duration_ns = field.value.integer; break;
-      default: fields_.push_back(field);
+      case Column::kName:
+        span.name = field.value.text;
+        break;
+      case Column::kKind:
+        span.kind = SpanKindFromString(field.value.text).value_or(SpanKind::kSpan);
+        break;
+      case Column::kStatus:
+        span.status = SpanStatusFromString(field.value.text).value_or(SpanStatus::kOk);
+        break;
+      case Column::kDurationNs:
+        span.duration_ns = field.value.integer;
+        break;
+      default:
+        fields_.push_back(field);
     }
   }
   span.fields = fields_;

@@ -43,8 +43,8 @@ bool WorthRuns(std::span<const std::int64_t> values) { return CountRuns(values) 
 std::vector<std::int64_t> Differences(std::span<const std::int64_t> values) {
   std::vector<std::int64_t> differences(values.size() - 1);
   for (std::size_t i = 1; i < values.size(); ++i) {
-    differences[i - 1] = static_cast<std::int64_t>(static_cast<std::uint64_t>(values[i]) -
-                                                   static_cast<std::uint64_t>(values[i - 1]));
+    differences[i - 1] =
+        static_cast<std::int64_t>(static_cast<std::uint64_t>(values[i]) - static_cast<std::uint64_t>(values[i - 1]));
   }
   return differences;
 }
@@ -282,7 +282,8 @@ std::string SegmentWriter::Finish(std::span<const TextBlockInfo> text_blocks, st
   directory.append(chunk_directory_);
 
   std::string out;
-  out.reserve(kSegmentHeaderBytes + directory.size() + validity_body_.size() + chunk_body_.size() + 3 * kChunkAlignment);
+  out.reserve(kSegmentHeaderBytes + directory.size() + validity_body_.size() + chunk_body_.size() +
+              3 * kChunkAlignment);
   PutFixed(kSegmentMagic, out);
   PutFixed(kSegmentVersion, out);
   PutFixed(std::uint16_t{0}, out);

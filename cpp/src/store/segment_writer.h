@@ -40,7 +40,8 @@ class SegmentWriter {
   void AddInts(const ChunkKey& key, ColumnType type, std::span<const std::int64_t> values);
   void AddFloats(const ChunkKey& key, std::span<const std::int64_t> bits);
   // `dictionary` sorted and distinct, every entry used by `codes`.
-  void AddStrings(const ChunkKey& key, std::span<const std::string_view> dictionary, std::span<const std::int64_t> codes);
+  void AddStrings(const ChunkKey& key, std::span<const std::string_view> dictionary,
+                  std::span<const std::int64_t> codes);
   // `traces` in row order with their numbers of rows.
   void AddTraceIds(std::span<const TraceId> traces, std::span<const std::int64_t> lengths);
   void AddSpanIds(const ChunkKey& key, std::span<const SpanId> ids);

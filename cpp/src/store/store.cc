@@ -65,7 +65,8 @@ Status CheckOrMakeFormat(Env& env, const std::string& folder) {
     SPANBOX_ASSIGN_OR_RETURN(format, GetMetaNumber(*txn, "format"));
     if (format == 0) {
       SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t segments, txn->Count(Table::kSegments));
-      if (segments != 0) return DataLoss("the store " + folder + " has lost its format number; restore it from a backup");
+      if (segments != 0)
+        return DataLoss("the store " + folder + " has lost its format number; restore it from a backup");
     }
   }
   if (format > kStoreFormat) {

@@ -49,9 +49,9 @@ class StoreImpl : public Store {
 
   const std::string path_;
   const StoreOptions options_;
-  std::unique_ptr<Env> env_;          // guarded by the registry's lock
+  std::unique_ptr<Env> env_;  // guarded by the registry's lock
   std::atomic<bool> merging_ = false;
-  std::set<std::uint64_t> damaged_;   // segments that merging leaves alone; belongs to whoever has set merging_
+  std::set<std::uint64_t> damaged_;  // segments that merging leaves alone; belongs to whoever has set merging_
 };
 
 // This thread's builder for commits, empty. One a thread, because making its buffers costs more than a small commit.

@@ -29,8 +29,8 @@ Status Damaged(std::uint32_t block, std::string_view what) {
 Result<UnpackedBlock> UnpackTextBlock(std::span<const std::byte> stored, const TextBlockInfo& info,
                                       std::uint32_t block) {
   if (stored.size() != info.stored_bytes) {
-    return Damaged(block, "has " + std::to_string(stored.size()) + " bytes instead of " +
-                              std::to_string(info.stored_bytes));
+    return Damaged(block,
+                   "has " + std::to_string(stored.size()) + " bytes instead of " + std::to_string(info.stored_bytes));
   }
   if (Hash64(stored) != info.checksum) return Damaged(block, "checksum differs");
   UnpackedBlock unpacked;

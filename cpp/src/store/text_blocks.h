@@ -32,7 +32,8 @@ struct UnpackedBlock {
   std::string_view text() const { return {data.get(), size}; }
 };
 
-Result<UnpackedBlock> UnpackTextBlock(std::span<const std::byte> stored, const TextBlockInfo& info, std::uint32_t block);
+Result<UnpackedBlock> UnpackTextBlock(std::span<const std::byte> stored, const TextBlockInfo& info,
+                                      std::uint32_t block);
 
 // Collects texts into blocks.
 class TextPacker {
@@ -49,7 +50,7 @@ class TextPacker {
   Place Add(std::string_view text);
   void Finish();
 
-  std::vector<std::string> blocks;   // complete after Finish
+  std::vector<std::string> blocks;  // complete after Finish
   std::vector<TextBlockInfo> infos;
 
  private:

@@ -28,8 +28,8 @@ Status ReadEverything(const Txn& txn, const SegmentRecord& record) {
 Result<std::optional<std::uint64_t>> VerifySlice(const Txn& txn, std::uint64_t after, VerifyReport& report) {
   const auto until = std::chrono::steady_clock::now() + kSlice;
   std::optional<std::uint64_t> last;
-  SPANBOX_RETURN_IF_ERROR(txn.ScanFrom(
-      Table::kSegments, SegmentKey(after + 1), [&](std::string_view key, Bytes value) -> Result<bool> {
+  SPANBOX_RETURN_IF_ERROR(
+      txn.ScanFrom(Table::kSegments, SegmentKey(after + 1), [&](std::string_view key, Bytes value) -> Result<bool> {
         const std::uint64_t id = SegmentIdOf(key);
         const auto record = ParseSegmentRecord(key, value);
         ++report.segments;
