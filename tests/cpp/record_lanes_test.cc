@@ -95,8 +95,18 @@ TEST_F(LanePoolTest, PositionsGoOnFromOwnerToOwner) {
   EXPECT_EQ(walker.gaps(), 0u);
 }
 
-TEST_F(LanePoolTest, FileIsAddedWhenALaneIsHalfFullAndTheWriterMovesThere) {
+TEST_F(LanePoolTest, WriterOfAFullLaneMovesToAnyFreeOneAsLarge) {
   Lane* lane = pool.Take();
+  Fill(*lane, 1.0);
+  Lane* next = pool.Move(lane);
+  ASSERT_NE(next, nullptr);
+  EXPECT_EQ(next->lane_bytes(), lane->lane_bytes());
+  EXPECT_EQ(pool.LanesToDrain().front(), lane);
+}
+
+TEST_F(LanePoolTest, FileIsAddedWhenAQuarterOfAllBytesWaitAndTheWriterMovesThere) {
+  Lane* lane = pool.Take();
+  ASSERT_NE(pool.Take(), nullptr);
   pool.Adapt(MonotonicNowNs());
   EXPECT_EQ(dir.Files(".ring").size(), 1u);
   Fill(*lane, 0.6);
@@ -136,6 +146,7 @@ TEST_F(LanePoolTest, FileIsAddedForThreadsWithoutALane) {
 
 TEST_F(LanePoolTest, UnusedFileGoesAndItsPositionsAndCountersStay) {
   Lane* lane = pool.Take();
+  ASSERT_NE(pool.Take(), nullptr);
   Fill(*lane, 0.6);
   pool.Adapt(MonotonicNowNs());
   Lane* larger = pool.Move(lane);
@@ -169,6 +180,7 @@ TEST_F(LanePoolTest, UnusedFileGoesAndItsPositionsAndCountersStay) {
 
 TEST_F(LanePoolTest, QuietThreadGivesItsLargeLaneBack) {
   Lane* lane = pool.Take();
+  ASSERT_NE(pool.Take(), nullptr);
   Fill(*lane, 0.6);
   pool.Adapt(MonotonicNowNs());
   Lane* larger = pool.Move(lane);

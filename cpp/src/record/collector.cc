@@ -24,9 +24,8 @@ constexpr std::int64_t kRecoverEveryNs = 2 * kSecondNs;
 constexpr std::int64_t kFirstBackoffNs = kSecondNs / 10;
 constexpr std::int64_t kMaxBackoffNs = 5 * kSecondNs;
 constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
-// Small batches bring room back soon when somebody waits for it.
-constexpr std::uint64_t kUrgentBatchBytes = 256u << 10;
-constexpr std::uint64_t kBatchSpans = 4096;
+// A commit's cost is the flush of the disk, whatever its size: batches are cut only to bound memory.
+constexpr std::uint64_t kBatchSpans = 16'384;
 
 }  // namespace
 
@@ -169,6 +168,7 @@ bool Collector::DrainGroups(std::vector<Lane*>& lanes, std::int64_t deadline_ns)
   const auto work_left = [&] { return std::ranges::any_of(sources, [](const auto& s) { return !s.empty(); }); };
   while (work_left() || joiner_.has_ready()) {
     if (MonotonicNowNs() > deadline_ns) return false;
+    pool_->Adapt(MonotonicNowNs());  // before the commit: a writer in a burst needs the room meanwhile
     BuildGroup(lanes, sources);
     if (!CommitGroup()) return false;
     pool_->FreeDrained();
@@ -184,11 +184,7 @@ void Collector::BeginGroup() {
 
 void Collector::BuildGroup(std::vector<Lane*>& lanes, std::vector<LaneSource>& sources) {
   BeginGroup();
-  bool urgent = pool_->waiting_writers().load(std::memory_order_relaxed) > 0;
-  for (const Lane* lane : lanes) urgent |= lane->used_bytes() > lane->lane_bytes() / 4 * 3;
-  const std::uint64_t bytes =
-      urgent ? std::min<std::uint64_t>(kUrgentBatchBytes, options_.commit_bytes) : options_.commit_bytes;
-  DrainLanes(sources, {.bytes = bytes, .spans = kBatchSpans}, joiner_);
+  DrainLanes(sources, {.bytes = options_.commit_bytes, .spans = kBatchSpans}, joiner_);
   joiner_.Finish(pending_->batch);
   for (std::size_t i = 0; i < lanes.size(); ++i) {
     if (sources[i].cursor.position != lanes[i]->cursor().position) {

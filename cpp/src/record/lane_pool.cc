@@ -120,7 +120,7 @@ Lane* LanePool::Move(Lane* lane) noexcept {
   const std::scoped_lock lock(mutex_);
   if (closed_) return nullptr;
   const bool smaller = lane->give_back.load(std::memory_order_relaxed);
-  Lane* const next = smaller ? FindFree(0, lane->lane_bytes()) : FindFree(lane->lane_bytes(), ~std::uint64_t{0});
+  Lane* const next = smaller ? FindFree(0, lane->lane_bytes()) : FindFree(lane->lane_bytes() - 1, ~std::uint64_t{0});
   if (next == nullptr) return nullptr;
   Own(*next);
   // It must be drained before the lane moved to: see LanesToDrain.
@@ -271,12 +271,15 @@ void LanePool::Adapt(std::int64_t now_ns) {
 
 bool LanePool::WantsGrowth(std::uint32_t& lanes, std::uint64_t& lane_bytes) {
   const std::scoped_lock lock(mutex_);
-  bool any_free = false;
-  std::uint64_t busiest = 0;  // size of the largest lane past half that has nowhere to go
+  bool any_free = false, past_half = false;
+  std::uint64_t used = 0, all = 0, largest = 0;
   ForEachLane([&](const Lane& lane) {
+    if (&lane == overflow_) return;
     any_free |= StateOf(lane) == LaneState::kFree && !PastHalf(lane);
-    if (!PastHalf(lane) || FindFree(lane.lane_bytes(), ~std::uint64_t{0}) != nullptr) return;
-    busiest = std::max(busiest, lane.lane_bytes());
+    past_half |= PastHalf(lane);
+    used += lane.used_bytes();
+    all += lane.lane_bytes();
+    largest = std::max(largest, lane.lane_bytes());
   });
   const bool threads_wait = lane_misses_.exchange(0, std::memory_order_relaxed) > 0 && !any_free;
   const std::uint64_t room = options_.max_ring_bytes - std::min<std::uint64_t>(options_.max_ring_bytes, RingBytes());
@@ -286,8 +289,9 @@ bool LanePool::WantsGrowth(std::uint32_t& lanes, std::uint64_t& lane_bytes) {
     }
     return false;
   };
-  lane_bytes = busiest * 2;
-  if (busiest > 0 && busiest < kMaxLaneBytes && fits(options_.lanes)) return true;
+  // Early: making a file takes as long as a fast writer needs to fill what is left.
+  lane_bytes = std::min(kMaxLaneBytes, largest * 2);
+  if (past_half && used > all / 4 && fits(options_.lanes)) return true;
   // The largest payload takes a quarter of a first lane, and needs at most twice its size at the end of a lane.
   lane_bytes = std::max<std::uint64_t>(kMinLaneBytes, options_.lane_bytes / 2);
   return threads_wait && fits(kLanesWhenThreadsAreMany);

@@ -31,7 +31,7 @@ class LanePool {
 
   // A lane for a thread that has none; nullptr: all are taken. The caller then uses the overflow lane.
   Lane* Take() noexcept;
-  // A free lane larger (or, when `lane` is to be given back, smaller) than `lane`; leaves `lane`. nullptr: none.
+  // A free lane at least as large as `lane` (or, when it is to be given back, smaller); leaves `lane`. nullptr: none.
   Lane* Move(Lane* lane) noexcept;
   void Return(Lane* lane) noexcept;
   // Changes whenever a lane may have become free: no need to ask Take again before it does.
@@ -60,7 +60,7 @@ class LanePool {
   std::vector<LaneCursor> AllCursors() const;
   // Lanes that their threads have left, and that are stored, are free again.
   void FreeDrained();
-  // Adds a ring file when lanes are more than half full or all taken, removes one that has not been used for a while.
+  // Adds a ring file when more than a quarter of the lanes' bytes wait or all lanes are taken, removes one that has not been used for a while.
   void Adapt(std::int64_t now_ns);
   void SetAlive(std::int64_t wall_ns);
   void PopulateFirst();
@@ -72,7 +72,6 @@ class LanePool {
 
   const RingId& ring() const { return ring_; }
   std::uint64_t lane_bytes() const { return options_.lane_bytes; }
-  std::atomic<std::uint32_t>& waiting_writers() { return waiting_writers_; }
 
  private:
   struct Slot {  // of a ring file, present or past
@@ -115,7 +114,6 @@ class LanePool {
   std::atomic_flag overflow_lock_;
   std::atomic<std::uint64_t> generation_{1};
   std::atomic<std::uint32_t> lane_misses_{0};
-  std::atomic<std::uint32_t> waiting_writers_{0};
   std::atomic<std::uint64_t> early_dropped_spans_{0}, early_dropped_bytes_{0};  // before there was a ring
 
   std::mutex lost_mutex_;

@@ -136,7 +136,6 @@ class RecorderImpl final : public Recorder, private ForkListener {
   bool AppendToFullLane(RecordType type, std::span<const std::byte> payload) noexcept;
   bool AppendToOverflow(RecordType type, std::span<const std::byte> payload) noexcept;
   bool MayWait(Lane& lane, std::int64_t waited_ns) const;
-  void WaitAStep() const;
   void NoteIfLostEnd(RecordType type, std::span<const std::byte> payload) noexcept;
   bool Drop(RecordType type, std::span<const std::byte> payload, Lane* lane) noexcept;
 
@@ -175,14 +174,6 @@ void RecorderImpl::TakeLane() noexcept {
   if (t_lane.lane == nullptr) state_->collector->Wake();  // to make more lanes
 }
 
-// The collector makes smaller batches while it sees somebody in here.
-void RecorderImpl::WaitAStep() const {
-  auto& waiting_writers = state_->pool->waiting_writers();
-  waiting_writers.fetch_add(1, std::memory_order_relaxed);
-  std::this_thread::sleep_for(std::chrono::nanoseconds(kWaitStepNs));
-  waiting_writers.fetch_sub(1, std::memory_order_relaxed);
-}
-
 bool RecorderImpl::MayWait(Lane& lane, std::int64_t waited_ns) const {
   switch (options_.full_ring_policy) {
     case FullRingPolicy::kDrop:
@@ -216,7 +207,7 @@ bool RecorderImpl::AppendToFullLane(RecordType type, std::span<const std::byte> 
     accepted = lane.TryAppend(type, payload);
     if (accepted || !MayWait(lane, waiting ? MonotonicNowNs() - began_ns : 0)) break;
     waiting = true;
-    WaitAStep();
+    std::this_thread::sleep_for(std::chrono::nanoseconds(kWaitStepNs));
   }
   return accepted || Drop(type, payload, t_lane.lane);
 }
@@ -236,7 +227,7 @@ bool RecorderImpl::AppendToOverflow(RecordType type, std::span<const std::byte> 
     pool.UnlockOverflow();
     if (half_full) state_->collector->Wake();
     if (!may_wait) break;
-    WaitAStep();
+    std::this_thread::sleep_for(std::chrono::nanoseconds(kWaitStepNs));
   }
   if (!accepted) NoteIfLostEnd(type, payload);
   return accepted;
