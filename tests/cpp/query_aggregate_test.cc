@@ -25,10 +25,18 @@ std::string AsText(const Table& table) {
       char number[40];
       std::string cell;
       switch (column.type) {
-        case TableColumn::Type::kFloat: snprintf(number, sizeof number, "%.6g", column.floats[row]); cell = number; break;
-        case TableColumn::Type::kString: cell = column.dictionary[column.codes[row]]; break;
-        case TableColumn::Type::kBool: cell = column.ints[row] != 0 ? "true" : "false"; break;
-        default: cell = std::to_string(column.ints[row]);
+        case TableColumn::Type::kFloat:
+          snprintf(number, sizeof number, "%.6g", column.floats[row]);
+          cell = number;
+          break;
+        case TableColumn::Type::kString:
+          cell = column.dictionary[column.codes[row]];
+          break;
+        case TableColumn::Type::kBool:
+          cell = column.ints[row] != 0 ? "true" : "false";
+          break;
+        default:
+          cell = std::to_string(column.ints[row]);
       }
       text += !column.valid.empty() && column.valid[row] == 0 ? "-" : cell;
       text += &column == &table.columns.back() ? "\n" : " ";
@@ -37,17 +45,26 @@ std::string AsText(const Table& table) {
   return text;
 }
 
-std::string Answer(Store& store, const Grouping& grouping, const std::vector<Aggregate>& aggregates, const std::string& filter = "") {
+std::string Answer(Store& store, const Grouping& grouping, const std::vector<Aggregate>& aggregates,
+                   const std::string& filter = "") {
   const auto table = Aggregated(store, {.filter = filter}, grouping, aggregates);
   return table.ok() ? AsText(*table) : table.status().message();
 }
 
 MemoryStore SmallStore() {
   MemoryStore store;
-  store.AddSegment({{.trace = 1, .span = 1, .status = SpanStatus::kError, .start_ns = 5, .duration_ns = 10,
-                     .fields = {{"model", std::string("b")}, {"cost_usd", 0.5}, {"n", std::int64_t{4}}}},
-                    {.trace = 1, .span = 2, .start_ns = 15, .duration_ns = 30, .fields = {{"model", std::string("a")}}}});
-  store.AddSegment({{.trace = 2, .span = 3, .start_ns = 16, .duration_ns = 50,
+  store.AddSegment(
+      {{.trace = 1,
+        .span = 1,
+        .status = SpanStatus::kError,
+        .start_ns = 5,
+        .duration_ns = 10,
+        .fields = {{"model", std::string("b")}, {"cost_usd", 0.5}, {"n", std::int64_t{4}}}},
+       {.trace = 1, .span = 2, .start_ns = 15, .duration_ns = 30, .fields = {{"model", std::string("a")}}}});
+  store.AddSegment({{.trace = 2,
+                     .span = 3,
+                     .start_ns = 16,
+                     .duration_ns = 50,
                      .fields = {{"model", std::string("a")}, {"cost_usd", 0.25}, {"n", 0.5}, {"flag", true}}},
                     {.trace = 2, .span = 4, .start_ns = 27, .fields = {{"n", std::string("many")}, {"flag", false}}}});
   return store;
@@ -55,12 +72,27 @@ MemoryStore SmallStore() {
 
 TEST(AggregateTest, WithoutGroupsThereIsOneRow) {
   MemoryStore store = SmallStore();
-  EXPECT_EQ(Answer(store, {}, {{"spans", "count()"}, {"costs", "count(cost)"}, {"cost", "sum(cost)"}, {"mean", "mean(duration)"},
-                               {"least", "min(duration)"}, {"most", "max(duration)"}, {"errors", "rate(status == error)"},
-                               {"models", "distinct(model)"}, {"traces", "distinct(trace_id)"}, {"first", "min(start)"}}),
+  EXPECT_EQ(Answer(store, {},
+                   {{"spans", "count()"},
+                    {"costs", "count(cost)"},
+                    {"cost", "sum(cost)"},
+                    {"mean", "mean(duration)"},
+                    {"least", "min(duration)"},
+                    {"most", "max(duration)"},
+                    {"errors", "rate(status == error)"},
+                    {"models", "distinct(model)"},
+                    {"traces", "distinct(trace_id)"},
+                    {"first", "min(start)"}}),
             "spans costs cost mean least most errors models traces first\n4 2 0.75 30 10 50 0.25 2 2 5\n");
-  EXPECT_EQ(Answer(store, {}, {{"spans", "count()"}, {"sum", "sum(duration)"}, {"fsum", "sum(cost)"}, {"mean", "mean(cost)"},
-                               {"max", "max(duration)"}, {"rate", "rate(kind == llm)"}, {"p", "p50(ttft)"}, {"d", "distinct(model)"}},
+  EXPECT_EQ(Answer(store, {},
+                   {{"spans", "count()"},
+                    {"sum", "sum(duration)"},
+                    {"fsum", "sum(cost)"},
+                    {"mean", "mean(cost)"},
+                    {"max", "max(duration)"},
+                    {"rate", "rate(kind == llm)"},
+                    {"p", "p50(ttft)"},
+                    {"d", "distinct(model)"}},
                    "kind == tool"),
             "spans sum fsum mean max rate p d\n0 0 0 - - - - 0\n");
 }
@@ -68,7 +100,8 @@ TEST(AggregateTest, WithoutGroupsThereIsOneRow) {
 TEST(AggregateTest, GroupsAreOrderedAndAbsentKeysComeLast) {
   MemoryStore store = SmallStore();
   EXPECT_EQ(Answer(store, {.by = {"model"}}, {{"n", "count()"}}), "model n\na 2\nb 1\n- 1\n");
-  EXPECT_EQ(Answer(store, {.by = {"model", "status"}}, {{"n", "count()"}}), "model status n\na ok 2\nb error 1\n- ok 1\n");
+  EXPECT_EQ(Answer(store, {.by = {"model", "status"}}, {{"n", "count()"}}),
+            "model status n\na ok 2\nb error 1\n- ok 1\n");
   EXPECT_EQ(Answer(store, {.by = {"trace_id"}}, {{"n", "count()"}}, "model != none"),
             "trace_id n\n00000000000000010000000000000001 2\n00000000000000020000000000000001 1\n");
   EXPECT_EQ(Answer(store, {.by = {"flag"}}, {{"n", "count()"}}), "flag n\nfalse 1\ntrue 1\n- 2\n");
@@ -80,12 +113,14 @@ TEST(AggregateTest, GroupsAreOrderedAndAbsentKeysComeLast) {
 TEST(AggregateTest, TimeBucketsFloorTheStart) {
   MemoryStore store = SmallStore();
   EXPECT_EQ(Answer(store, {.every_ns = 10}, {{"n", "count()"}}), "time n\n0 1\n10 2\n20 1\n");
-  EXPECT_EQ(Answer(store, {.by = {"model"}, .every_ns = 20}, {{"n", "count()"}}), "time model n\n0 a 2\n0 b 1\n20 - 1\n");
+  EXPECT_EQ(Answer(store, {.by = {"model"}, .every_ns = 20}, {{"n", "count()"}}),
+            "time model n\n0 a 2\n0 b 1\n20 - 1\n");
   MemoryStore before;
-  before.AddSegment({{.span = 1, .start_ns = -1}, {.span = 2, .start_ns = -10}, {.span = 3, .start_ns = -11},
+  before.AddSegment({{.span = 1, .start_ns = -1},
+                     {.span = 2, .start_ns = -10},
+                     {.span = 3, .start_ns = -11},
                      {.span = 4, .start_ns = std::numeric_limits<std::int64_t>::min()}});
-  EXPECT_EQ(Answer(before, {.every_ns = 10}, {{"n", "count()"}}),
-            "time n\n-9223372036854775808 1\n-20 1\n-10 2\n");
+  EXPECT_EQ(Answer(before, {.every_ns = 10}, {{"n", "count()"}}), "time n\n-9223372036854775808 1\n-20 1\n-10 2\n");
 }
 
 TEST(AggregateTest, SumsOfWholeNumbersAreExactPast53Bits) {
@@ -100,8 +135,9 @@ TEST(AggregateTest, SumsOfWholeNumbersAreExactPast53Bits) {
 TEST(AggregateTest, WrongExpressionsSayWhatWouldBeRight) {
   MemoryStore store = SmallStore();
   const auto error = [&](const char* expression) { return Answer(store, {}, {{"x", expression}}); };
-  EXPECT_EQ(error("avg(ttft)"), "column 1: \"avg\" is no aggregate: write one of count() count(x) sum(x) mean(x) min(x) "
-                                "max(x) p99(x) rate(filter) distinct(x)\navg(ttft)\n^");
+  EXPECT_EQ(error("avg(ttft)"),
+            "column 1: \"avg\" is no aggregate: write one of count() count(x) sum(x) mean(x) min(x) "
+            "max(x) p99(x) rate(filter) distinct(x)\navg(ttft)\n^");
   EXPECT_EQ(error("sum()"), "column 5: expected a column, as in sum(duration)\nsum()\n    ^");
   EXPECT_EQ(error("sum(model)"),
             "column 5: `model` holds no numbers: model that answered, the one billed\nsum(model)\n    ^");
@@ -182,7 +218,9 @@ TEST(AggregateTest, ManyGroupsAgreeWithANaiveEvaluation) {
   for (int segment = 0; segment < 6; ++segment) {
     std::vector<Row> rows;
     for (int i = 0; i < 3000; ++i) {
-      Row row{.trace = random() % 500, .span = ++id, .start_ns = static_cast<std::int64_t>(random() % 400) - 100,
+      Row row{.trace = random() % 500,
+              .span = ++id,
+              .start_ns = static_cast<std::int64_t>(random() % 400) - 100,
               .duration_ns = static_cast<std::int64_t>(1 + random() % 100'000)};
       if (random() % 5 == 0) row.status = SpanStatus::kError;
       const std::string model = "m" + std::to_string(random() % 7), user = "u" + std::to_string(random() % 3000);
@@ -199,9 +237,13 @@ TEST(AggregateTest, ManyGroupsAgreeWithANaiveEvaluation) {
     store.AddSegment(rows);
   }
   const auto table = Aggregated(store, {}, {.by = {"model", "status"}, .every_ns = 50},
-                                std::vector<Aggregate>{{"n", "count()"}, {"p", "p99.9(duration)"}, {"p50", "p50(duration)"},
-                                                       {"users", "distinct(user_id)"}, {"errors", "rate(status == error)"},
-                                                       {"mean", "mean(duration)"}, {"max", "max(duration)"}});
+                                std::vector<Aggregate>{{"n", "count()"},
+                                                       {"p", "p99.9(duration)"},
+                                                       {"p50", "p50(duration)"},
+                                                       {"users", "distinct(user_id)"},
+                                                       {"errors", "rate(status == error)"},
+                                                       {"mean", "mean(duration)"},
+                                                       {"max", "max(duration)"}});
   ASSERT_TRUE(table.ok()) << table.status().message();
   ASSERT_EQ(table->rows, expected.size());
   std::size_t row = 0;
@@ -212,7 +254,9 @@ TEST(AggregateTest, ManyGroupsAgreeWithANaiveEvaluation) {
     EXPECT_EQ(c[2].dictionary[c[2].codes[row]], std::get<2>(key));
     EXPECT_EQ(c[3].ints[row], static_cast<std::int64_t>(e.count));
     std::ranges::sort(e.durations);
-    const auto rank = [&](double q) { return e.durations[static_cast<std::size_t>(q * static_cast<double>(e.count - 1))]; };
+    const auto rank = [&](double q) {
+      return e.durations[static_cast<std::size_t>(q * static_cast<double>(e.count - 1))];
+    };
     EXPECT_NEAR(c[4].floats[row], rank(0.999), 0.01 * rank(0.999));
     EXPECT_NEAR(c[5].floats[row], rank(0.5), 0.01 * rank(0.5));
     EXPECT_EQ(c[6].ints[row], static_cast<std::int64_t>(e.users.size()));

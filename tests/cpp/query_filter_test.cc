@@ -32,7 +32,9 @@ std::set<SpanId> Selected(Store& store, const SpanQuery& query) {
   return ids;
 }
 
-std::set<SpanId> Selected(Store& store, const std::string& filter) { return Selected(store, SpanQuery{.filter = filter}); }
+std::set<SpanId> Selected(Store& store, const std::string& filter) {
+  return Selected(store, SpanQuery{.filter = filter});
+}
 
 std::optional<AnyValue> ValueOfColumn(const Row& row, const std::string& name) {
   if (name == "name") return AnyValue(row.name);
@@ -100,18 +102,30 @@ class Generator {
     return kSpecial[random_() % std::size(kSpecial)];
   }
   std::int64_t SpecialInt() {
-    constexpr std::int64_t kSpecial[] = {0, 1, 2, -3, 9007199254740993, 9007199254740992,
-                                         std::numeric_limits<std::int64_t>::max(), std::numeric_limits<std::int64_t>::min()};
+    constexpr std::int64_t kSpecial[] = {0,
+                                         1,
+                                         2,
+                                         -3,
+                                         9007199254740993,
+                                         9007199254740992,
+                                         std::numeric_limits<std::int64_t>::max(),
+                                         std::numeric_limits<std::int64_t>::min()};
     return kSpecial[random_() % std::size(kSpecial)];
   }
   AnyValue Any() {
     switch (random_() % 6) {
-      case 0: return random_() % 2 == 0;
-      case 1: return SpecialInt();
-      case 2: return random_() % 8 == 0 ? std::numeric_limits<double>::quiet_NaN() : SpecialNumber();
-      case 3: return Word();
-      case 4: return std::string(1500, 'y') + Word();
-      default: return Long();
+      case 0:
+        return random_() % 2 == 0;
+      case 1:
+        return SpecialInt();
+      case 2:
+        return random_() % 8 == 0 ? std::numeric_limits<double>::quiet_NaN() : SpecialNumber();
+      case 3:
+        return Word();
+      case 4:
+        return std::string(1500, 'y') + Word();
+      default:
+        return Long();
     }
   }
 
@@ -135,7 +149,8 @@ class Generator {
       const int order = Text(a).compare(Text(b));
       return order < 0 ? -1 : order > 0 ? 1 : 0;
     }
-    if (std::holds_alternative<bool>(a) && std::holds_alternative<bool>(b)) return std::get<bool>(a) == std::get<bool>(b) ? 0 : 1;
+    if (std::holds_alternative<bool>(a) && std::holds_alternative<bool>(b))
+      return std::get<bool>(a) == std::get<bool>(b) ? 0 : 1;
     const auto number = [](const AnyValue& v) -> std::optional<long double> {
       if (const auto* i = std::get_if<std::int64_t>(&v)) return *i;
       if (const auto* d = std::get_if<double>(&v)) return *d;
@@ -146,8 +161,8 @@ class Generator {
     return *x < *y ? -1 : *x > *y ? 1 : 0;
   }
 
-  Generated Compare(const std::string& column, const std::string& written, const AnyValue& value, const std::string& value_text,
-                    bool ordered) {
+  Generated Compare(const std::string& column, const std::string& written, const AnyValue& value,
+                    const std::string& value_text, bool ordered) {
     constexpr const char* kOperators[] = {"==", "!=", "<", "<=", ">", ">="};
     const std::size_t op = random_() % (ordered ? 6 : 2);
     return {written + " " + kOperators[op] + " " + value_text, [=](const Row& row) {
@@ -155,12 +170,18 @@ class Generator {
               if (!cell) return false;
               const auto order = Order(*cell, value);
               switch (op) {
-                case 0: return order == 0;
-                case 1: return order != 0;
-                case 2: return order && *order < 0;
-                case 3: return order && *order <= 0;
-                case 4: return order && *order > 0;
-                default: return order && *order >= 0;
+                case 0:
+                  return order == 0;
+                case 1:
+                  return order != 0;
+                case 2:
+                  return order && *order < 0;
+                case 3:
+                  return order && *order <= 0;
+                case 4:
+                  return order && *order > 0;
+                default:
+                  return order && *order >= 0;
               }
             }};
   }
@@ -173,7 +194,8 @@ class Generator {
   }
 
   Generated Term() {
-    const char* const kAll[] = {"name", "kind", "status", "duration_ns", "ttft_ns", "model", "cost_usd", "output", "mixed", "rare.flag", "nowhere"};
+    const char* const kAll[] = {"name",     "kind",   "status", "duration_ns", "ttft_ns", "model",
+                                "cost_usd", "output", "mixed",  "rare.flag",   "nowhere"};
     switch (random_() % 11) {
       case 0: {
         const std::string column = kAll[random_() % std::size(kAll)];
@@ -184,7 +206,8 @@ class Generator {
       case 1: {
         const std::int64_t s = static_cast<std::int64_t>(random_() % 10);
         const bool ttft = random_() % 2 == 0;
-        return Compare(ttft ? "ttft_ns" : "duration_ns", ttft ? "ttft" : "duration_ns", s * 1'000'000'000, std::to_string(s) + "s", true);
+        return Compare(ttft ? "ttft_ns" : "duration_ns", ttft ? "ttft" : "duration_ns", s * 1'000'000'000,
+                       std::to_string(s) + "s", true);
       }
       case 2: {
         const double cost = static_cast<double>(random_() % 5) / 4;
@@ -208,8 +231,10 @@ class Generator {
         const auto kind = static_cast<SpanKind>(random_() % 13);
         return Compare("kind", "kind", std::string(ToString(kind)), std::string(ToString(kind)), false);
       }
-      case 7: return Contains();
-      case 8: return List();
+      case 7:
+        return Contains();
+      case 8:
+        return List();
       case 9: {
         const std::string column = random_() % 2 == 0 ? "output" : "mixed";
         return {column + " ~ \"^al|gam+a\"", [=](const Row& row) {
@@ -236,7 +261,8 @@ class Generator {
               const auto cell = ValueOfColumn(row, column);
               if (!cell) return false;
               bool found = IsText(*cell) && Text(*cell).find(needle) != std::string::npos;
-              if (std::holds_alternative<Json>(*cell) && needle == "b\"q") found |= Text(*cell).find("b\\\"q") != std::string::npos;
+              if (std::holds_alternative<Json>(*cell) && needle == "b\"q")
+                found |= Text(*cell).find("b\\\"q") != std::string::npos;
               return found != negated;
             }};
   }
@@ -246,10 +272,17 @@ class Generator {
     std::string text;
     for (std::size_t n = 1 + random_() % 4; n-- > 0;) {
       switch (random_() % 4) {
-        case 0: values.push_back(Word()); break;
-        case 1: values.push_back(SpecialInt()); break;
-        case 2: values.push_back(SpecialNumber()); break;
-        default: values.push_back(random_() % 2 == 0);
+        case 0:
+          values.push_back(Word());
+          break;
+        case 1:
+          values.push_back(SpecialInt());
+          break;
+        case 2:
+          values.push_back(SpecialNumber());
+          break;
+        default:
+          values.push_back(random_() % 2 == 0);
       }
       if (!text.empty()) text += ", ";
       const AnyValue& v = values.back();
@@ -294,7 +327,8 @@ TEST(FilterTest, SinceAndUntilBoundTheStart) {
   MemoryStore store;
   for (std::int64_t s = 0; s < 10; ++s) {
     std::vector<Row> rows;
-    for (std::int64_t i = 0; i < 10; ++i) rows.push_back({.span = static_cast<SpanId>(s * 10 + i + 1), .start_ns = s * 10 + i});
+    for (std::int64_t i = 0; i < 10; ++i)
+      rows.push_back({.span = static_cast<SpanId>(s * 10 + i + 1), .start_ns = s * 10 + i});
     store.AddSegment(rows);
   }
   for (const std::int64_t since : {-5, 0, 3, 30, 99, 100}) {
@@ -336,8 +370,9 @@ TEST(FilterTest, MisspeltColumnIsSuggestedUnlessTheAttributeExists) {
   const auto wrong = Count(store, {.filter = "kind == llm and modle == \"x\""});
   ASSERT_FALSE(wrong.ok());
   EXPECT_EQ(wrong.status().code(), StatusCode::kInvalidArgument);
-  EXPECT_EQ(wrong.status().message(),
-            "column 17: unknown column `modle`: did you mean `model`?\nkind == llm and modle == \"x\"\n                ^");
+  EXPECT_EQ(
+      wrong.status().message(),
+      "column 17: unknown column `modle`: did you mean `model`?\nkind == llm and modle == \"x\"\n                ^");
   EXPECT_EQ(*Count(store, {.filter = "modal == \"x\""}), 1u);
   EXPECT_EQ(*Count(store, {.filter = "something.else == \"x\""}), 0u);
   EXPECT_FALSE(Scan(store, {}, {.columns = {"stat"}}).ok()) << "two letters from start";

@@ -10,24 +10,32 @@ using testing::Json;
 using testing::MemoryStore;
 
 // "span column before[match]after", one line a hit.
-std::string Found(Store& store, std::string_view pattern, bool regex = false, bool ignore_case = false, std::uint64_t limit = 100,
-                  const std::string& filter = "") {
+std::string Found(Store& store, std::string_view pattern, bool regex = false, bool ignore_case = false,
+                  std::uint64_t limit = 100, const std::string& filter = "") {
   const auto result = Grep(store, {.filter = filter}, pattern, regex, ignore_case, limit);
   if (!result.ok()) return result.status().message();
   std::string text;
   for (const GrepHit& hit : result->hits) {
     text += hit.span_name + " " + hit.column + " " + hit.snippet.substr(0, hit.match_offset) + "[" +
-            hit.snippet.substr(hit.match_offset, hit.match_bytes) + "]" + hit.snippet.substr(hit.match_offset + hit.match_bytes) + "\n";
+            hit.snippet.substr(hit.match_offset, hit.match_bytes) + "]" +
+            hit.snippet.substr(hit.match_offset + hit.match_bytes) + "\n";
   }
   return text;
 }
 
 MemoryStore SmallStore() {
   MemoryStore store;
-  store.AddSegment({{.span = 1, .name = "ask refund", .start_ns = 10,
+  store.AddSegment({{.span = 1,
+                     .name = "ask refund",
+                     .start_ns = 10,
                      .fields = {{"input", std::string("a Refund, please")}, {"note", std::string("no refund")}}},
-                    {.span = 2, .name = "b", .kind = SpanKind::kTool, .status = SpanStatus::kError, .start_ns = 30,
-                     .fields = {{"output", Json{R"({"text":"the \"refund\"\nis due \u00e9"})"}}, {"error_message", std::string("refund failed")}}}});
+                    {.span = 2,
+                     .name = "b",
+                     .kind = SpanKind::kTool,
+                     .status = SpanStatus::kError,
+                     .start_ns = 30,
+                     .fields = {{"output", Json{R"({"text":"the \"refund\"\nis due \u00e9"})"}},
+                                {"error_message", std::string("refund failed")}}}});
   store.AddSegment({{.span = 3, .name = "c", .start_ns = 20, .fields = {{"model", std::string("refund-1")}}}});
   return store;
 }
@@ -65,7 +73,8 @@ TEST(GrepTest, IgnoresCaseAndTakesRegularExpressions) {
 TEST(GrepTest, PatternWithQuotesAndNewlinesIsFoundInsideJson) {
   MemoryStore store = SmallStore();
   EXPECT_EQ(Found(store, "\"refund\"\nis"), "b output {\"text\":\"the [\\\"refund\\\"\\nis] due \\u00e9\"}\n");
-  EXPECT_EQ(Found(store, "\"Refund\"\nIS", false, true), "b output {\"text\":\"the [\\\"refund\\\"\\nis] due \\u00e9\"}\n");
+  EXPECT_EQ(Found(store, "\"Refund\"\nIS", false, true),
+            "b output {\"text\":\"the [\\\"refund\\\"\\nis] due \\u00e9\"}\n");
 }
 
 TEST(GrepTest, SnippetsAreShortAndCutBetweenCharacters) {

@@ -19,16 +19,40 @@ std::string ErrorOf(std::string_view filter) {
 
 TEST(FilterParserTest, GoodFiltersParse) {
   const char* const kGood[] = {
-      "", "  \n", R"(model == "gpt-5")", "ttft > 2s", "ttft_ns>=1.5ms and cost<$0.01", "cost > 1e-3", "cost_usd <= 0",
+      "",
+      "  \n",
+      R"(model == "gpt-5")",
+      "ttft > 2s",
+      "ttft_ns>=1.5ms and cost<$0.01",
+      "cost > 1e-3",
+      "cost_usd <= 0",
       "duration < 500ms or duration > 5m or duration > 1h or duration >= 2d or tpot > 30us or tpot == 10ns",
-      R"(tenant in ["acme", 'globex'] and user_id not in ["u1"])", R"("refund" in output and "x\"y" not in input)",
-      R"(input ~ "order\s+\d+")", "status == error and kind in [llm, tool]", R"(kind == "llm")", "ttft == none",
-      "parent_id != none", "stream == true and x != false", "not not (status != ok)",
+      R"(tenant in ["acme", 'globex'] and user_id not in ["u1"])",
+      R"("refund" in output and "x\"y" not in input)",
+      R"(input ~ "order\s+\d+")",
+      "status == error and kind in [llm, tool]",
+      R"(kind == "llm")",
+      "ttft == none",
+      "parent_id != none",
+      "stream == true and x != false",
+      "not not (status != ok)",
       R"(model == "gpt-5" and ttft > 2s and not (status == error or "refund" in output) and tenant in ["acme", "globex"])",
-      "start >= 2026-11-01 and start < 2026-11-01T10:00:00.25Z", "start > 2026-11-01T10:00", "`my attr, really` > 3",
-      "retrieval.top_k >= 5", "score < -0.5 and score > -.5 and n == +3", "trace_id == \"0123456789abcdef0123456789ABCDEF\"",
-      "span_id in [\"0123456789abcdef\"]", "error_message ~ '(?i)timeout'", "input_tokens in [1, 2, 3]",
-      "user_id == 5", "latency > 2s", "price > $3", "in_ == 1", "android == 1", "kind ~ 'l.m'", "x == 9223372036854775808",
+      "start >= 2026-11-01 and start < 2026-11-01T10:00:00.25Z",
+      "start > 2026-11-01T10:00",
+      "`my attr, really` > 3",
+      "retrieval.top_k >= 5",
+      "score < -0.5 and score > -.5 and n == +3",
+      "trace_id == \"0123456789abcdef0123456789ABCDEF\"",
+      "span_id in [\"0123456789abcdef\"]",
+      "error_message ~ '(?i)timeout'",
+      "input_tokens in [1, 2, 3]",
+      "user_id == 5",
+      "latency > 2s",
+      "price > $3",
+      "in_ == 1",
+      "android == 1",
+      "kind ~ 'l.m'",
+      "x == 9223372036854775808",
   };
   for (const char* filter : kGood) EXPECT_EQ(ErrorOf(filter), "") << filter;
 }
@@ -48,40 +72,49 @@ TEST(FilterParserTest, ErrorsSayWhereAndWhatWouldBeRight) {
        "column 17: `input_tokens` is a number, true is a truth value: write a number, such as 1000\n"
        "input_tokens == true\n                ^"},
       {"model == 2s", "column 10: `model` holds text, 2s is a time: write \"2s\"\nmodel == 2s\n         ^"},
-      {"start > 5", "column 9: `start` is a moment, 5 is a number: write 2026-11-01 or 2026-11-01T10:00:00Z\nstart > 5\n        ^"},
-      {"start > 2026-13-01", "column 9: not a date: write 2026-11-01 or 2026-11-01T10:00:00Z, in UTC\nstart > 2026-13-01\n        ^"},
+      {"start > 5",
+       "column 9: `start` is a moment, 5 is a number: write 2026-11-01 or 2026-11-01T10:00:00Z\nstart > 5\n        ^"},
+      {"start > 2026-13-01",
+       "column 9: not a date: write 2026-11-01 or 2026-11-01T10:00:00Z, in UTC\nstart > 2026-13-01\n        ^"},
       {"start > 2026-11-01T10:00+02:00",
-       "column 9: not a date: write 2026-11-01 or 2026-11-01T10:00:00Z, in UTC\nstart > 2026-11-01T10:00+02:00\n        ^"},
+       "column 9: not a date: write 2026-11-01 or 2026-11-01T10:00:00Z, in UTC\nstart > 2026-11-01T10:00+02:00\n       "
+       " ^"},
       {"x > 2026-11-01",
        "column 5: `x` is an attribute, 2026-11-01 is a date: write a number, true, false, or text in double quotes\n"
        "x > 2026-11-01\n    ^"},
-      {"status == eror", "column 11: \"eror\" is no status: write one of ok error running interrupted\nstatus == eror\n          ^"},
+      {"status == eror",
+       "column 11: \"eror\" is no status: write one of ok error running interrupted\nstatus == eror\n          ^"},
       {"kind < llm", "column 6: `kind` compares with == and != only here\nkind < llm\n     ^"},
       {"x < true", "column 3: `x` compares with == and != only here\nx < true\n  ^"},
       {"x < none", "column 5: none compares with == and != only\nx < none\n    ^"},
       {"trace_id == \"abc\"",
-       "column 13: \"abc\" is no trace_id: write 32 hexadecimal digits in double quotes\ntrace_id == \"abc\"\n            ^"},
+       "column 13: \"abc\" is no trace_id: write 32 hexadecimal digits in double quotes\ntrace_id == \"abc\"\n         "
+       "   ^"},
       {"span_id ~ \"abc\"", "column 1: `span_id` is an id: ~ searches text\nspan_id ~ \"abc\"\n^"},
       {"\"2\" in ttft", "column 8: `ttft` is a time: in searches text\n\"2\" in ttft\n       ^"},
       {"\"\" in output", "column 1: empty text is in every text: write output != none\n\"\" in output\n^"},
       {"input ~ 5", "column 9: expected a regular expression in quotes after ~\ninput ~ 5\n        ^"},
       {"input ~ \"(\"", "column 9: the regular expression is wrong: missing ): (\ninput ~ \"(\"\n        ^"},
-      {"tenant in \"acme\"", "column 11: expected a list after in: write [\"a\", \"b\"]\ntenant in \"acme\"\n          ^"},
+      {"tenant in \"acme\"",
+       "column 11: expected a list after in: write [\"a\", \"b\"]\ntenant in \"acme\"\n          ^"},
       {"tenant in []", "column 12: a list cannot be empty\ntenant in []\n           ^"},
-      {"tenant in [\"a\" \"b\"]", "column 16: expected , or ] after \"\"a\"\"\ntenant in [\"a\" \"b\"]\n               ^"},
+      {"tenant in [\"a\" \"b\"]",
+       "column 16: expected , or ] after \"\"a\"\"\ntenant in [\"a\" \"b\"]\n               ^"},
       {"tenant not == \"a\"", "column 12: expected in after \"not\"\ntenant not == \"a\"\n           ^"},
       {"(ttft > 2s", "column 1: this ( is never closed\n(ttft > 2s\n^"},
       {"(ttft > 2s]", "column 11: expected and, or, or ), not \"]\"\n(ttft > 2s]\n          ^"},
       {"ttft > 2s ttft", "column 11: expected and, or, or the end, not \"ttft\"\nttft > 2s ttft\n          ^"},
-      {"ttft > 2s and", "column 14: expected a column, as in model == \"gpt-5\", not the end\nttft > 2s and\n             ^"},
+      {"ttft > 2s and",
+       "column 14: expected a column, as in model == \"gpt-5\", not the end\nttft > 2s and\n             ^"},
       {"2s < ttft", "column 1: expected a column, as in model == \"gpt-5\", not \"2s\"\n2s < ttft\n^"},
       {"a == 1 && b == 2", "column 8: & is no operator: write and\na == 1 && b == 2\n       ^"},
       {"`a == 1", "column 1: this name has no closing `\n`a == 1\n^"},
       {"cost > $x", "column 8: expected a number after $\ncost > $x\n       ^"},
       {"x > 1e999", "column 5: the number \"1e999\" is out of range\nx > 1e999\n    ^"},
       {"x >", "column 4: expected a value after \">\"\nx >\n   ^"},
-      {"model == \"\xC3\xA4\" ?", "column 14: unexpected \"?\": names with such characters go in backticks, text in double quotes\n"
-                                "model == \"\xC3\xA4\" ?\n             ^"},
+      {"model == \"\xC3\xA4\" ?",
+       "column 14: unexpected \"?\": names with such characters go in backticks, text in double quotes\n"
+       "model == \"\xC3\xA4\" ?\n             ^"},
   };
   for (const auto& [filter, message] : kBad) EXPECT_EQ(ErrorOf(filter), message) << filter;
 }
@@ -133,9 +166,11 @@ TEST(FilterParserTest, ValuesAreRead) {
 
 TEST(FilterParserTest, ArbitraryBytesNeverCrash) {
   std::mt19937_64 random(11);
-  const std::string kPieces[] = {"model", "ttft", "`", "\"", "'", "\\", "==", "~", "in", "not", "(", ")", "[", "]", ",",
-                                 "1", "2s", "$", "-", ".", "e", "2026-11-01", "T", "and", "or", "none", " ", "\n", "\xC3",
-                                 "\xF0\x9F", "trace_id", "kind", "llm", "start", "true", std::string(1, '\0')};
+  const std::string kPieces[] = {
+      "model", "ttft", "`",        "\"",         "'",    "\\",  "==",    "~",    "in",
+      "not",   "(",    ")",        "[",          "]",    ",",   "1",     "2s",   "$",
+      "-",     ".",    "e",        "2026-11-01", "T",    "and", "or",    "none", " ",
+      "\n",    "\xC3", "\xF0\x9F", "trace_id",   "kind", "llm", "start", "true", std::string(1, '\0')};
   const auto begin = std::chrono::steady_clock::now();
   for (int i = 0; i < 100'000; ++i) {
     std::string text;

@@ -35,12 +35,25 @@ std::vector<std::string> Names(const Table& table) {
 
 MemoryStore SmallStore() {
   MemoryStore store;
-  store.AddSegment({{.trace = 1, .span = 1, .name = "root", .start_ns = 10, .duration_ns = 7,
+  store.AddSegment({{.trace = 1,
+                     .span = 1,
+                     .name = "root",
+                     .start_ns = 10,
+                     .duration_ns = 7,
                      .fields = {{"model", std::string("b")}, {"zeta", std::int64_t{1}}, {"input", Json{"[1]"}}}},
-                    {.trace = 1, .span = 2, .parent = 1, .name = "leaf", .start_ns = 12,
+                    {.trace = 1,
+                     .span = 2,
+                     .parent = 1,
+                     .name = "leaf",
+                     .start_ns = 12,
                      .fields = {{"model", std::string("a")}, {"alpha.x", 1.5}, {"mixed", true}}}});
-  store.AddSegment({{.trace = 2, .span = 3, .name = "late", .start_ns = 20, .duration_ns = 3,
-                     .fields = {{"zeta", 2.5}, {"alpha.x", 2.5}, {"mixed", std::int64_t{7}}, {"user_id", std::int64_t{5}}}}});
+  store.AddSegment(
+      {{.trace = 2,
+        .span = 3,
+        .name = "late",
+        .start_ns = 20,
+        .duration_ns = 3,
+        .fields = {{"zeta", 2.5}, {"alpha.x", 2.5}, {"mixed", std::int64_t{7}}, {"user_id", std::int64_t{5}}}}});
   return store;
 }
 
@@ -48,8 +61,9 @@ TEST(ScanTest, WithoutColumnsEveryColumnWithAValueComesInOrder) {
   MemoryStore store = SmallStore();
   const auto all = Scan(store, {}, {});
   ASSERT_TRUE(all.ok()) << all.status().message();
-  EXPECT_EQ(Names(*all), (std::vector<std::string>{"trace_id", "span_id", "parent_id", "name", "kind", "status", "start",
-                                                   "duration_ns", "model", "user_id", "input", "alpha.x", "mixed", "zeta"}));
+  EXPECT_EQ(Names(*all),
+            (std::vector<std::string>{"trace_id", "span_id", "parent_id", "name", "kind", "status", "start",
+                                      "duration_ns", "model", "user_id", "input", "alpha.x", "mixed", "zeta"}));
   EXPECT_EQ(Named(*all, "start")->type, TableColumn::Type::kTimestampNs);
   EXPECT_EQ(Named(*all, "zeta")->type, TableColumn::Type::kFloat);
   EXPECT_EQ(Named(*all, "zeta")->floats[0], 1.0);
@@ -67,7 +81,8 @@ TEST(ScanTest, NamedColumnsComeAsAskedAlsoWhereNobodyHasThem) {
   MemoryStore store = SmallStore();
   const auto table = Scan(store, {}, {.columns = {"model", "nowhere", "duration", "ttft", "cost", "name"}});
   ASSERT_TRUE(table.ok());
-  EXPECT_EQ(Names(*table), (std::vector<std::string>{"model", "nowhere", "duration_ns", "ttft_ns", "cost_usd", "name"}));
+  EXPECT_EQ(Names(*table),
+            (std::vector<std::string>{"model", "nowhere", "duration_ns", "ttft_ns", "cost_usd", "name"}));
   EXPECT_EQ(Texts(table->columns[1]), (std::vector<std::string>{"-", "-", "-"}));
   EXPECT_EQ(table->columns[3].type, TableColumn::Type::kInt);
   EXPECT_EQ(table->columns[4].type, TableColumn::Type::kFloat);
@@ -101,7 +116,8 @@ TEST(ScanTest, LimitGivesTheFirstOfTheFullAnswer) {
   for (int segment = 0; segment < 12; ++segment) {
     std::vector<Row> rows;
     for (int i = 0; i < 100; ++i) {
-      Row row{.trace = random() % 30, .span = ++id, .start_ns = segment * 50 + static_cast<std::int64_t>(random() % 100)};
+      Row row{
+          .trace = random() % 30, .span = ++id, .start_ns = segment * 50 + static_cast<std::int64_t>(random() % 100)};
       if (random() % 3 != 0) row.fields["v"] = static_cast<std::int64_t>(random() % 20);
       if (random() % 3 == 0) row.fields["v"] = static_cast<double>(random() % 40) / 2;
       if (random() % 9 == 0) row.fields["v"] = "s" + std::to_string(random() % 9);

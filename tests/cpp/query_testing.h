@@ -22,7 +22,7 @@ struct Json {
 using AnyValue = std::variant<bool, std::int64_t, double, std::string, Json>;
 
 struct Row {
-  std::uint64_t trace = 1;   // TraceIdOf(trace)
+  std::uint64_t trace = 1;  // TraceIdOf(trace)
   SpanId span = 1;
   SpanId parent = 0;
   std::string name = "work";
@@ -62,8 +62,14 @@ inline std::shared_ptr<const BuiltSegment> Build(std::uint64_t id, const std::ve
       const bool named = info != nullptr && info->name == name;
       fields.push_back({named ? info->column : Column::kAttribute, name, ValueOf(value)});
     }
-    builder.Add({.trace_id = TraceIdOf(row.trace), .span_id = row.span, .parent_id = row.parent, .name = row.name,
-                 .kind = row.kind, .status = row.status, .start_ns = row.start_ns, .duration_ns = row.duration_ns,
+    builder.Add({.trace_id = TraceIdOf(row.trace),
+                 .span_id = row.span,
+                 .parent_id = row.parent,
+                 .name = row.name,
+                 .kind = row.kind,
+                 .status = row.status,
+                 .start_ns = row.start_ns,
+                 .duration_ns = row.duration_ns,
                  .fields = fields});
   }
   auto built = std::make_shared<BuiltSegment>();

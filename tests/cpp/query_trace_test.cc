@@ -40,7 +40,8 @@ TEST(TraceTest, TreeIsDepthFirstWithChildrenByStart) {
 
 TEST(TraceTest, OrphansAreRootsInTheirPlace) {
   MemoryStore store;
-  store.AddSegment({Make(1, 0, 20, "root"), Make(2, 1, 30, "child"), Make(3, 999, 10, "orphan"), Make(4, 3, 50, "grandchild")});
+  store.AddSegment(
+      {Make(1, 0, 20, "root"), Make(2, 1, 30, "child"), Make(3, 999, 10, "orphan"), Make(4, 3, 50, "grandchild")});
   EXPECT_EQ(Tree(store, 1),
             "orphan\n"
             "  grandchild\n"
@@ -51,7 +52,8 @@ TEST(TraceTest, OrphansAreRootsInTheirPlace) {
 TEST(TraceTest, CyclesAreCutAtTheirEarliestSpan) {
   MemoryStore store;
   // 1 <- 2 <- 3 <- 1, with a tail that starts before the cycle does; 9 is its own parent.
-  store.AddSegment({Make(1, 3, 20, "one"), Make(2, 1, 10, "two"), Make(3, 2, 30, "three"), Make(4, 3, 5, "tail"), Make(9, 9, 1, "self")});
+  store.AddSegment({Make(1, 3, 20, "one"), Make(2, 1, 10, "two"), Make(3, 2, 30, "three"), Make(4, 3, 5, "tail"),
+                    Make(9, 9, 1, "self")});
   EXPECT_EQ(Tree(store, 1),
             "self\n"
             "two\n"
@@ -72,10 +74,20 @@ TEST(TraceTest, DeepTracesNeedNoStack) {
 
 TEST(TraceTest, SpansCarryEverythingThatIsStored) {
   MemoryStore store;
-  store.AddSegment({{.trace = 1, .span = 1, .parent = 5, .name = "call", .kind = SpanKind::kLlm, .status = SpanStatus::kError,
-                     .start_ns = 7, .duration_ns = 9,
-                     .fields = {{"model", std::string("m")}, {"cost_usd", 0.5}, {"input", Json{"{\"a\":1}"}}, {"b.flag", true},
-                                {"a.long", std::string(5000, 'x')}, {"ttft_ns", std::int64_t{3}}}}});
+  store.AddSegment({{.trace = 1,
+                     .span = 1,
+                     .parent = 5,
+                     .name = "call",
+                     .kind = SpanKind::kLlm,
+                     .status = SpanStatus::kError,
+                     .start_ns = 7,
+                     .duration_ns = 9,
+                     .fields = {{"model", std::string("m")},
+                                {"cost_usd", 0.5},
+                                {"input", Json{"{\"a\":1}"}},
+                                {"b.flag", true},
+                                {"a.long", std::string(5000, 'x')},
+                                {"ttft_ns", std::int64_t{3}}}}});
   const auto spans = TraceOf(store, TraceIdOf(1));
   ASSERT_TRUE(spans.ok());
   const TraceSpan& span = spans->front();
@@ -112,7 +124,8 @@ TEST(TraceTest, SpanIdsAreThoseStored) {
 TEST(TraceTest, PrefixFindsTracesNewestFirst) {
   MemoryStore store;
   std::vector<Row> rows;
-  for (std::uint64_t i = 0; i < 20; ++i) rows.push_back({.trace = 0xABC0000000000000ull | i << 44, .span = i + 1, .start_ns = static_cast<std::int64_t>(i)});
+  for (std::uint64_t i = 0; i < 20; ++i)
+    rows.push_back({.trace = 0xABC0000000000000ull | i << 44, .span = i + 1, .start_ns = static_cast<std::int64_t>(i)});
   store.AddSegment(rows);
   store.AddSegment({{.trace = 0x1230000000000000, .span = 99, .start_ns = 50}});
   EXPECT_EQ(FindTraces(store, "ABC0", 100)->size(), 16u);

@@ -89,7 +89,8 @@ Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& g
 struct ScanOptions {
   // Columns or attributes, in this order. Empty: every column and attribute that any matching span has, named columns
   // first in the order of Columns(), then attributes by name. Ids are hexadecimal strings. start_ns comes as
-  // kTimestampNs named "start". An attribute of several types comes as a string (JSON for lists and mappings).
+  // kTimestampNs named "start", every other column under its full name. An attribute of ints and floats comes as
+  // floats, of several other types as strings (JSON for lists and mappings).
   std::vector<std::string> columns;
   std::uint64_t limit = std::numeric_limits<std::uint64_t>::max();
   // Column or attribute to order by; empty: by start, then span id. Ties by start. Absent values last.

@@ -34,7 +34,7 @@ class DDSketch {
   // REQUIRES: kMinRelativeError <= relative_error < 1.
   explicit DDSketch(double relative_error = kDefaultRelativeError);
 
-  void Add(double value);                       // NaN is ignored; infinities clamp to the largest magnitude
+  void Add(double value);  // NaN is ignored; infinities clamp to the largest magnitude
   void Add(std::span<const double> values);
   void AddCount(double value, std::uint64_t count);
 
@@ -55,7 +55,7 @@ class DDSketch {
   static Result<DDSketch> Deserialize(std::span<const std::byte> bytes);
 
  private:
-  struct Buckets {                              // dense counts for indices [first, first + counts.size())
+  struct Buckets {  // dense counts for indices [first, first + counts.size())
     std::int32_t first = 0;
     std::vector<std::uint64_t> counts;
     void Add(std::int32_t index, std::uint64_t count);
@@ -64,7 +64,7 @@ class DDSketch {
   double Magnitude(std::int32_t index) const;
 
   double relative_error_;
-  double multiplier_;                           // buckets per unit of the interpolated logarithm
+  double multiplier_;  // buckets per unit of the interpolated logarithm
   std::uint64_t count_ = 0;
   std::uint64_t zeros_ = 0;
   double sum_ = 0;

@@ -1,9 +1,9 @@
 #include "query/accumulators.h"
 
+#include <absl/container/flat_hash_set.h>
+
 #include <cmath>
 #include <limits>
-
-#include <absl/container/flat_hash_set.h>
 
 #include "query/key_column.h"
 #include "query/numbers.h"
@@ -72,9 +72,8 @@ class MomentsAccumulator : public Accumulator {
 
   Status Add(const GroupedRows& in) override {
     moments_.resize(in.group_count);
-    return ForEachNumber(in.columns, column_.name, in.rows, [&](std::size_t i, auto value) {
-      Put(moments_[in.groups[i]], value);
-    });
+    return ForEachNumber(in.columns, column_.name, in.rows,
+                         [&](std::size_t i, auto value) { Put(moments_[in.groups[i]], value); });
   }
 
   TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
@@ -85,7 +84,8 @@ class MomentsAccumulator : public Accumulator {
       return Floats(groups, [&](std::uint32_t group) { return FloatAnswer(spec.function, AtOr(moments_, group)); });
     }
     TableColumn out;
-    const bool moment = column_.info != nullptr && column_.info->column == Column::kStartNs && spec.function != Function::kSum;
+    const bool moment =
+        column_.info != nullptr && column_.info->column == Column::kStartNs && spec.function != Function::kSum;
     if (moment) out.type = TableColumn::Type::kTimestampNs;
     for (std::size_t i = 0; i < groups.size(); ++i) {
       const Moments m = AtOr(moments_, groups[i]);
@@ -159,9 +159,8 @@ class SketchAccumulator : public Accumulator {
 
   Status Add(const GroupedRows& in) override {
     sketches_.resize(in.group_count, empty_);
-    return ForEachNumber(in.columns, column_, in.rows, [&](std::size_t i, auto value) {
-      sketches_[in.groups[i]].Add(static_cast<double>(value));
-    });
+    return ForEachNumber(in.columns, column_, in.rows,
+                         [&](std::size_t i, auto value) { sketches_[in.groups[i]].Add(static_cast<double>(value)); });
   }
 
   TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
@@ -232,23 +231,34 @@ class DistinctAccumulator : public Accumulator {
 
 std::string SharingKey(const AggregateSpec& spec) {
   switch (spec.function) {
-    case Function::kCount: return "count";
-    case Function::kCountOf: return "count " + spec.column.name;
-    case Function::kQuantile: return "sketch " + spec.column.name;
-    case Function::kRate: return "rate " + spec.filter.text;
-    case Function::kDistinct: return "distinct " + spec.column.name;
-    default: return "moments " + spec.column.name;
+    case Function::kCount:
+      return "count";
+    case Function::kCountOf:
+      return "count " + spec.column.name;
+    case Function::kQuantile:
+      return "sketch " + spec.column.name;
+    case Function::kRate:
+      return "rate " + spec.filter.text;
+    case Function::kDistinct:
+      return "distinct " + spec.column.name;
+    default:
+      return "moments " + spec.column.name;
   }
 }
 
 std::unique_ptr<Accumulator> NewAccumulator(const AggregateSpec& spec) {
   switch (spec.function) {
     case Function::kCount:
-    case Function::kCountOf: return std::make_unique<CountAccumulator>(spec);
-    case Function::kQuantile: return std::make_unique<SketchAccumulator>(spec);
-    case Function::kRate: return std::make_unique<RateAccumulator>(spec);
-    case Function::kDistinct: return std::make_unique<DistinctAccumulator>(spec);
-    default: return std::make_unique<MomentsAccumulator>(spec);
+    case Function::kCountOf:
+      return std::make_unique<CountAccumulator>(spec);
+    case Function::kQuantile:
+      return std::make_unique<SketchAccumulator>(spec);
+    case Function::kRate:
+      return std::make_unique<RateAccumulator>(spec);
+    case Function::kDistinct:
+      return std::make_unique<DistinctAccumulator>(spec);
+    default:
+      return std::make_unique<MomentsAccumulator>(spec);
   }
 }
 

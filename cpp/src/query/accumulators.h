@@ -27,8 +27,8 @@ struct AggregateSpec {
   enum class Function { kCount, kCountOf, kSum, kMean, kMin, kMax, kQuantile, kRate, kDistinct };
   Function function = Function::kCount;
   ColumnRef column;
-  double q = 0;        // kQuantile
-  Filter filter;       // kRate
+  double q = 0;   // kQuantile
+  Filter filter;  // kRate
 };
 
 // p99(ttft), count(), ... InvalidArgument with the place.

@@ -55,7 +55,8 @@ Status ReadFunction(std::string_view expression, const Token& name, AggregateSpe
     numeric = known.numeric;
     return OkStatus();
   }
-  return ErrorAt(expression, name.position, Quoted(name.written) + " is no aggregate: write one of " + std::string(kExamples));
+  return ErrorAt(expression, name.position,
+                 Quoted(name.written) + " is no aggregate: write one of " + std::string(kExamples));
 }
 
 }  // namespace
@@ -71,7 +72,8 @@ Result<AggregateSpec> ParseAggregate(std::string_view expression) {
   bool numeric = false;
   if (!name.Is("rate")) SPANBOX_RETURN_IF_ERROR(ReadFunction(expression, name, spec, numeric));
   SPANBOX_ASSIGN_OR_RETURN(const Token open, lexer.Next());
-  if (open.kind != TokenKind::kOpen) return ErrorAt(expression, open.position, "expected ( after " + Quoted(name.written));
+  if (open.kind != TokenKind::kOpen)
+    return ErrorAt(expression, open.position, "expected ( after " + Quoted(name.written));
   if (name.Is("rate")) return ParseRate(expression);
   SPANBOX_ASSIGN_OR_RETURN(Token argument, lexer.Next());
   if (argument.kind == TokenKind::kName) {

@@ -37,9 +37,15 @@ class Bitmap {
   }
 
   // REQUIRES: other.rows() == rows().
-  Bitmap& operator&=(const Bitmap& other) { return Combine(other, [](auto a, auto b) { return a & b; }); }
-  Bitmap& operator|=(const Bitmap& other) { return Combine(other, [](auto a, auto b) { return a | b; }); }
-  Bitmap& operator-=(const Bitmap& other) { return Combine(other, [](auto a, auto b) { return a & ~b; }); }
+  Bitmap& operator&=(const Bitmap& other) {
+    return Combine(other, [](auto a, auto b) { return a & b; });
+  }
+  Bitmap& operator|=(const Bitmap& other) {
+    return Combine(other, [](auto a, auto b) { return a | b; });
+  }
+  Bitmap& operator-=(const Bitmap& other) {
+    return Combine(other, [](auto a, auto b) { return a & ~b; });
+  }
   Bitmap& operator&=(const Validity& valid) {
     for (std::size_t i = 0; i < words_.size() && i < valid.words.size(); ++i) words_[i] &= valid.words[i];
     return *this;

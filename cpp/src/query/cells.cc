@@ -111,16 +111,18 @@ Status Cells::ReadChunk(SegmentColumns& columns, const ChunkInfo& chunk, std::sp
     }
     case ColumnType::kTraceId: {
       SPANBOX_ASSIGN_OR_RETURN(const TraceIdColumn* c, columns.TraceIds(chunk));
-      each(*c, [&](std::uint32_t target, std::uint32_t row) { SetString(target, strings_.Intern(ToHex(c->values[row]))); });
+      each(*c,
+           [&](std::uint32_t target, std::uint32_t row) { SetString(target, strings_.Intern(ToHex(c->values[row]))); });
       break;
     }
     case ColumnType::kSpanId: {
       SPANBOX_ASSIGN_OR_RETURN(const SpanIdColumn* c, columns.SpanIds(chunk));
-      each(*c, [&](std::uint32_t target, std::uint32_t row) { SetString(target, strings_.Append(ToHex(c->values[row]))); });
+      each(*c,
+           [&](std::uint32_t target, std::uint32_t row) { SetString(target, strings_.Append(ToHex(c->values[row]))); });
       break;
     }
     case ColumnType::kText: {
-      SPANBOX_ASSIGN_OR_RETURN(TextColumn* c, columns.Text(chunk));
+      SPANBOX_ASSIGN_OR_RETURN(TextColumn * c, columns.Text(chunk));
       for (std::size_t i = 0; i < rows.size(); ++i) {
         if (!c->valid(rows[i])) continue;
         SPANBOX_ASSIGN_OR_RETURN(const std::string_view text, c->Get(rows[i]));
@@ -146,7 +148,8 @@ TableColumn::Type Cells::TypeOf(const ColumnRef& column) const {
   const bool strings = Saw(Tag::kString), bools = Saw(Tag::kBool), floats = Saw(Tag::kFloat), ints = Saw(Tag::kInt);
   if (column.info != nullptr) {
     const ColumnType type = column.info->type;
-    if (type != ColumnType::kInt && type != ColumnType::kFloat && type != ColumnType::kBool) return TableColumn::Type::kString;
+    if (type != ColumnType::kInt && type != ColumnType::kFloat && type != ColumnType::kBool)
+      return TableColumn::Type::kString;
     if (!strings && !bools) {
       if (column.info->column == Column::kStartNs && !floats) return TableColumn::Type::kTimestampNs;
       return type == ColumnType::kFloat || floats ? TableColumn::Type::kFloat : TableColumn::Type::kInt;
@@ -169,9 +172,12 @@ TableColumn Cells::Finish(const ColumnRef& column) && {
   switch (out.type) {
     case TableColumn::Type::kFloat:
       out.floats.resize(rows);
-      for (std::size_t row = 0; row < rows; ++row) out.floats[row] = tags_[row] == Tag::kAbsent ? 0 : Number((*this)[row]);
+      for (std::size_t row = 0; row < rows; ++row)
+        out.floats[row] = tags_[row] == Tag::kAbsent ? 0 : Number((*this)[row]);
       break;
-    case TableColumn::Type::kString: FinishStrings(out); break;
+    case TableColumn::Type::kString:
+      FinishStrings(out);
+      break;
     default:
       out.ints.resize(rows);
       for (std::size_t row = 0; row < rows; ++row) out.ints[row] = static_cast<std::int64_t>(payloads_[row]);
@@ -183,11 +189,20 @@ void Cells::FinishStrings(TableColumn& out) {
   out.codes.resize(size());
   for (std::size_t row = 0; row < size(); ++row) {
     switch (tags_[row]) {
-      case Tag::kString: out.codes[row] = static_cast<std::uint32_t>(payloads_[row]); break;
-      case Tag::kInt: out.codes[row] = strings_.Intern(NumberText(static_cast<std::int64_t>(payloads_[row]))); break;
-      case Tag::kFloat: out.codes[row] = strings_.Intern(NumberText(Number((*this)[row]))); break;
-      case Tag::kBool: out.codes[row] = strings_.Intern(payloads_[row] != 0 ? "true" : "false"); break;
-      case Tag::kAbsent: break;
+      case Tag::kString:
+        out.codes[row] = static_cast<std::uint32_t>(payloads_[row]);
+        break;
+      case Tag::kInt:
+        out.codes[row] = strings_.Intern(NumberText(static_cast<std::int64_t>(payloads_[row])));
+        break;
+      case Tag::kFloat:
+        out.codes[row] = strings_.Intern(NumberText(Number((*this)[row])));
+        break;
+      case Tag::kBool:
+        out.codes[row] = strings_.Intern(payloads_[row] != 0 ? "true" : "false");
+        break;
+      case Tag::kAbsent:
+        break;
     }
   }
   // A code must be in the dictionary also where the row has no value.

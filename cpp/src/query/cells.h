@@ -3,6 +3,8 @@
 // Thread rule: not synchronised. Ownership: owns its strings.
 #pragma once
 
+#include <absl/container/flat_hash_map.h>
+
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -10,8 +12,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <absl/container/flat_hash_map.h>
 
 #include "base/hash.h"
 #include "query/query_run.h"

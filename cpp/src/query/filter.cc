@@ -110,12 +110,14 @@ class Parser {
     SPANBOX_RETURN_IF_ERROR(Advance());
     term.negated = token_.Is("not");
     if (term.negated) SPANBOX_RETURN_IF_ERROR(Advance());
-    if (!token_.Is("in")) return Error("expected in after " + Quoted(previous_.written) + ", as in \"refund\" in output");
+    if (!token_.Is("in"))
+      return Error("expected in after " + Quoted(previous_.written) + ", as in \"refund\" in output");
     SPANBOX_RETURN_IF_ERROR(Advance());
     SPANBOX_RETURN_IF_ERROR(ReadColumn(term));
     term.comparison = Comparison::kContains;
     SPANBOX_RETURN_IF_ERROR(CheckSearchable(term, "in"));
-    if (text.text.empty()) return ErrorAt(text_, text.position, "empty text is in every text: write " + Shown(written_) + " != none");
+    if (text.text.empty())
+      return ErrorAt(text_, text.position, "empty text is in every text: write " + Shown(written_) + " != none");
     Literal literal;
     literal.type = Literal::Type::kText;
     literal.text = text.text;
@@ -125,20 +127,34 @@ class Parser {
 
   Status CheckSearchable(const Term& term, std::string_view operation) const {
     if (HoldsText(ClassOf(term.info))) return OkStatus();
-    return ErrorAt(text_, term.position, Ticked(written_) + " " + std::string(Nature(ClassOf(term.info))) + ": " +
-                                             std::string(operation) + " searches text");
+    return ErrorAt(text_, term.position,
+                   Ticked(written_) + " " + std::string(Nature(ClassOf(term.info))) + ": " + std::string(operation) +
+                       " searches text");
   }
 
   Status Operation(Term& term) {
     const Token operation = token_;
     switch (operation.kind) {
-      case TokenKind::kEqual: term.comparison = Comparison::kEqual; break;
-      case TokenKind::kNotEqual: term.negated = true; break;
-      case TokenKind::kLess: term.comparison = Comparison::kLess; break;
-      case TokenKind::kLessEqual: term.comparison = Comparison::kLessEqual; break;
-      case TokenKind::kGreater: term.comparison = Comparison::kGreater; break;
-      case TokenKind::kGreaterEqual: term.comparison = Comparison::kGreaterEqual; break;
-      case TokenKind::kMatches: return Matches(term);
+      case TokenKind::kEqual:
+        term.comparison = Comparison::kEqual;
+        break;
+      case TokenKind::kNotEqual:
+        term.negated = true;
+        break;
+      case TokenKind::kLess:
+        term.comparison = Comparison::kLess;
+        break;
+      case TokenKind::kLessEqual:
+        term.comparison = Comparison::kLessEqual;
+        break;
+      case TokenKind::kGreater:
+        term.comparison = Comparison::kGreater;
+        break;
+      case TokenKind::kGreaterEqual:
+        term.comparison = Comparison::kGreaterEqual;
+        break;
+      case TokenKind::kMatches:
+        return Matches(term);
       default:
         if (token_.Is("in") || token_.Is("not")) return In(term);
         return Error("expected one of " + std::string(kOperators) + " after " + Quoted(previous_.written));
@@ -154,8 +170,9 @@ class Parser {
     SPANBOX_RETURN_IF_ERROR(ReadValue(term));
     const bool ordered = term.comparison != Comparison::kEqual;
     if (ordered && !HasOrder(ClassOf(term.info), term.values.back())) {
-      return ErrorAt(text_, operation.position, Ticked(written_) + " compares with == and != only" +
-                                                    (value.kind == TokenKind::kString ? "" : " here"));
+      return ErrorAt(
+          text_, operation.position,
+          Ticked(written_) + " compares with == and != only" + (value.kind == TokenKind::kString ? "" : " here"));
     }
     return OkStatus();
   }
@@ -201,7 +218,7 @@ class Parser {
   std::string_view text_;
   Lexer lexer_;
   Token token_, previous_;
-  std::string written_;     // the column of the term being read, as the user calls it
+  std::string written_;  // the column of the term being read, as the user calls it
   std::size_t terms_ = 0;
 };
 

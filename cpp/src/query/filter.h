@@ -1,7 +1,7 @@
 // Filters: text to a checked tree. docs/query_language.md gives the grammar.
 //
-// Thread rule: Filter is immutable; share it freely. Ownership: a Filter owns its text, values and compiled expressions.
-// Invariants:
+// Thread rule: Filter is immutable; share it freely. Ownership: a Filter owns its text, values and compiled
+// expressions. Invariants:
 //   1. A parsed filter has at most kMaxTerms terms, is at most kMaxDepth deep and kMaxFilterBytes long.
 //   2. Every value of a term can be compared with its column: what cannot is a parse error, not an empty answer.
 //   3. Negated operators (kNotEqual, kNotIn, kNotContains) are stored as the positive one with `negated` set: they hold
@@ -44,9 +44,9 @@ struct Literal {
 };
 
 struct Term {
-  std::string column;                     // canonical name of a column, or an attribute's name
-  const ColumnInfo* info = nullptr;       // nullptr: an attribute
-  std::size_t position = 0;               // of the column in the filter
+  std::string column;                // canonical name of a column, or an attribute's name
+  const ColumnInfo* info = nullptr;  // nullptr: an attribute
+  std::size_t position = 0;          // of the column in the filter
   Comparison comparison = Comparison::kEqual;
   bool negated = false;
   std::vector<Literal> values;            // several only for kEqual: `in`
@@ -57,12 +57,12 @@ struct FilterNode {
   enum class Kind { kTerm, kAnd, kOr, kNot };
   Kind kind = Kind::kTerm;
   Term term;
-  std::vector<FilterNode> children;       // kAnd, kOr: two or more; kNot: one
+  std::vector<FilterNode> children;  // kAnd, kOr: two or more; kNot: one
 };
 
 struct Filter {
   std::string text;
-  bool everything = true;                 // the filter is empty; root means nothing
+  bool everything = true;  // the filter is empty; root means nothing
   FilterNode root;
 };
 

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "query/matchers.h"
 #include "query/pattern.h"
 #include "query/query_run.h"
-#include "query/matchers.h"
 #include "query/utf8.h"
 #include "spanbox/query.h"
 
@@ -24,7 +24,8 @@ class Searcher {
     if (pattern.empty()) return InvalidArgument("the pattern is empty: give some text to look for");
     Searcher searcher;
     if (regex || ignore_case) {
-      SPANBOX_ASSIGN_OR_RETURN(searcher.regex_, CompilePattern(pattern, {.ignore_case = ignore_case, .literal = !regex}));
+      SPANBOX_ASSIGN_OR_RETURN(searcher.regex_,
+                               CompilePattern(pattern, {.ignore_case = ignore_case, .literal = !regex}));
     } else {
       searcher.text_ = pattern;
     }
@@ -87,7 +88,8 @@ bool Before(const GrepHit& a, const GrepHit& b) {
   if (a.span_id != b.span_id) return a.span_id < b.span_id;
   const auto key = [](const GrepHit& hit) {
     const ColumnInfo* info = FindColumn(hit.column);
-    return std::pair(info != nullptr ? static_cast<std::uint16_t>(info->column) : kColumnCount, std::string_view(hit.column));
+    return std::pair(info != nullptr ? static_cast<std::uint16_t>(info->column) : kColumnCount,
+                     std::string_view(hit.column));
   };
   return key(a) < key(b);
 }
@@ -139,7 +141,7 @@ class SegmentGrep {
       if (chunk.column == Column::kKind || chunk.column == Column::kStatus) continue;
       if (chunk.type == ColumnType::kString) SPANBOX_RETURN_IF_ERROR(Strings(chunk, rows));
       if (chunk.type != ColumnType::kText) continue;
-      SPANBOX_ASSIGN_OR_RETURN(TextColumn* text, columns_.Text(chunk));
+      SPANBOX_ASSIGN_OR_RETURN(TextColumn * text, columns_.Text(chunk));
       texts.emplace_back(&chunk, text);
     }
     for (const std::uint32_t row : rows) {  // row by row, as text blocks are filled

@@ -47,7 +47,8 @@ std::int64_t Groups::BucketOf(std::int64_t start_ns) const {
   return __builtin_sub_overflow(start_ns, past, &bucket) ? std::numeric_limits<std::int64_t>::min() : bucket;
 }
 
-Status Groups::ReadBuckets(SegmentColumns& columns, std::span<const std::uint32_t> rows, std::vector<std::uint32_t>& keys) {
+Status Groups::ReadBuckets(SegmentColumns& columns, std::span<const std::uint32_t> rows,
+                           std::vector<std::uint32_t>& keys) {
   SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns.Starts());
   keys.resize(rows.size());
   std::int64_t bucket = 0;

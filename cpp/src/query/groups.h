@@ -3,11 +3,11 @@
 // Thread rule: one thread. Ownership: owns keys and groups.
 #pragma once
 
+#include <absl/container/flat_hash_map.h>
+
 #include <cstdint>
 #include <span>
 #include <vector>
-
-#include <absl/container/flat_hash_map.h>
 
 #include "query/key_column.h"
 #include "spanbox/query.h"
@@ -33,10 +33,12 @@ class Groups {
   std::vector<TableColumn> Output(std::span<const std::uint32_t> groups) &&;
 
  private:
-  struct Part { std::uint32_t before, key; };  // the group of one level less, and this level's key
+  struct Part {
+    std::uint32_t before, key;
+  };  // the group of one level less, and this level's key
   struct Level {
     absl::flat_hash_map<std::uint64_t, std::uint32_t> numbers;
-    std::vector<Part> parts;                   // by number
+    std::vector<Part> parts;  // by number
   };
 
   Status ReadBuckets(SegmentColumns& columns, std::span<const std::uint32_t> rows, std::vector<std::uint32_t>& keys);
@@ -49,7 +51,7 @@ class Groups {
   absl::flat_hash_map<std::int64_t, std::uint32_t> bucket_numbers_;
   std::vector<std::int64_t> buckets_;
   std::vector<KeyColumn> columns_;
-  std::vector<Level> levels_;                  // buckets first, if there are any
+  std::vector<Level> levels_;  // buckets first, if there are any
 };
 
 }  // namespace spanbox

@@ -51,10 +51,16 @@ Status KeyColumn::Read(SegmentColumns& columns, Rows rows, Keys& keys) {
         Fill(*c, rows, keys, [this](std::uint8_t v) { return OfBool(v != 0); });
         break;
       }
-      case ColumnType::kString: SPANBOX_RETURN_IF_ERROR(ReadStrings(columns, *chunk, rows, keys)); break;
-      case ColumnType::kText: SPANBOX_RETURN_IF_ERROR(ReadText(columns, *chunk, rows, keys)); break;
+      case ColumnType::kString:
+        SPANBOX_RETURN_IF_ERROR(ReadStrings(columns, *chunk, rows, keys));
+        break;
+      case ColumnType::kText:
+        SPANBOX_RETURN_IF_ERROR(ReadText(columns, *chunk, rows, keys));
+        break;
       case ColumnType::kTraceId:
-      case ColumnType::kSpanId: SPANBOX_RETURN_IF_ERROR(ReadIds(columns, *chunk, rows, keys)); break;
+      case ColumnType::kSpanId:
+        SPANBOX_RETURN_IF_ERROR(ReadIds(columns, *chunk, rows, keys));
+        break;
     }
   }
   return OkStatus();
@@ -73,7 +79,7 @@ Status KeyColumn::ReadStrings(SegmentColumns& columns, const ChunkInfo& chunk, R
 }
 
 Status KeyColumn::ReadText(SegmentColumns& columns, const ChunkInfo& chunk, Rows rows, Keys& keys) {
-  SPANBOX_ASSIGN_OR_RETURN(TextColumn* c, columns.Text(chunk));
+  SPANBOX_ASSIGN_OR_RETURN(TextColumn * c, columns.Text(chunk));
   for (std::size_t i = 0; i < rows.size(); ++i) {
     if (!c->valid(rows[i])) continue;
     SPANBOX_ASSIGN_OR_RETURN(const std::string_view text, c->Get(rows[i]));
@@ -139,7 +145,8 @@ std::uint32_t KeyColumn::OfString(std::string_view value) {
 std::vector<std::uint32_t> KeyColumn::Ranks() const {
   std::vector<std::uint32_t> keys(values_.size());
   std::iota(keys.begin(), keys.end(), 0u);
-  std::ranges::sort(keys, [this](std::uint32_t a, std::uint32_t b) { return values_.Compare(values_[a], values_[b]) < 0; });
+  std::ranges::sort(keys,
+                    [this](std::uint32_t a, std::uint32_t b) { return values_.Compare(values_[a], values_[b]) < 0; });
   std::vector<std::uint32_t> ranks(keys.size());
   for (std::uint32_t i = 0; i < keys.size(); ++i) ranks[keys[i]] = i;
   return ranks;

@@ -1,16 +1,16 @@
 // The distinct values of a column over all segments of a query, numbered: what grouping and distinct() count by.
 //
-// Dictionary codes of a segment are translated through a flat array, so a string is hashed once a segment, not once a row.
-// Numbers that are equal are one value whatever their stored type.
+// Dictionary codes of a segment are translated through a flat array, so a string is hashed once a segment, not once a
+// row. Numbers that are equal are one value whatever their stored type.
 //
 // Thread rule: one thread. Ownership: owns its values.
 #pragma once
 
+#include <absl/container/flat_hash_map.h>
+
 #include <cstdint>
 #include <span>
 #include <vector>
-
-#include <absl/container/flat_hash_map.h>
 
 #include "query/cells.h"
 #include "query/segment_columns.h"
@@ -29,8 +29,8 @@ class KeyColumn {
   const ColumnRef& column() const { return column_; }
   std::uint32_t size() const { return static_cast<std::uint32_t>(values_.size()); }
 
-  std::vector<std::uint32_t> Ranks() const;                           // rank[key], ordered as Cells::Compare says
-  TableColumn Output(std::span<const std::uint32_t> keys) &&;         // the values of these keys
+  std::vector<std::uint32_t> Ranks() const;                    // rank[key], ordered as Cells::Compare says
+  TableColumn Output(std::span<const std::uint32_t> keys) &&;  // the values of these keys
 
  private:
   using Rows = std::span<const std::uint32_t>;
@@ -45,10 +45,10 @@ class KeyColumn {
   std::uint32_t OfString(std::string_view value);
 
   ColumnRef column_;
-  Cells values_;                                        // the value of each key; [kAbsent] has none
+  Cells values_;  // the value of each key; [kAbsent] has none
   absl::flat_hash_map<std::int64_t, std::uint32_t> ints_;
   absl::flat_hash_map<std::uint64_t, std::uint32_t> floats_;  // by bits
-  std::vector<std::uint32_t> key_of_string_;             // by code of values_.strings()
+  std::vector<std::uint32_t> key_of_string_;                  // by code of values_.strings()
   std::uint32_t bools_[2] = {kAbsent, kAbsent};
 };
 

@@ -45,7 +45,7 @@ struct UnitName {
   std::string_view name;
   double ns;
 };
-constexpr UnitName kUnits[] = {{"ns", 1},  {"us", 1e3},  {"ms", 1e6},   {"s", 1e9},
+constexpr UnitName kUnits[] = {{"ns", 1},   {"us", 1e3},   {"ms", 1e6},   {"s", 1e9},
                                {"m", 6e10}, {"h", 3.6e12}, {"d", 8.64e13}};
 
 }  // namespace
@@ -118,10 +118,20 @@ Result<Token> Lexer::String() {
       if (at_ == text_.size()) break;
       ++at_;
       switch (escaped) {
-        case 'n': c = '\n'; break;
-        case 't': c = '\t'; break;
-        case 'r': c = '\r'; break;
-        case '\\': case '"': case '\'': c = escaped; break;
+        case 'n':
+          c = '\n';
+          break;
+        case 't':
+          c = '\t';
+          break;
+        case 'r':
+          c = '\r';
+          break;
+        case '\\':
+        case '"':
+        case '\'':
+          c = escaped;
+          break;
         default:  // a regular expression's own escape, "\d", stays as it is
           value += '\\';
           c = escaped;
@@ -215,7 +225,8 @@ Result<Token> Lexer::Date() {
   const std::size_t begin = at_;
   const auto digits = [&](std::size_t n) {
     int value = 0;
-    for (std::size_t i = 0; i < n; ++i, ++at_) value = IsDigit(At(at_)) && value >= 0 ? value * 10 + (At(at_) - '0') : -1;
+    for (std::size_t i = 0; i < n; ++i, ++at_)
+      value = IsDigit(At(at_)) && value >= 0 ? value * 10 + (At(at_) - '0') : -1;
     return value;
   };
   const auto after = [&](char c) { return At(at_) == c ? (++at_, true) : false; };
@@ -261,28 +272,40 @@ Result<Token> Lexer::Operator() {
     return Made(longer, begin);
   };
   switch (c) {
-    case '(': return Made(TokenKind::kOpen, begin);
-    case ')': return Made(TokenKind::kClose, begin);
-    case '[': return Made(TokenKind::kOpenList, begin);
-    case ']': return Made(TokenKind::kCloseList, begin);
-    case ',': return Made(TokenKind::kComma, begin);
-    case '~': return Made(TokenKind::kMatches, begin);
-    case '<': return with_equal(TokenKind::kLessEqual, TokenKind::kLess);
-    case '>': return with_equal(TokenKind::kGreaterEqual, TokenKind::kGreater);
+    case '(':
+      return Made(TokenKind::kOpen, begin);
+    case ')':
+      return Made(TokenKind::kClose, begin);
+    case '[':
+      return Made(TokenKind::kOpenList, begin);
+    case ']':
+      return Made(TokenKind::kCloseList, begin);
+    case ',':
+      return Made(TokenKind::kComma, begin);
+    case '~':
+      return Made(TokenKind::kMatches, begin);
+    case '<':
+      return with_equal(TokenKind::kLessEqual, TokenKind::kLess);
+    case '>':
+      return with_equal(TokenKind::kGreaterEqual, TokenKind::kGreater);
     case '=':
       if (At(at_) == '=') return with_equal(TokenKind::kEqual, TokenKind::kEqual);
       return ErrorAt(text_, begin, "= is no operator: write ==");
     case '!':
       if (At(at_) == '=') return with_equal(TokenKind::kNotEqual, TokenKind::kNotEqual);
       return ErrorAt(text_, begin, "! is no operator: write not");
-    case '&': return ErrorAt(text_, begin, "& is no operator: write and");
-    case '|': return ErrorAt(text_, begin, "| is no operator: write or");
-    default: break;
+    case '&':
+      return ErrorAt(text_, begin, "& is no operator: write and");
+    case '|':
+      return ErrorAt(text_, begin, "| is no operator: write or");
+    default:
+      break;
   }
   std::size_t length = Utf8Length(text_, begin);
   if (length == 0) length = 1;
-  return ErrorAt(text_, begin, "unexpected " + Quoted(text_.substr(begin, length)) +
-                                   ": names with such characters go in backticks, text in double quotes");
+  return ErrorAt(text_, begin,
+                 "unexpected " + Quoted(text_.substr(begin, length)) +
+                     ": names with such characters go in backticks, text in double quotes");
 }
 
 }  // namespace spanbox

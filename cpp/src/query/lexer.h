@@ -16,14 +16,30 @@ namespace spanbox {
 // InvalidArgument with three lines: "column N: <what>", the filter, a caret under the place.
 Status ErrorAt(std::string_view filter, std::size_t position, const std::string& what);
 
-// What a message repeats of a user's text: one line, cut when it is long; Quoted puts it in double quotes, Ticked in backticks.
+// What a message repeats of a user's text: one line, cut when it is long; Quoted puts it in double quotes, Ticked in
+// backticks.
 std::string Shown(std::string_view text);
 std::string Quoted(std::string_view text);
 std::string Ticked(std::string_view text);
 
 enum class TokenKind {
-  kEnd, kName, kString, kNumber, kDate, kOpen, kClose, kOpenList, kCloseList, kComma,
-  kEqual, kNotEqual, kLess, kLessEqual, kGreater, kGreaterEqual, kMatches,
+  kEnd,
+  kName,
+  kString,
+  kNumber,
+  kDate,
+  kOpen,
+  kClose,
+  kOpenList,
+  kCloseList,
+  kComma,
+  kEqual,
+  kNotEqual,
+  kLess,
+  kLessEqual,
+  kGreater,
+  kGreaterEqual,
+  kMatches,
 };
 
 enum class Unit { kNone, kTime, kDollar };  // a kTime number is in nanoseconds
@@ -31,12 +47,12 @@ enum class Unit { kNone, kTime, kDollar };  // a kTime number is in nanoseconds
 struct Token {
   TokenKind kind = TokenKind::kEnd;
   std::size_t position = 0;
-  std::string_view written;    // as it stands in the filter
-  std::string text;            // kName: without backticks; kString: unescaped
+  std::string_view written;  // as it stands in the filter
+  std::string text;          // kName: without backticks; kString: unescaped
   bool backticked = false;
   Unit unit = Unit::kNone;
-  bool is_integer = false;     // the number is exactly `integer`
-  std::int64_t integer = 0;    // kDate: nanoseconds since 1970
+  bool is_integer = false;   // the number is exactly `integer`
+  std::int64_t integer = 0;  // kDate: nanoseconds since 1970
   double number = 0;
 
   bool Is(std::string_view keyword) const { return kind == TokenKind::kName && !backticked && text == keyword; }

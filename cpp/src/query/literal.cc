@@ -10,16 +10,26 @@ struct ClassInfo {
 
 ClassInfo InfoOf(ColumnClass column_class) {
   switch (column_class) {
-    case ColumnClass::kAttribute: return {"is an attribute", "a number, true, false, or text in double quotes"};
-    case ColumnClass::kText: return {"holds text", "text in double quotes"};
-    case ColumnClass::kKind: return {"is a kind of span", "one of"};
-    case ColumnClass::kStatus: return {"is a status", "one of"};
-    case ColumnClass::kTime: return {"is a time", "2s or 500ms"};
-    case ColumnClass::kMoment: return {"is a moment", "2026-11-01 or 2026-11-01T10:00:00Z"};
-    case ColumnClass::kMoney: return {"is an amount in dollars", "$0.01 or 0.01"};
-    case ColumnClass::kCount: return {"is a number", "a number, such as 1000"};
-    case ColumnClass::kTraceId: return {"is an id", "32 hexadecimal digits in double quotes"};
-    case ColumnClass::kSpanId: return {"is an id", "16 hexadecimal digits in double quotes"};
+    case ColumnClass::kAttribute:
+      return {"is an attribute", "a number, true, false, or text in double quotes"};
+    case ColumnClass::kText:
+      return {"holds text", "text in double quotes"};
+    case ColumnClass::kKind:
+      return {"is a kind of span", "one of"};
+    case ColumnClass::kStatus:
+      return {"is a status", "one of"};
+    case ColumnClass::kTime:
+      return {"is a time", "2s or 500ms"};
+    case ColumnClass::kMoment:
+      return {"is a moment", "2026-11-01 or 2026-11-01T10:00:00Z"};
+    case ColumnClass::kMoney:
+      return {"is an amount in dollars", "$0.01 or 0.01"};
+    case ColumnClass::kCount:
+      return {"is a number", "a number, such as 1000"};
+    case ColumnClass::kTraceId:
+      return {"is an id", "32 hexadecimal digits in double quotes"};
+    case ColumnClass::kSpanId:
+      return {"is an id", "16 hexadecimal digits in double quotes"};
   }
   return {};
 }
@@ -29,11 +39,14 @@ bool IsBool(const Token& token) { return token.Is("true") || token.Is("false"); 
 std::string_view NatureOf(const Token& token) {
   if (IsBool(token)) return "a truth value";
   switch (token.kind) {
-    case TokenKind::kString: return "text";
-    case TokenKind::kDate: return "a date";
+    case TokenKind::kString:
+      return "text";
+    case TokenKind::kDate:
+      return "a date";
     case TokenKind::kNumber:
       return token.unit == Unit::kTime ? "a time" : token.unit == Unit::kDollar ? "an amount" : "a number";
-    default: return "a word";
+    default:
+      return "a word";
   }
 }
 
@@ -42,15 +55,23 @@ bool Accepts(ColumnClass column_class, const Token& token) {
   const bool zero = number && token.unit == Unit::kNone && token.number == 0;
   switch (column_class) {
     // A program may well have stored a user's id or a version as a number.
-    case ColumnClass::kText: return (number && token.unit == Unit::kNone) || token.kind == TokenKind::kString || IsBool(token);
-    case ColumnClass::kAttribute: return number || token.kind == TokenKind::kString || IsBool(token);
-    case ColumnClass::kTime: return zero || (number && token.unit == Unit::kTime);
-    case ColumnClass::kMoment: return zero || token.kind == TokenKind::kDate;
-    case ColumnClass::kMoney: return number && token.unit != Unit::kTime;
-    case ColumnClass::kCount: return number && token.unit == Unit::kNone;
+    case ColumnClass::kText:
+      return (number && token.unit == Unit::kNone) || token.kind == TokenKind::kString || IsBool(token);
+    case ColumnClass::kAttribute:
+      return number || token.kind == TokenKind::kString || IsBool(token);
+    case ColumnClass::kTime:
+      return zero || (number && token.unit == Unit::kTime);
+    case ColumnClass::kMoment:
+      return zero || token.kind == TokenKind::kDate;
+    case ColumnClass::kMoney:
+      return number && token.unit != Unit::kTime;
+    case ColumnClass::kCount:
+      return number && token.unit == Unit::kNone;
     case ColumnClass::kKind:
-    case ColumnClass::kStatus: return token.kind == TokenKind::kString || (token.kind == TokenKind::kName && !IsBool(token));
-    default: return token.kind == TokenKind::kString;
+    case ColumnClass::kStatus:
+      return token.kind == TokenKind::kString || (token.kind == TokenKind::kName && !IsBool(token));
+    default:
+      return token.kind == TokenKind::kString;
   }
 }
 
@@ -93,20 +114,31 @@ Result<Literal> IdOf(ColumnClass column_class, const std::string& column, const 
 ColumnClass ClassOf(const ColumnInfo* info) {
   if (info == nullptr) return ColumnClass::kAttribute;
   switch (info->column) {
-    case Column::kKind: return ColumnClass::kKind;
-    case Column::kStatus: return ColumnClass::kStatus;
-    case Column::kStartNs: return ColumnClass::kMoment;
-    case Column::kCostUsd: return ColumnClass::kMoney;
-    default: break;
+    case Column::kKind:
+      return ColumnClass::kKind;
+    case Column::kStatus:
+      return ColumnClass::kStatus;
+    case Column::kStartNs:
+      return ColumnClass::kMoment;
+    case Column::kCostUsd:
+      return ColumnClass::kMoney;
+    default:
+      break;
   }
   switch (info->type) {
-    case ColumnType::kTraceId: return ColumnClass::kTraceId;
-    case ColumnType::kSpanId: return ColumnClass::kSpanId;
-    case ColumnType::kInt: return info->name.ends_with("_ns") ? ColumnClass::kTime : ColumnClass::kCount;
-    case ColumnType::kFloat: return ColumnClass::kCount;
-    case ColumnType::kBool: return ColumnClass::kAttribute;
+    case ColumnType::kTraceId:
+      return ColumnClass::kTraceId;
+    case ColumnType::kSpanId:
+      return ColumnClass::kSpanId;
+    case ColumnType::kInt:
+      return info->name.ends_with("_ns") ? ColumnClass::kTime : ColumnClass::kCount;
+    case ColumnType::kFloat:
+      return ColumnClass::kCount;
+    case ColumnType::kBool:
+      return ColumnClass::kAttribute;
     case ColumnType::kString:
-    case ColumnType::kText: return ColumnClass::kText;
+    case ColumnType::kText:
+      return ColumnClass::kText;
   }
   return ColumnClass::kAttribute;
 }
@@ -134,8 +166,8 @@ Result<Literal> LiteralFor(ColumnClass column_class, const std::string& name, co
       return InvalidArgument("text is quoted: write " + Quoted(token.text));
     }
     const bool as_text = column_class == ColumnClass::kText && token.kind == TokenKind::kNumber;
-    return InvalidArgument(Ticked(name) + " " + std::string(Nature(column_class)) + ", " +
-                           Shown(token.written) + " is " + std::string(NatureOf(token)) + ": write " +
+    return InvalidArgument(Ticked(name) + " " + std::string(Nature(column_class)) + ", " + Shown(token.written) +
+                           " is " + std::string(NatureOf(token)) + ": write " +
                            (as_text ? Quoted(token.written) : std::string(InfoOf(column_class).example)));
   }
   if (column_class == ColumnClass::kKind || column_class == ColumnClass::kStatus) {

@@ -18,23 +18,35 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 IntRange IntsBeside(Comparison comparison, std::int64_t v) {
   switch (comparison) {
-    case Comparison::kEqual: return {v, v};
-    case Comparison::kLess: return v == kIntMin ? IntRange{} : IntRange{kIntMin, v - 1};
-    case Comparison::kLessEqual: return {kIntMin, v};
-    case Comparison::kGreater: return v == kIntMax ? IntRange{} : IntRange{v + 1, kIntMax};
-    case Comparison::kGreaterEqual: return {v, kIntMax};
-    default: return {};
+    case Comparison::kEqual:
+      return {v, v};
+    case Comparison::kLess:
+      return v == kIntMin ? IntRange{} : IntRange{kIntMin, v - 1};
+    case Comparison::kLessEqual:
+      return {kIntMin, v};
+    case Comparison::kGreater:
+      return v == kIntMax ? IntRange{} : IntRange{v + 1, kIntMax};
+    case Comparison::kGreaterEqual:
+      return {v, kIntMax};
+    default:
+      return {};
   }
 }
 
 FloatRange FloatsBeside(Comparison comparison, double d) {
   switch (comparison) {
-    case Comparison::kEqual: return {d, d};
-    case Comparison::kLess: return {-kInfinity, std::nextafter(d, -kInfinity)};
-    case Comparison::kLessEqual: return {-kInfinity, d};
-    case Comparison::kGreater: return {std::nextafter(d, kInfinity), kInfinity};
-    case Comparison::kGreaterEqual: return {d, kInfinity};
-    default: return {};
+    case Comparison::kEqual:
+      return {d, d};
+    case Comparison::kLess:
+      return {-kInfinity, std::nextafter(d, -kInfinity)};
+    case Comparison::kLessEqual:
+      return {-kInfinity, d};
+    case Comparison::kGreater:
+      return {std::nextafter(d, kInfinity), kInfinity};
+    case Comparison::kGreaterEqual:
+      return {d, kInfinity};
+    default:
+      return {};
   }
 }
 
@@ -46,7 +58,8 @@ IntRange IntsThat(Comparison comparison, const Literal& literal) {
   if (literal.is_integer) return IntsBeside(comparison, literal.integer);
   const double d = literal.number;
   if (d >= 0x1p63) return IsLess(comparison) ? IntRange{kIntMin, kIntMax} : IntRange{};
-  if (d < -0x1p63) return IsLess(comparison) || comparison == Comparison::kEqual ? IntRange{} : IntRange{kIntMin, kIntMax};
+  if (d < -0x1p63)
+    return IsLess(comparison) || comparison == Comparison::kEqual ? IntRange{} : IntRange{kIntMin, kIntMax};
   const double floor = std::floor(d);
   const auto below = static_cast<std::int64_t>(floor);
   if (floor == d) return IntsBeside(comparison, below);
@@ -93,14 +106,20 @@ bool TextTest::operator()(std::string_view text, bool json) const {
   if (texts_.empty()) return false;
   const std::string_view value = texts_.front();
   switch (term_.comparison) {
-    case Comparison::kEqual: return std::ranges::binary_search(texts_, text);
-    case Comparison::kLess: return text < value;
-    case Comparison::kLessEqual: return text <= value;
-    case Comparison::kGreater: return text > value;
-    case Comparison::kGreaterEqual: return text >= value;
+    case Comparison::kEqual:
+      return std::ranges::binary_search(texts_, text);
+    case Comparison::kLess:
+      return text < value;
+    case Comparison::kLessEqual:
+      return text <= value;
+    case Comparison::kGreater:
+      return text > value;
+    case Comparison::kGreaterEqual:
+      return text >= value;
     case Comparison::kContains:
       return ContainsText(text, value) || (json && !escaped_.empty() && ContainsText(text, escaped_));
-    default: return false;
+    default:
+      return false;
   }
 }
 

@@ -23,9 +23,8 @@ Verdict ZoneOfInts(const ChunkInfo& chunk, const std::vector<IntRange>& ranges) 
 // Never kAll: a zone says nothing of NaN.
 Verdict ZoneOfFloats(const ChunkInfo& chunk, const std::vector<FloatRange>& ranges) {
   if (ranges.empty()) return Verdict::kNone;
-  const bool overlaps = std::ranges::any_of(ranges, [&](const FloatRange& range) {
-    return range.low <= chunk.max_number && chunk.min_number <= range.high;
-  });
+  const bool overlaps = std::ranges::any_of(
+      ranges, [&](const FloatRange& range) { return range.low <= chunk.max_number && chunk.min_number <= range.high; });
   return !chunk.has_zone || overlaps ? Verdict::kSome : Verdict::kNone;
 }
 
@@ -52,11 +51,16 @@ class TermEvaluator {
   // kNone, kAll: of the rows with a value. kSome: those in matches_, where rows without one may be set as well.
   Result<Verdict> Match(const ChunkInfo& chunk) {
     switch (chunk.type) {
-      case ColumnType::kInt: return MatchInts(chunk);
-      case ColumnType::kFloat: return MatchFloats(chunk);
-      case ColumnType::kBool: return MatchBools(chunk);
-      case ColumnType::kString: return MatchStrings(chunk);
-      case ColumnType::kText: return MatchText(chunk);
+      case ColumnType::kInt:
+        return MatchInts(chunk);
+      case ColumnType::kFloat:
+        return MatchFloats(chunk);
+      case ColumnType::kBool:
+        return MatchBools(chunk);
+      case ColumnType::kString:
+        return MatchStrings(chunk);
+      case ColumnType::kText:
+        return MatchText(chunk);
       case ColumnType::kTraceId: {
         SPANBOX_ASSIGN_OR_RETURN(const TraceIdColumn* column, columns_.TraceIds(chunk));
         return MatchIds(column->values, [](const Literal& literal) { return literal.trace_id; });
@@ -80,7 +84,8 @@ class TermEvaluator {
       matches_.SetWhere([=](std::uint32_t row) { return static_cast<std::uint64_t>(values[row]) - low <= width; });
     } else {
       const auto& ranges = numbers_.ints();
-      matches_.SetWhere([&](std::uint32_t row) { return std::ranges::binary_search(ranges, values[row], {}, &IntRange::low); });
+      matches_.SetWhere(
+          [&](std::uint32_t row) { return std::ranges::binary_search(ranges, values[row], {}, &IntRange::low); });
     }
     return Verdict::kSome;
   }
@@ -125,7 +130,7 @@ class TermEvaluator {
   }
 
   Result<Verdict> MatchText(const ChunkInfo& chunk) {
-    SPANBOX_ASSIGN_OR_RETURN(TextColumn* column, columns_.Text(chunk));
+    SPANBOX_ASSIGN_OR_RETURN(TextColumn * column, columns_.Text(chunk));
     Status status;
     candidates_.ForEach([&](std::uint32_t row) {
       if (!status.ok() || !column->valid(row) || !texts_.MayHaveSize(column->size_bytes(row))) return;

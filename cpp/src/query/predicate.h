@@ -1,7 +1,7 @@
 // Which rows of a segment a filter selects.
 //
-// Zone maps are asked first, then one column at a time, the cheapest terms before the ones that read text; text is read only
-// of rows that everything cheaper has left over. Dictionary strings are tested once each, not once a row.
+// Zone maps are asked first, then one column at a time, the cheapest terms before the ones that read text; text is read
+// only of rows that everything cheaper has left over. Dictionary strings are tested once each, not once a row.
 //
 // Thread rule: functions; a SegmentColumns belongs to one thread.
 #pragma once

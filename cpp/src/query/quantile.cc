@@ -30,8 +30,8 @@ Status CheckNumeric(const ColumnRef& column) {
   return InvalidArgument(Ticked(column.name) + " holds no numbers: " + std::string(column.info->description));
 }
 
-Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_view column,
-                              std::span<const double> qs, bool exact) {
+Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_view column, std::span<const double> qs,
+                              bool exact) {
   for (const double q : qs) {
     if (!(q >= 0 && q <= 1)) return InvalidArgument("a quantile lies between 0 and 1, not at " + std::to_string(q));
   }

@@ -26,7 +26,8 @@ Result<std::unique_ptr<QueryRun>> QueryRun::Start(Store& store, const SpanQuery&
   run->since_ns_ = query.since_ns;
   run->until_ns_ = query.until_ns;
   for (const SegmentMeta& segment : run->view_->segments()) {
-    if (segment.max_start_ns >= query.since_ns && segment.min_start_ns < query.until_ns) run->segments_.push_back(segment);
+    if (segment.max_start_ns >= query.since_ns && segment.min_start_ns < query.until_ns)
+      run->segments_.push_back(segment);
   }
   SPANBOX_RETURN_IF_ERROR(run->CheckKnown(run->filter_));
   return run;

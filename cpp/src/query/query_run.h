@@ -22,8 +22,8 @@ inline constexpr std::uint64_t kOpenSpans = 0;  // SegmentMeta::id of the spans 
 
 // A column or attribute as the user named it.
 struct ColumnRef {
-  std::string name;                    // canonical
-  const ColumnInfo* info = nullptr;    // nullptr: an attribute
+  std::string name;                  // canonical
+  const ColumnInfo* info = nullptr;  // nullptr: an attribute
 };
 ColumnRef Resolve(std::string_view name);
 

@@ -13,8 +13,8 @@ namespace {
 struct Candidate {
   std::int64_t start_ns = 0;
   SpanId span_id = 0;
-  Cells::Raw order;             // value of the column ordered by
-  std::uint32_t segment = 0;    // index into QueryRun::segments()
+  Cells::Raw order;           // value of the column ordered by
+  std::uint32_t segment = 0;  // index into QueryRun::segments()
   std::uint32_t row = 0;
 };
 
@@ -22,7 +22,10 @@ struct Candidate {
 class FirstRows {
  public:
   FirstRows(const ScanOptions& options, const Cells& order_cells)
-      : limit_(options.limit), by_column_(!options.order_by.empty()), descending_(options.descending), cells_(order_cells) {}
+      : limit_(options.limit),
+        by_column_(!options.order_by.empty()),
+        descending_(options.descending),
+        cells_(order_cells) {}
 
   bool Before(const Candidate& a, const Candidate& b) const {
     if (by_column_) {
@@ -157,7 +160,10 @@ class Materializer {
   // fn(segment, rows, targets): rows ascend, targets are their places in the result.
   template <typename Fn>
   Status ForEachSegment(Fn fn) {
-    struct Place { std::uint64_t segment_and_row; std::uint32_t target; };
+    struct Place {
+      std::uint64_t segment_and_row;
+      std::uint32_t target;
+    };
     std::vector<Place> places;
     places.reserve(chosen_.size());
     for (const Candidate& candidate : chosen_) {

@@ -35,12 +35,33 @@ Result<Bitmap> SegmentColumns::ValidRows(const ChunkInfo& chunk) {
   Bitmap rows(segment_.rows(), true);
   if (chunk.valid_count == segment_.rows()) return rows;
   switch (chunk.type) {
-    case ColumnType::kInt: { SPANBOX_ASSIGN_OR_RETURN(const auto* c, Ints(chunk)); rows &= c->valid; break; }
-    case ColumnType::kFloat: { SPANBOX_ASSIGN_OR_RETURN(const auto* c, Floats(chunk)); rows &= c->valid; break; }
-    case ColumnType::kBool: { SPANBOX_ASSIGN_OR_RETURN(const auto* c, Bools(chunk)); rows &= c->valid; break; }
-    case ColumnType::kString: { SPANBOX_ASSIGN_OR_RETURN(const auto* c, Strings(chunk)); rows &= c->valid; break; }
-    case ColumnType::kSpanId: { SPANBOX_ASSIGN_OR_RETURN(const auto* c, SpanIds(chunk)); rows &= c->valid; break; }
-    case ColumnType::kTraceId: break;
+    case ColumnType::kInt: {
+      SPANBOX_ASSIGN_OR_RETURN(const auto* c, Ints(chunk));
+      rows &= c->valid;
+      break;
+    }
+    case ColumnType::kFloat: {
+      SPANBOX_ASSIGN_OR_RETURN(const auto* c, Floats(chunk));
+      rows &= c->valid;
+      break;
+    }
+    case ColumnType::kBool: {
+      SPANBOX_ASSIGN_OR_RETURN(const auto* c, Bools(chunk));
+      rows &= c->valid;
+      break;
+    }
+    case ColumnType::kString: {
+      SPANBOX_ASSIGN_OR_RETURN(const auto* c, Strings(chunk));
+      rows &= c->valid;
+      break;
+    }
+    case ColumnType::kSpanId: {
+      SPANBOX_ASSIGN_OR_RETURN(const auto* c, SpanIds(chunk));
+      rows &= c->valid;
+      break;
+    }
+    case ColumnType::kTraceId:
+      break;
     case ColumnType::kText: {
       SPANBOX_ASSIGN_OR_RETURN(const TextColumn* text, Text(chunk));
       Bitmap with_text(segment_.rows());

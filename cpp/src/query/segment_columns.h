@@ -52,7 +52,8 @@ class SegmentColumns {
 
   Segment segment_;
   std::vector<std::variant<std::monostate, IntColumn, FloatColumn, BoolColumn, StringColumn, TraceIdColumn,
-                           SpanIdColumn, std::unique_ptr<TextColumn>>> cache_;
+                           SpanIdColumn, std::unique_ptr<TextColumn>>>
+      cache_;
 };
 
 template <typename T>

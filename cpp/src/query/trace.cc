@@ -1,8 +1,8 @@
-#include <algorithm>
-#include <map>
-
 #include <absl/container/flat_hash_map.h>
 #include <absl/container/flat_hash_set.h>
+
+#include <algorithm>
+#include <map>
 
 #include "query/lexer.h"
 #include "query/query_run.h"
@@ -23,7 +23,8 @@ class SpanFiller {
 
   Status Fill(const ChunkInfo& chunk) {
     switch (chunk.type) {
-      case ColumnType::kInt: return Ints(chunk);
+      case ColumnType::kInt:
+        return Ints(chunk);
       case ColumnType::kFloat: {
         SPANBOX_ASSIGN_OR_RETURN(const FloatColumn* c, columns_.Floats(chunk));
         return Attributes(chunk, *c);
@@ -35,8 +36,10 @@ class SpanFiller {
         }
         return OkStatus();
       }
-      case ColumnType::kString: return Strings(chunk);
-      case ColumnType::kText: return Text(chunk);
+      case ColumnType::kString:
+        return Strings(chunk);
+      case ColumnType::kText:
+        return Text(chunk);
       case ColumnType::kTraceId: {
         SPANBOX_ASSIGN_OR_RETURN(const TraceIdColumn* c, columns_.TraceIds(chunk));
         for (std::size_t i = 0; i < rows_.size(); ++i) spans_[i].trace_id = c->values[rows_[i]];
@@ -87,7 +90,7 @@ class SpanFiller {
   }
 
   Status Text(const ChunkInfo& chunk) {
-    SPANBOX_ASSIGN_OR_RETURN(TextColumn* c, columns_.Text(chunk));
+    SPANBOX_ASSIGN_OR_RETURN(TextColumn * c, columns_.Text(chunk));
     for (std::size_t i = 0; i < rows_.size(); ++i) {
       if (!c->valid(rows_[i])) continue;
       SPANBOX_ASSIGN_OR_RETURN(const std::string_view text, c->Get(rows_[i]));
@@ -98,10 +101,17 @@ class SpanFiller {
 
   void Put(std::size_t i, const ChunkInfo& chunk, std::string_view value, bool is_json) {
     switch (chunk.column) {
-      case Column::kName: spans_[i].name = value; break;
-      case Column::kKind: spans_[i].kind = SpanKindFromString(value).value_or(SpanKind::kSpan); break;
-      case Column::kStatus: spans_[i].status = SpanStatusFromString(value).value_or(SpanStatus::kOk); break;
-      default: Add(i, chunk, std::string(value), is_json);
+      case Column::kName:
+        spans_[i].name = value;
+        break;
+      case Column::kKind:
+        spans_[i].kind = SpanKindFromString(value).value_or(SpanKind::kSpan);
+        break;
+      case Column::kStatus:
+        spans_[i].status = SpanStatusFromString(value).value_or(SpanStatus::kOk);
+        break;
+      default:
+        Add(i, chunk, std::string(value), is_json);
     }
   }
 
@@ -151,7 +161,8 @@ class TreeBuilder {
     CutCycles();
     std::vector<std::vector<std::uint32_t>> children(spans_.size());
     std::vector<std::uint32_t> stack;
-    for (std::uint32_t i = static_cast<std::uint32_t>(spans_.size()); i-- > 0;) {  // latest first: a stack turns it round
+    for (std::uint32_t i = static_cast<std::uint32_t>(spans_.size());
+         i-- > 0;) {  // latest first: a stack turns it round
       (parent_[i] == kNoSpan ? stack : children[parent_[i]]).push_back(i);
     }
     std::vector<TraceSpan> ordered;
@@ -182,8 +193,8 @@ class TreeBuilder {
     }
   }
 
-  std::vector<TraceSpan> spans_;        // by start
-  std::vector<std::uint32_t> parent_;   // index into spans_
+  std::vector<TraceSpan> spans_;       // by start
+  std::vector<std::uint32_t> parent_;  // index into spans_
 };
 
 int HexDigit(char c) {

@@ -225,7 +225,8 @@ Result<DDSketch> DDSketch::Deserialize(std::span<const std::byte> bytes) {
   ByteReader in(bytes);
   if (in.Get<std::uint8_t>() != kVersion) return DataLoss(At("unknown version", 0));
   const auto relative_error = in.Get<double>();
-  if (!in.ok() || !(relative_error >= kMinRelativeError && relative_error < 1)) return DataLoss(At("no relative error", 1));
+  if (!in.ok() || !(relative_error >= kMinRelativeError && relative_error < 1))
+    return DataLoss(At("no relative error", 1));
   DDSketch sketch(relative_error);
   sketch.count_ = in.Get<std::uint64_t>();
   sketch.zeros_ = in.Get<std::uint64_t>();
