@@ -108,7 +108,8 @@ class KillTest : public testing::Test {
     if (child == 0) Application(cycle);
     const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     while (notes->threads[0].ended < 2 && std::chrono::steady_clock::now() < give_up) {
-      if (waitpid(child, nullptr, WNOHANG) != 0) FAIL() << "the application ended by itself";
+      int status = 0;
+      if (waitpid(child, &status, WNOHANG) != 0) FAIL() << "the application ended by itself: " << status;
       std::this_thread::yield();
     }
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 12'000));
