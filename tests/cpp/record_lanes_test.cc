@@ -178,6 +178,19 @@ TEST_F(LanePoolTest, UnusedFileGoesAndItsPositionsAndCountersStay) {
   EXPECT_EQ(pool.GetTotals().dropped_spans, 1u);
 }
 
+// A pass asks for growth while it holds lanes: a file that has long been unused must not go then.
+TEST_F(LanePoolTest, GrowingNeverRemovesAFile) {
+  Lane* lane = pool.Take();
+  Fill(*lane, 0.6);
+  pool.Adapt(MonotonicNowNs());
+  ASSERT_EQ(dir.Files(".ring").size(), 2u);
+  StoreAll(*lane);
+  pool.GrowIfNeeded(MonotonicNowNs() + kLongTimeNs);
+  EXPECT_EQ(dir.Files(".ring").size(), 2u);
+  pool.Adapt(MonotonicNowNs() + kLongTimeNs);
+  EXPECT_EQ(dir.Files(".ring").size(), 1u);
+}
+
 TEST_F(LanePoolTest, QuietThreadGivesItsLargeLaneBack) {
   Lane* lane = pool.Take();
   ASSERT_NE(pool.Take(), nullptr);

@@ -21,12 +21,13 @@ std::string OutputOf(SpanId id) { return std::string(id % 50, 'o') + std::to_str
 
 class RecoveryTest : public testing::Test {
  protected:
-  std::unique_ptr<RingFile> MakeRing(std::uint32_t slot = 0, std::uint32_t lanes = 2) {
+  std::unique_ptr<RingFile> MakeRing(std::uint32_t slot = 0, std::uint32_t lanes = 2,
+                                     std::uint64_t lane_bytes = kMinLaneBytes) {
     RingSpec spec{.ring_dir = dir.path(),
                   .ring = ring,
                   .slot = slot,
                   .lanes = lanes,
-                  .lane_bytes = kMinLaneBytes,
+                  .lane_bytes = lane_bytes,
                   .release = "",
                   .environment = "",
                   .starts = {}};
@@ -150,6 +151,35 @@ TEST_F(RecoveryTest, SpanOverTwoFilesIsJoined) {
   EXPECT_EQ(report.interrupted_spans, 0u);
   EXPECT_EQ(report.rings, 1u);
   for (const auto& span : exporter.spans()) ExpectRight(span);
+}
+
+// A busy thread may have gone from a late lane to an early one: what it wrote first is read first, or its fields would
+// be missing when more than one batch waits.
+TEST_F(RecoveryTest, LanesLeftByTheirThreadAreReadFirst) {
+  constexpr std::uint32_t kLanes = 20;
+  {
+    const auto file = MakeRing(0, kLanes, 4 * kMinLaneBytes);  // 5 MiB: two batches
+    const std::vector<std::byte> ballast(8'000);
+    for (std::uint32_t i = 1; i < kLanes; ++i) {
+      while (file->lanes()[i]->MakeRoom(ballast.size() + 1'000) != Lane::Room::kFull) {
+        ASSERT_TRUE(file->lanes()[i]->TryAppend(RecordType::kFields, ballast));
+      }
+    }
+    Lane& last = *file->lanes()[kLanes - 1];
+    last.control().state.store(LaneState::kClosing);
+    last.control().closed_order.store(1);
+    Start(*file->lanes()[0], 7);
+    ByteBuffer buffer;
+    RecordWriter writer(buffer);
+    writer.Fields(7);
+    writer.AddString(Column::kAttribute, "late", "yes");
+    ASSERT_NE(last.MakeRoom(100), Lane::Room::kFull);
+    ASSERT_TRUE(last.TryAppend(RecordType::kFields, buffer.bytes()));
+    End(*file->lanes()[0], 7);
+  }
+  Recover();
+  ASSERT_EQ(exporter.span_count(), 1u);
+  EXPECT_EQ(exporter.spans()[0].fields.count("late"), 1u);
 }
 
 TEST_F(RecoveryTest, StoredCursorAndOpenSpansAreTheTruth) {

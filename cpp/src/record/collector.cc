@@ -46,11 +46,11 @@ Collector::~Collector() {
 
 void Collector::Start() noexcept {
   if (alive()) return;
-  const std::int64_t now = MonotonicNowNs();
-  if (now < next_start_ns_.load(std::memory_order_relaxed)) return;
+  // Whoever comes while another thread starts it waits here: a blocking writer trusts that it runs.
   const std::scoped_lock lock(start_mutex_);
-  if (alive() || stopping_.load(std::memory_order_relaxed)) return;
-  next_start_ns_.store(now + kSecondNs, std::memory_order_relaxed);
+  const std::int64_t now = MonotonicNowNs();
+  if (alive() || stopping_.load(std::memory_order_relaxed) || now < next_start_ns_) return;
+  next_start_ns_ = now + kSecondNs;
   // The program's signal handlers belong on the program's threads.
   sigset_t all, before;
   sigfillset(&all);
@@ -66,7 +66,8 @@ void Collector::Start() noexcept {
 }
 
 void Collector::Wake() noexcept {
-  // The flag only saves system calls. Sequentially consistent: who finds it set knows that the collector has yet to look.
+  // The flag only saves system calls. Sequentially consistent: who finds it set knows that the collector has yet to
+  // look.
   if (wake_pending_.exchange(true)) return;
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t n = write(wake_fd_, &one, sizeof one);
@@ -168,7 +169,7 @@ bool Collector::DrainGroups(std::vector<Lane*>& lanes, std::int64_t deadline_ns)
   const auto work_left = [&] { return std::ranges::any_of(sources, [](const auto& s) { return !s.empty(); }); };
   while (work_left() || joiner_.has_ready()) {
     if (MonotonicNowNs() > deadline_ns) return false;
-    pool_->Adapt(MonotonicNowNs());  // before the commit: a writer in a burst needs the room meanwhile
+    pool_->GrowIfNeeded(MonotonicNowNs());  // before the commit: a writer in a burst needs the room meanwhile
     BuildGroup(lanes, sources);
     if (!CommitGroup()) return false;
     pool_->FreeDrained();

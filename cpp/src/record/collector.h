@@ -81,8 +81,8 @@ class Collector {
   std::atomic<bool> alive_{false};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> wake_pending_{false};
-  std::atomic<std::int64_t> next_start_ns_{0};
   std::mutex start_mutex_;
+  std::int64_t next_start_ns_ = 0;
 
   std::mutex pass_mutex_;  // the collector's work: one thread at a time
   std::shared_ptr<SpanExporter> exporter_;

@@ -125,7 +125,7 @@ Lane* LanePool::Move(Lane* lane) noexcept {
   Own(*next);
   // It must be drained before the lane moved to: see LanesToDrain.
   SetState(*lane, LaneState::kClosing);
-  lane->closed_order = ++closed_lanes_;
+  lane->control().closed_order.store(++closed_lanes_, std::memory_order_relaxed);
   return next;
 }
 
@@ -213,7 +213,7 @@ std::vector<Lane*> LanePool::LanesToDrain() {
   const auto rank = [](const Lane* lane) {
     const bool closing = StateOf(*lane) == LaneState::kClosing;
     const double fill = static_cast<double>(lane->used_bytes()) / static_cast<double>(lane->lane_bytes());
-    return closing ? static_cast<double>(lane->closed_order) - 1e18 : -fill;
+    return closing ? static_cast<double>(lane->control().closed_order.load(std::memory_order_relaxed)) - 1e18 : -fill;
   };
   std::vector<std::pair<double, Lane*>> ranked;
   for (Lane* lane : lanes) ranked.emplace_back(rank(lane), lane);
@@ -259,14 +259,16 @@ void LanePool::Adapt(std::int64_t now_ns) {
       lane.give_back.store(calm && lane.lane_bytes() > options_.lane_bytes, std::memory_order_relaxed);
     });
   }
+  if (!GrowIfNeeded(now_ns)) Shrink(now_ns);
+}
+
+bool LanePool::GrowIfNeeded(std::int64_t now_ns) {
   std::uint32_t lanes = 0;
   std::uint64_t lane_bytes = 0;
-  if (WantsGrowth(lanes, lane_bytes)) {
-    calm_since_ns_ = now_ns;
-    Grow(lanes, lane_bytes);
-  } else {
-    Shrink(now_ns);
-  }
+  if (!WantsGrowth(lanes, lane_bytes)) return false;
+  calm_since_ns_ = now_ns;
+  Grow(lanes, lane_bytes);
+  return true;
 }
 
 bool LanePool::WantsGrowth(std::uint32_t& lanes, std::uint64_t& lane_bytes) {

@@ -60,7 +60,9 @@ class LanePool {
   std::vector<LaneCursor> AllCursors() const;
   // Lanes that their threads have left, and that are stored, are free again.
   void FreeDrained();
-  // Adds a ring file when more than a quarter of the lanes' bytes wait or all lanes are taken, removes one that has not been used for a while.
+  // Adds a ring file when more than a quarter of the lanes' bytes wait or all lanes are taken. True: it has tried.
+  bool GrowIfNeeded(std::int64_t now_ns);
+  // The same, or removes a file that has not been used for a while. REQUIRES: the collector holds no Lane*.
   void Adapt(std::int64_t now_ns);
   void SetAlive(std::int64_t wall_ns);
   void PopulateFirst();

@@ -145,8 +145,8 @@ class DeadRing {
     return OkStatus();
   }
 
-  // Decides how far each lane may be read. Lanes left by their thread go first, as in LanePool::LanesToDrain: a thread
-  // only moves to larger lanes, which are in later slots.
+  // Decides how far each lane may be read, and in which order: as in LanePool::LanesToDrain, lanes left by threads that
+  // moved on go first.
   void OpenLanes(const RingState& state) {
     for (std::size_t f = 0; f < files_.size(); ++f) {
       const DeadFile& file = files_[f];
@@ -162,6 +162,10 @@ class DeadRing {
         OpenLane(f, i, rebooted, overflow ? &process : nullptr, state);
       }
     }
+    std::ranges::stable_sort(origins_, {}, &Origin::closed_order);
+    std::vector<LaneSource> ordered;
+    for (const Origin& origin : origins_) ordered.push_back(sources_[origin.source]);
+    sources_ = std::move(ordered);
   }
 
   void OpenLane(std::size_t f, std::uint32_t index, bool rebooted, const ProcessPage* process, const RingState& state) {
@@ -193,8 +197,10 @@ class DeadRing {
       source.cursor.dropped_bytes = std::max(source.cursor.dropped_bytes, bytes);
     }
     if (!head_is_true && !rebooted) bad_heads_.push_back(f);
+    const bool closing = control.state.load(std::memory_order_relaxed) == LaneState::kClosing;
+    const std::uint64_t order = closing ? control.closed_order.load(std::memory_order_relaxed) : ~std::uint64_t{0};
+    origins_.push_back({sources_.size(), f, rebooted, order});
     sources_.push_back(source);
-    source_files_.push_back({f, rebooted});
   }
 
   SpanBatch NewBatch(const RingHeader& header) {
@@ -215,14 +221,14 @@ class DeadRing {
     for (const std::size_t f : bad_heads_) files_[f].damaged = true;
     for (std::size_t i = 0; i < sources_.size(); ++i) {
       // After a power loss records may be missing, and that is no damage.
-      if (sources_[i].gaps > 0 && !source_files_[i].rebooted) files_[source_files_[i].file].damaged = true;
+      if (sources_[i].gaps > 0 && !origins_[i].rebooted) files_[origins_[i].file].damaged = true;
     }
   }
 
   std::string ProcessJson(const RingHeader& header, const SpanJoiner& joiner) const {
     std::uint64_t dropped = 0;
     for (const LaneSource& source : sources_) dropped += source.cursor.dropped_spans;
-    std::string json = "{\"pid\":" + std::to_string(header.pid) + ",\"exe\":";
+    std::string json = std::string("{\"pid\":").append(std::to_string(header.pid)).append(",\"exe\":");
     AppendJsonString(CString(header.exe), json);
     json += ",\"started_ns\":" + std::to_string(header.started_ns) + ",\"alive_ns\":" + std::to_string(alive_ns_);
     json += ",\"rescued_spans\":" + std::to_string(spans_ + joiner.counters().interrupted);
@@ -248,16 +254,18 @@ class DeadRing {
     ++report_.rings;
   }
 
-  struct SourceFile {
+  struct Origin {  // of sources_[i], at i once they are sorted
+    std::size_t source;
     std::size_t file;
     bool rebooted;
+    std::uint64_t closed_order;  // all ones: not closing
   };
 
   SpanExporter& exporter_;
   std::vector<DeadFile> files_;
   RecoveryReport& report_;
   std::vector<LaneSource> sources_;
-  std::vector<SourceFile> source_files_;
+  std::vector<Origin> origins_;
   std::vector<std::size_t> bad_heads_;
   std::int64_t alive_ns_ = 0;
   std::uint64_t spans_ = 0;

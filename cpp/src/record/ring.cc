@@ -23,7 +23,7 @@ namespace {
 std::string Hex(const RingId& ring) { return ToHex(TraceId{ring}); }
 
 Status Failed(const std::string& what, const std::string& path, int error) {
-  const std::string message = "cannot " + what + " ring file " + path + ": " + std::strerror(error);
+  const std::string message = std::string("cannot ").append(what) + " ring file " + path + ": " + std::strerror(error);
   if (error == ENOSPC || error == EDQUOT || error == ENOMEM) {
     return ResourceExhausted(message + "; free space or lower max_ring_bytes");
   }

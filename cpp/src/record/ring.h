@@ -75,8 +75,6 @@ class alignas(64) Lane {
   const LaneControl& control() const { return control_; }
   std::uint64_t used_bytes() const;
 
-  // Under the pool's mutex: order in which lanes were left by threads that moved on (0: not left).
-  std::uint64_t closed_order = 0;
   // Set by the collector, read by the owner when it looks for room: go back to a smaller lane.
   std::atomic<bool> give_back{false};
 

@@ -81,6 +81,7 @@ struct LaneControl {
   std::atomic<std::uint64_t> dropped_bytes;
   // By whoever holds the lane pool's mutex.
   alignas(64) std::atomic<LaneState> state;
+  std::atomic<std::uint64_t> closed_order;  // when it became kClosing: 1, 2, ... over all lanes of the process
 };
 static_assert(sizeof(LaneControl) <= kPageBytes);
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
