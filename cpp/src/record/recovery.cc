@@ -96,7 +96,7 @@ void Read(DeadFile& file) {
   file.blank = std::ranges::all_of(page, [](std::byte b) { return b == std::byte{0}; });
   // A copy under another name would share the cursors of a ring that may be alive.
   file.usable = HeaderIsRight(file.header, file.size) &&
-                file.path.ends_with("/" + RingFileName(file.header.ring, file.header.slot));
+                file.path.ends_with(std::string("/").append(RingFileName(file.header.ring, file.header.slot)));
   file.damaged = !file.usable && !file.blank;
 }
 
