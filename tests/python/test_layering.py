@@ -150,8 +150,10 @@ def cpp_functions_too_long(path: Path) -> list[str]:
             if opening and number - start >= MAX_FUNCTION_LINES:
                 found.append(f"{path.relative_to(ROOT)}: {opening} has {number - start + 1} lines")
             opening = ""
-        elif re.match(r"[A-Za-z]", line) and not re.match(r"(namespace|class|struct|enum|union|extern)\b", line):
-            start, opening = number, line.split("(")[0].split()[-1] if "(" in line else ""
+        elif re.match(r"[A-Za-z]", line):
+            is_function = "(" in line and not re.match(r"(namespace|class|struct|enum|union|extern|TEST\w*)\b", line)
+            ends_here = line.endswith((";", "}"))
+            start, opening = number, line.split("(")[0].split()[-1] if is_function and not ends_here else ""
     return found
 
 
