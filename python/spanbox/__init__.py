@@ -24,6 +24,7 @@ from spanbox._core import (
     StoreError,
     StoreFullError,
     __version__,
+    columns,
 )
 from spanbox._observe import KINDS, configure, current_span, flush, health, observe, span, tags
 from spanbox._spans import Spans
@@ -41,6 +42,7 @@ __all__ = [
     "StoreFullError",
     "Trace",
     "__version__",
+    "columns",
     "configure",
     "current_span",
     "flush",

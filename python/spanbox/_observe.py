@@ -147,7 +147,7 @@ def span(name: str, /, *, kind: Kind = "span", **attributes: object) -> Span:
             s.set(top_k=len(docs))
             s.output = docs
 
-    Attributes are columns: named ones (model, input_tokens, cost_usd, ...: docs/query_language.md lists them), or any
+    Attributes are columns: named ones (model, input_tokens, cost_usd, ...: spanbox.columns() lists them), or any
     name of yours.
     An exception that leaves the block is recorded and goes on unchanged.
     """

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import spanbox
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -43,3 +44,10 @@ def test_every_header_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     for header in (ROOT / "cpp/include/spanbox").glob("*.h"):
         assert f"({header.relative_to(ROOT)})" in readme
+
+
+def test_every_column_is_described() -> None:
+    for name, _alias, kind, description in spanbox.columns():
+        assert name
+        assert kind in {"trace id", "span id", "int", "float", "bool", "string", "text"}
+        assert description
