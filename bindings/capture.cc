@@ -14,9 +14,9 @@ constexpr std::string_view kRedacted = "[redacted]";
 
 // Lower case, "_" for "-".
 constexpr std::array<std::string_view, 19> kSecretNames = {
-    "api_key",       "apikey",       "x_api_key",     "authorization", "proxy_authorization", "password", "passwd",
-    "secret",        "client_secret", "secret_key",   "token",         "access_token",        "refresh_token",
-    "id_token",      "auth_token",   "cookie",        "set_cookie",    "private_key",         "credentials",
+    "api_key",    "apikey",        "x_api_key",  "authorization", "proxy_authorization", "password",      "passwd",
+    "secret",     "client_secret", "secret_key", "token",         "access_token",        "refresh_token", "id_token",
+    "auth_token", "cookie",        "set_cookie", "private_key",   "credentials",
 };
 
 char Fold(char c) {
@@ -282,8 +282,8 @@ bool Capture::PackFields(PyObject* value, int depth) {
 
 bool Capture::PackNumpyScalar(PyObject* value) {
   PyTypeObject* type = Py_TYPE(value);
-  if (std::strncmp(type->tp_name, "numpy.", 6) != 0 || type->tp_as_number == nullptr || type->tp_as_sequence == nullptr ||
-      type->tp_as_sequence->sq_length != nullptr) {
+  if (std::strncmp(type->tp_name, "numpy.", 6) != 0 || type->tp_as_number == nullptr ||
+      type->tp_as_sequence == nullptr || type->tp_as_sequence->sq_length != nullptr) {
     return false;  // an array has a length, a scalar has none
   }
   const PyNumberMethods& number = *type->tp_as_number;

@@ -1,11 +1,11 @@
 // Copies Python objects into a record: one bounded walk, in C++, that runs no user code and never raises.
 //
-// Known types are copied by value: None, bool, int, float, str, bytes, list, tuple, set, frozenset, dict, dataclasses and
-// pydantic-like models by their declared fields, numpy scalars. Anything else becomes "<module.Type>". Text never holds an
-// address: the same call gives the same bytes.
+// Known types are copied by value: None, bool, int, float, str, bytes, list, tuple, set, frozenset, dict, dataclasses
+// and pydantic-like models by their declared fields, numpy scalars. Anything else becomes "<module.Type>". Text never
+// holds an address: the same call gives the same bytes.
 //
-// Values under keys that name a secret (api_key, authorization, password, ...) are replaced by "[redacted]" before they are
-// copied: the ring is a file.
+// Values under keys that name a secret (api_key, authorization, password, ...) are replaced by "[redacted]" before they
+// are copied: the ring is a file.
 //
 // Thread rule: hold the GIL. Ownership: objects are borrowed during the call; nothing is kept.
 // Units: bytes of the encoded value.
@@ -50,18 +50,19 @@ class Capture {
  public:
   Capture(RecordWriter& out, const CaptureLimits& limits) : out_(out), limits_(limits) {}
 
-  // Adds `value` as the field `column` (or attribute `name`). None adds nothing. A scalar is added with its own type, converted to
-  // the column's where that loses nothing.
+  // Adds `value` as the field `column` (or attribute `name`). None adds nothing. A scalar is added with its own type,
+  // converted to the column's where that loses nothing.
   void AddValue(Column column, std::string_view name, PyObject* value);
 
-  // Adds the attribute or column called `name`. Names of identity columns ("trace_id", "name", ...) become "attributes.<name>".
+  // Adds the attribute or column called `name`. Names of identity columns ("trace_id", "name", ...) become
+  // "attributes.<name>".
   void AddNamed(std::string_view name, PyObject* value);
 
   // Adds the items of a dict with str keys (others are skipped) through AddNamed.
   void AddAll(PyObject* dict);
 
-  // Adds the arguments of a vectorcall as one mapping in Column::kInput. `names` is a tuple of the positional parameters' names; a
-  // leading self or cls is left out; positional arguments past them are listed under "args".
+  // Adds the arguments of a vectorcall as one mapping in Column::kInput. `names` is a tuple of the positional
+  // parameters' names; a leading self or cls is left out; positional arguments past them are listed under "args".
   void AddArguments(PyObject* names, bool skip_first, PyObject* const* args, Py_ssize_t count, PyObject* keyword_names);
 
   // Something did not fit; the record is marked with the attribute truncated = true.

@@ -29,17 +29,20 @@ py::object Builtin(PyObject* type) { return py::reinterpret_borrow<py::object>(t
 PyObject* ExceptionFor(StatusCode code, Wrong wrong) {
   switch (code) {
     case StatusCode::kInvalidArgument:
-      return wrong == Wrong::kFilter  ? exceptions.filter
-             : wrong == Wrong::kStore ? exceptions.store
-                                      : PyExc_ValueError;
-    case StatusCode::kNotFound: return exceptions.not_found;
-    case StatusCode::kDataLoss: return exceptions.corruption;
-    case StatusCode::kResourceExhausted: return exceptions.store_full;
+      return wrong == Wrong::kFilter ? exceptions.filter : wrong == Wrong::kStore ? exceptions.store : PyExc_ValueError;
+    case StatusCode::kNotFound:
+      return exceptions.not_found;
+    case StatusCode::kDataLoss:
+      return exceptions.corruption;
+    case StatusCode::kResourceExhausted:
+      return exceptions.store_full;
     case StatusCode::kPermissionDenied:
     case StatusCode::kUnsupported:
-    case StatusCode::kUnavailable: return exceptions.store;
+    case StatusCode::kUnavailable:
+      return exceptions.store;
     case StatusCode::kOk:
-    case StatusCode::kInternal: break;
+    case StatusCode::kInternal:
+      break;
   }
   return exceptions.base;
 }
@@ -50,17 +53,17 @@ void RegisterExceptions(py::module_& module) {
   exceptions.base = NewException(module, "SpanboxError", "Anything spanbox itself has to report.",
                                  py::make_tuple(Builtin(PyExc_Exception)));
   const py::object base = Builtin(exceptions.base);
-  exceptions.filter = NewException(module, "FilterError",
-                                   "A filter, column or aggregate that is wrong; the message shows where.",
-                                   py::make_tuple(base, Builtin(PyExc_ValueError)));
+  exceptions.filter =
+      NewException(module, "FilterError", "A filter, column or aggregate that is wrong; the message shows where.",
+                   py::make_tuple(base, Builtin(PyExc_ValueError)));
   exceptions.not_found = NewException(module, "NotFoundError", "No such store, trace or span.",
                                       py::make_tuple(base, Builtin(PyExc_LookupError)));
-  exceptions.corruption = NewException(module, "CorruptionError", "Stored bytes fail their checks.",
-                                       py::make_tuple(base));
-  exceptions.store_full = NewException(module, "StoreFullError", "The disk or the store's limit is full.",
-                                       py::make_tuple(base));
-  exceptions.store = NewException(module, "StoreError", "The store cannot be opened or used as asked.",
-                                  py::make_tuple(base));
+  exceptions.corruption =
+      NewException(module, "CorruptionError", "Stored bytes fail their checks.", py::make_tuple(base));
+  exceptions.store_full =
+      NewException(module, "StoreFullError", "The disk or the store's limit is full.", py::make_tuple(base));
+  exceptions.store =
+      NewException(module, "StoreError", "The store cannot be opened or used as asked.", py::make_tuple(base));
 }
 
 void Throw(const Status& status, Wrong wrong) {

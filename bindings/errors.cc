@@ -1,9 +1,9 @@
 // What a span keeps of an exception: its type, its message and where it came from, without running user code.
-#include "recording.h"
-
 #include <frameobject.h>  // after Python.h
 
 #include <string>
+
+#include "recording.h"
 
 namespace spanbox::python {
 namespace {

@@ -11,17 +11,16 @@ namespace {
 PyTypeObject observed_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
 
 struct ObservedObject {
-  PyObject_HEAD
-  vectorcallfunc vectorcall;
+  PyObject_HEAD vectorcallfunc vectorcall;
   PyObject* fn;
-  PyObject* name;         // of the span
-  PyObject* parameters;   // tuple of the positional parameters' names
-  PyObject* dict;         // __dict__, filled by functools.update_wrapper
+  PyObject* name;        // of the span
+  PyObject* parameters;  // tuple of the positional parameters' names
+  PyObject* dict;        // __dict__, filled by functools.update_wrapper
   PyObject* weak_refs;
   SpanKind kind;
   bool capture_input;
   bool capture_output;
-  bool is_method;         // the first parameter is self or cls: left out of the input
+  bool is_method;  // the first parameter is self or cls: left out of the input
 };
 
 // The exception being raised, normalised, as one object; a new reference. Leaves it raised.
@@ -115,8 +114,8 @@ PyObject* Reduce(PyObject* self, PyObject*) { return PyObject_GetAttrString(self
 PyObject* Observe(PyObject*, PyObject* args) {
   PyObject *fn = nullptr, *name = nullptr, *kind_name = nullptr, *parameters = nullptr;
   int capture_input = 1, capture_output = 1;
-  if (PyArg_ParseTuple(args, "OUUppO!:observed", &fn, &name, &kind_name, &capture_input, &capture_output,
-                       &PyTuple_Type, &parameters) == 0) {
+  if (PyArg_ParseTuple(args, "OUUppO!:observed", &fn, &name, &kind_name, &capture_input, &capture_output, &PyTuple_Type,
+                       &parameters) == 0) {
     return nullptr;
   }
   const auto kind = SpanKindFromString(Utf8(kind_name).view());

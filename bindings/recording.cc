@@ -1,4 +1,6 @@
 // The process-wide recorder: opened on first use, replaced by configure(), closed at exit.
+#include "recording.h"
+
 #include <pybind11/pybind11.h>
 
 #include <memory>
@@ -8,7 +10,6 @@
 #include "base/clock.h"
 #include "casters.h"
 #include "query.h"
-#include "recording.h"
 #include "spanbox/store.h"
 
 namespace py = pybind11;
@@ -20,12 +21,12 @@ constexpr std::int64_t kRetryNs = 1'000'000'000;
 
 // Guarded by the GIL.
 struct State {
-  std::shared_ptr<Recorder> recorder;     // shared with a Flush that runs without the GIL
-  std::string path;                       // of the store recorded into; empty: not chosen yet
+  std::shared_ptr<Recorder> recorder;  // shared with a Flush that runs without the GIL
+  std::string path;                    // of the store recorded into; empty: not chosen yet
   RecorderOptions options;
-  std::string open_error;                 // why the last attempt to open failed; empty: it did not
+  std::string open_error;  // why the last attempt to open failed; empty: it did not
   std::int64_t next_attempt_ns = 0;
-  std::uint64_t unrecorded_spans = 0;     // asked for while there was no recorder
+  std::uint64_t unrecorded_spans = 0;  // asked for while there was no recorder
   bool opening = false;
   bool closed = false;
 };
@@ -129,22 +130,22 @@ py::dict HealthDict() {
   State& state = TheState();
   const Health health = state.recorder == nullptr ? Health{} : state.recorder->GetHealth();
   const std::string& error = state.recorder == nullptr ? state.open_error : health.last_error;
-  return py::dict("path"_a = state.path.empty() ? py::object(py::none()) : py::str(state.path),
-                  "recorded_spans"_a = health.recorded_spans + state.unrecorded_spans,
-                  "stored_spans"_a = health.stored_spans,
-                  "dropped_spans"_a = health.dropped_spans + state.unrecorded_spans,
-                  "dropped_bytes"_a = health.dropped_bytes, "open_spans"_a = health.open_spans,
-                  "waiting_bytes"_a = health.waiting_bytes, "ring_bytes"_a = health.ring_bytes,
-                  "lag_ms"_a = static_cast<double>(health.lag_ns) / 1e6, "commits"_a = health.commits,
-                  "commit_failures"_a = health.commit_failures, "collector_alive"_a = health.collector_alive,
-                  "last_error"_a = Text(error));
+  return py::dict(
+      "path"_a = state.path.empty() ? py::object(py::none()) : py::str(state.path),
+      "recorded_spans"_a = health.recorded_spans + state.unrecorded_spans, "stored_spans"_a = health.stored_spans,
+      "dropped_spans"_a = health.dropped_spans + state.unrecorded_spans, "dropped_bytes"_a = health.dropped_bytes,
+      "open_spans"_a = health.open_spans, "waiting_bytes"_a = health.waiting_bytes, "ring_bytes"_a = health.ring_bytes,
+      "lag_ms"_a = static_cast<double>(health.lag_ns) / 1e6, "commits"_a = health.commits,
+      "commit_failures"_a = health.commit_failures, "collector_alive"_a = health.collector_alive,
+      "last_error"_a = Text(error));
 }
 
 }  // namespace
 
 Recorder* ActiveRecorder() {
   State& state = TheState();
-  if (state.recorder != nullptr) [[likely]] return state.recorder.get();
+  if (state.recorder != nullptr) [[likely]]
+    return state.recorder.get();
   return OpenNow(state);
 }
 

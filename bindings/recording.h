@@ -25,26 +25,25 @@ namespace spanbox::python {
 Recorder* ActiveRecorder();
 
 struct ContextObject {
-  PyObject_HEAD
-  TraceId trace_id;
-  SpanId span_id;          // 0: tags outside of any span
-  PyObject* tags;          // bytes, encoded fields that every span below starts with; nullptr: none
-  PyObject* span;          // the Span this context is, or is inside of; nullptr: none. A Span does not own itself.
-  ContextObject* parent;   // what to put back; owned; nullptr: nothing
+  PyObject_HEAD TraceId trace_id;
+  SpanId span_id;         // 0: tags outside of any span
+  PyObject* tags;         // bytes, encoded fields that every span below starts with; nullptr: none
+  PyObject* span;         // the Span this context is, or is inside of; nullptr: none. A Span does not own itself.
+  ContextObject* parent;  // what to put back; owned; nullptr: nothing
 };
 
 struct SpanObject : ContextObject {
   SpanId parent_id;
-  PyObject* name;          // str
-  PyObject* attributes;    // dict given before the start, or nullptr
-  PyObject* input;         // what .input and .output were set to, while open
+  PyObject* name;        // str
+  PyObject* attributes;  // dict given before the start, or nullptr
+  PyObject* input;       // what .input and .output were set to, while open
   PyObject* output;
   std::int64_t start_monotonic_ns;
-  std::int64_t ttft_ns;    // -1: no first token yet
+  std::int64_t ttft_ns;  // -1: no first token yet
   SpanKind kind;
-  SpanStatus status;       // what END will say
-  bool open;               // entered and not left
-  bool recorded;           // its START was accepted, so its END is owed
+  SpanStatus status;  // what END will say
+  bool open;          // entered and not left
+  bool recorded;      // its START was accepted, so its END is owed
 };
 
 // A buffer to encode into; thread-local. Nested use (a finalizer that runs during capture) gets another one.

@@ -20,9 +20,8 @@ thread_local std::vector<std::unique_ptr<ByteBuffer>> scratch_buffers;
 thread_local std::size_t scratch_depth = 0;
 
 struct TagsObject {
-  PyObject_HEAD
-  PyObject* attributes;    // dict
-  ContextObject* context;  // while entered
+  PyObject_HEAD PyObject* attributes;  // dict
+  ContextObject* context;              // while entered
 };
 
 // New reference, or nullptr when there is no context around.
@@ -214,7 +213,8 @@ PyMethodDef span_methods[] = {
     {"__exit__", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(SpanExit)), METH_FASTCALL,
      "Ends the span; an exception is recorded and goes on unchanged."},
     {"set", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(SpanSet)), METH_FASTCALL | METH_KEYWORDS,
-     "set(**attributes) -> Span\n\nAttributes are columns: the named ones (input_tokens, cost_usd, user_id, ...) or any "
+     "set(**attributes) -> Span\n\nAttributes are columns: the named ones (input_tokens, cost_usd, user_id, ...) or "
+     "any "
      "name of yours.\nThey are safe as soon as set returns."},
     {"first_token", SpanFirstToken, METH_NOARGS, "The first token of a streamed reply is here: records ttft_ns, once."},
     {nullptr, nullptr, 0, nullptr}};

@@ -1,4 +1,6 @@
 // Store: opening, importing and asking. Every call that reads or writes the store lets go of the GIL.
+#include "spanbox/store.h"
+
 #include <pybind11/stl.h>
 
 #include <deque>
@@ -15,7 +17,6 @@
 #include "query.h"
 #include "spanbox/query.h"
 #include "spanbox/recorder.h"
-#include "spanbox/store.h"
 
 namespace py = pybind11;
 
@@ -361,7 +362,8 @@ void RegisterStore(py::module_& module) {
       .def("verify", VerifyDict)
       .def("merge", MergeAll)
       .def("processes", ProcessList);
-  module.def("check_filter", [](const std::string& filter) { Check(CheckFilter(filter), Wrong::kFilter); }, "filter"_a);
+  module.def(
+      "check_filter", [](const std::string& filter) { Check(CheckFilter(filter), Wrong::kFilter); }, "filter"_a);
   module.def("columns", ColumnList);
 }
 

@@ -16,11 +16,16 @@ struct PyTable {
 
 const char* TypeName(TableColumn::Type type) {
   switch (type) {
-    case TableColumn::Type::kInt: return "int";
-    case TableColumn::Type::kFloat: return "float";
-    case TableColumn::Type::kBool: return "bool";
-    case TableColumn::Type::kString: return "string";
-    case TableColumn::Type::kTimestampNs: return "timestamp";
+    case TableColumn::Type::kInt:
+      return "int";
+    case TableColumn::Type::kFloat:
+      return "float";
+    case TableColumn::Type::kBool:
+      return "bool";
+    case TableColumn::Type::kString:
+      return "string";
+    case TableColumn::Type::kTimestampNs:
+      return "timestamp";
   }
   return "";
 }
@@ -29,10 +34,14 @@ py::object Cell(const TableColumn& column, std::uint64_t row) {
   if (!column.valid.empty() && column.valid[row] == 0) return py::none();
   switch (column.type) {
     case TableColumn::Type::kInt:
-    case TableColumn::Type::kTimestampNs: return py::int_(column.ints[row]);
-    case TableColumn::Type::kFloat: return py::float_(column.floats[row]);
-    case TableColumn::Type::kBool: return py::bool_(column.ints[row] != 0);
-    case TableColumn::Type::kString: break;
+    case TableColumn::Type::kTimestampNs:
+      return py::int_(column.ints[row]);
+    case TableColumn::Type::kFloat:
+      return py::float_(column.floats[row]);
+    case TableColumn::Type::kBool:
+      return py::bool_(column.ints[row] != 0);
+    case TableColumn::Type::kString:
+      break;
   }
   return py::none();
 }
@@ -88,7 +97,8 @@ void RegisterTable(py::module_& module) {
       .def_property_readonly("column_types",
                              [](const PyTable& self) {
                                py::list types;
-                               for (const TableColumn& column : self.table->columns) types.append(TypeName(column.type));
+                               for (const TableColumn& column : self.table->columns)
+                                 types.append(TypeName(column.type));
                                return types;
                              })
       .def("column", ColumnValues, py::arg("name"), "Values of one column, None where absent.")

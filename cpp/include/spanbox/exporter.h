@@ -40,12 +40,12 @@ struct OpenSpan {
 
 struct SpanBatch {
   RingId ring{};
-  std::vector<SpanRow> spans;          // ended or interrupted
-  std::vector<OpenSpan> open;          // put or replaced
-  std::vector<SpanId> closed;          // no longer open (their spans are among `spans`)
-  std::vector<LaneCursor> cursors;     // after this batch
-  std::string process;                 // JSON about the process that wrote the ring; empty: unchanged
-  bool retire = false;                 // the ring is finished: forget cursors and open spans, remember its id
+  std::vector<SpanRow> spans;       // ended or interrupted
+  std::vector<OpenSpan> open;       // put or replaced
+  std::vector<SpanId> closed;       // no longer open (their spans are among `spans`)
+  std::vector<LaneCursor> cursors;  // after this batch
+  std::string process;              // JSON about the process that wrote the ring; empty: unchanged
+  bool retire = false;              // the ring is finished: forget cursors and open spans, remember its id
 };
 
 // What is stored about one ring.

@@ -1,12 +1,13 @@
 // Questions over a store: which spans, how many, which quantiles, grouped by what; one trace; text search.
 //
 // docs/query_language.md gives the grammar. A filter is text; parse errors are InvalidArgument with a message of three
-// lines: what is wrong and where (column counted from 1), the filter, and a caret under the place; plus what would be right.
+// lines: what is wrong and where (column counted from 1), the filter, and a caret under the place; plus what would be
+// right.
 //
 //   model == "gpt-5" and ttft > 2s and not (status == error or "refund" in output) and tenant in ["acme", "globex"]
 //
-// Semantics: a comparison with a value that is absent is false, and `not` turns false into true. Numbers compare as numbers
-// whatever their stored type; a number never equals a string. `x == none` is true where x is absent.
+// Semantics: a comparison with a value that is absent is false, and `not` turns false into true. Numbers compare as
+// numbers whatever their stored type; a number never equals a string. `x == none` is true where x is absent.
 //
 // Thread rule: functions; call from any thread. Each takes one ReadView of the store for its duration.
 // Ownership: results own everything they hold.
@@ -33,9 +34,9 @@
 namespace spanbox {
 
 struct SpanQuery {
-  std::string filter;                                                        // empty: every span
-  std::int64_t since_ns = std::numeric_limits<std::int64_t>::min();          // start_ns >= since_ns
-  std::int64_t until_ns = std::numeric_limits<std::int64_t>::max();          // start_ns <  until_ns
+  std::string filter;                                                // empty: every span
+  std::int64_t since_ns = std::numeric_limits<std::int64_t>::min();  // start_ns >= since_ns
+  std::int64_t until_ns = std::numeric_limits<std::int64_t>::max();  // start_ns <  until_ns
 };
 
 // Only parses: OK, or the error a query with this filter would give.
@@ -44,24 +45,24 @@ Status CheckFilter(std::string_view filter);
 Result<std::uint64_t> Count(Store& store, const SpanQuery& query);
 
 struct Quantiles {
-  std::vector<double> values;      // one for each q asked; NaN when count == 0
-  std::uint64_t count = 0;         // spans that match and have a value
-  double relative_error = 0;       // 0 when exact
+  std::vector<double> values;  // one for each q asked; NaN when count == 0
+  std::uint64_t count = 0;     // spans that match and have a value
+  double relative_error = 0;   // 0 when exact
 };
 // `column`: a numeric column or attribute, or an alias. REQUIRES: every q in [0, 1], else InvalidArgument.
-Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_view column,
-                              std::span<const double> qs, bool exact);
+Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_view column, std::span<const double> qs,
+                              bool exact);
 
 // One output column. Exactly one of the vectors is used, by `type`; `valid` is empty when every row has a value.
 struct TableColumn {
   enum class Type { kInt, kFloat, kBool, kString, kTimestampNs };  // kTimestampNs: ints, UTC
   std::string name;
   Type type = Type::kInt;
-  std::vector<std::int64_t> ints;          // kInt, kTimestampNs; kBool as 0 or 1
+  std::vector<std::int64_t> ints;  // kInt, kTimestampNs; kBool as 0 or 1
   std::vector<double> floats;
-  std::vector<std::uint32_t> codes;        // kString: index into dictionary
+  std::vector<std::uint32_t> codes;  // kString: index into dictionary
   std::vector<std::string> dictionary;
-  std::vector<std::uint8_t> valid;         // 0 or 1 a row; the value where 0 is unspecified
+  std::vector<std::uint8_t> valid;  // 0 or 1 a row; the value where 0 is unspecified
 };
 
 struct Table {
@@ -72,17 +73,17 @@ struct Table {
 // What to compute of each group: text like p99(ttft), sum(cost), mean(score), min(x), max(x), count(), count(x),
 // rate(status == error), distinct(user_id).
 struct Aggregate {
-  std::string name;        // of the output column
+  std::string name;  // of the output column
   std::string expression;
 };
 
 struct Grouping {
-  std::vector<std::string> by;             // columns or attributes
-  std::int64_t every_ns = 0;               // > 0: also by time bucket: floor(start_ns / every_ns) * every_ns
+  std::vector<std::string> by;  // columns or attributes
+  std::int64_t every_ns = 0;    // > 0: also by time bucket: floor(start_ns / every_ns) * every_ns
 };
 
-// Columns: "time" (kTimestampNs, when every_ns > 0), the group columns, the aggregates. Rows ordered by time, then groups.
-// Ratios and quantiles of an empty set are absent.
+// Columns: "time" (kTimestampNs, when every_ns > 0), the group columns, the aggregates. Rows ordered by time, then
+// groups. Ratios and quantiles of an empty set are absent.
 Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& grouping,
                          std::span<const Aggregate> aggregates);
 
@@ -104,7 +105,7 @@ using Cell = std::variant<bool, std::int64_t, double, std::string>;
 struct SpanAttribute {
   std::string name;
   Cell value;
-  bool is_json = false;                    // the string is JSON text
+  bool is_json = false;  // the string is JSON text
 };
 struct TraceSpan {
   TraceId trace_id;
@@ -113,8 +114,8 @@ struct TraceSpan {
   SpanKind kind = SpanKind::kSpan;
   SpanStatus status = SpanStatus::kOk;
   std::int64_t start_ns = 0;
-  std::int64_t duration_ns = -1;           // -1: not known
-  std::vector<SpanAttribute> attributes;   // all other columns and attributes that have a value
+  std::int64_t duration_ns = -1;          // -1: not known
+  std::vector<SpanAttribute> attributes;  // all other columns and attributes that have a value
   std::uint32_t depth = 0;
 };
 // Every span of a trace, depth first, children by start; spans whose parent is not in the store are roots.
@@ -132,14 +133,14 @@ struct GrepHit {
   SpanId span_id = 0;
   std::string span_name;
   std::int64_t start_ns = 0;
-  std::string column;                      // "input", "output", an attribute's name
-  std::string snippet;                     // up to ~80 bytes around the match, cut at UTF-8 boundaries
-  std::uint32_t match_offset = 0;          // of the match in the snippet, bytes
+  std::string column;              // "input", "output", an attribute's name
+  std::string snippet;             // up to ~80 bytes around the match, cut at UTF-8 boundaries
+  std::uint32_t match_offset = 0;  // of the match in the snippet, bytes
   std::uint32_t match_bytes = 0;
 };
 struct GrepResult {
-  std::vector<GrepHit> hits;               // newest first, at most `limit`
-  std::uint64_t matched = 0;               // values that match, all of them
+  std::vector<GrepHit> hits;  // newest first, at most `limit`
+  std::uint64_t matched = 0;  // values that match, all of them
 };
 // Searches the text of every column and attribute of the matching spans: substring, or RE2 regular expression.
 Result<GrepResult> Grep(Store& store, const SpanQuery& query, std::string_view pattern, bool regex, bool ignore_case,

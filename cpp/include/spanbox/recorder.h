@@ -27,29 +27,29 @@ namespace spanbox {
 
 // Persisted in rings: never renumber.
 enum class RecordType : std::uint8_t {
-  kStart = 1,  // a span begins: identity, name, kind, start, captured input, inherited tags
-  kEnd = 2,    // it ends: status, duration, captured output, attributes
+  kStart = 1,   // a span begins: identity, name, kind, start, captured input, inherited tags
+  kEnd = 2,     // it ends: status, duration, captured output, attributes
   kFields = 3,  // attributes set in between
 };
 
 struct Health {
-  std::uint64_t recorded_spans = 0;    // spans whose end was accepted by this process, or dropped
-  std::uint64_t stored_spans = 0;      // handed to the exporter and committed
-  std::uint64_t dropped_spans = 0;     // exact, and never silent: no room in time, or no ring to be had
+  std::uint64_t recorded_spans = 0;  // spans whose end was accepted by this process, or dropped
+  std::uint64_t stored_spans = 0;    // handed to the exporter and committed
+  std::uint64_t dropped_spans = 0;   // exact, and never silent: no room in time, or no ring to be had
   std::uint64_t dropped_bytes = 0;
-  std::uint64_t open_spans = 0;        // started, not ended, as the collector last saw them
-  std::uint64_t waiting_bytes = 0;     // in the rings, not yet stored
-  std::uint64_t ring_bytes = 0;        // size of all ring files of this process
-  std::int64_t lag_ns = 0;             // age of the oldest record not yet stored; 0 when all is stored
+  std::uint64_t open_spans = 0;     // started, not ended, as the collector last saw them
+  std::uint64_t waiting_bytes = 0;  // in the rings, not yet stored
+  std::uint64_t ring_bytes = 0;     // size of all ring files of this process
+  std::int64_t lag_ns = 0;          // age of the oldest record not yet stored; 0 when all is stored
   std::uint64_t commits = 0;
   std::uint64_t commit_failures = 0;
   bool collector_alive = false;
-  std::string last_error;              // of the collector or of ring creation; empty when the last attempt was good
+  std::string last_error;  // of the collector or of ring creation; empty when the last attempt was good
 };
 
 struct FlushResult {
-  bool complete = false;              // everything acknowledged before the call is stored
-  std::uint64_t waiting_bytes = 0;    // what is not, if it is not
+  bool complete = false;            // everything acknowledged before the call is stored
+  std::uint64_t waiting_bytes = 0;  // what is not, if it is not
 };
 
 using ExporterFactory = std::function<Result<std::shared_ptr<SpanExporter>>()>;
@@ -80,7 +80,7 @@ class Recorder {
   virtual std::size_t MaxPayloadBytes() const noexcept = 0;
 
   // Start, Fields and End encode their arguments and call Append.
-  bool Start(const SpanRow& span) noexcept;                             // status and duration are ignored
+  bool Start(const SpanRow& span) noexcept;  // status and duration are ignored
   bool Fields(SpanId span, std::span<const Field> fields) noexcept;
   bool End(SpanId span, SpanStatus status, std::int64_t duration_ns, std::span<const Field> fields) noexcept;
 

@@ -31,15 +31,26 @@ struct TraceId {
 // A W3C span id; written as 16 hexadecimal digits, most significant first. 0 means "none".
 using SpanId = std::uint64_t;
 
-std::string ToHex(const TraceId& id);    // 32 digits
-std::string ToHex(SpanId id);            // 16 digits
+std::string ToHex(const TraceId& id);                         // 32 digits
+std::string ToHex(SpanId id);                                 // 16 digits
 std::optional<TraceId> TraceIdFromHex(std::string_view hex);  // nullopt unless 32 hexadecimal digits, not all zero
 std::optional<SpanId> SpanIdFromHex(std::string_view hex);    // nullopt unless 16 hexadecimal digits, not all zero
 
 // What kind of work the span is. Persisted in ring records: never renumber.
 enum class SpanKind : std::uint8_t {
-  kSpan = 0, kLlm = 1, kEmbedding = 2, kRetriever = 3, kReranker = 4, kTool = 5, kAgent = 6,
-  kWorkflow = 7, kChain = 8, kGuardrail = 9, kEvaluator = 10, kPrompt = 11, kMemory = 12,
+  kSpan = 0,
+  kLlm = 1,
+  kEmbedding = 2,
+  kRetriever = 3,
+  kReranker = 4,
+  kTool = 5,
+  kAgent = 6,
+  kWorkflow = 7,
+  kChain = 8,
+  kGuardrail = 9,
+  kEvaluator = 10,
+  kPrompt = 11,
+  kMemory = 12,
 };
 std::string_view ToString(SpanKind kind);
 std::optional<SpanKind> SpanKindFromString(std::string_view name);
@@ -69,46 +80,103 @@ struct Value {
   };
   std::string_view text;  // kString and kJson only
 
-  static Value Bool(bool v) { Value r; r.type = ValueType::kBool; r.boolean = v; return r; }
-  static Value Int(std::int64_t v) { Value r; r.integer = v; return r; }
-  static Value Float(double v) { Value r; r.type = ValueType::kFloat; r.number = v; return r; }
-  static Value String(std::string_view v) { Value r; r.type = ValueType::kString; r.text = v; return r; }
-  static Value Json(std::string_view v) { Value r; r.type = ValueType::kJson; r.text = v; return r; }
+  static Value Bool(bool v) {
+    Value r;
+    r.type = ValueType::kBool;
+    r.boolean = v;
+    return r;
+  }
+  static Value Int(std::int64_t v) {
+    Value r;
+    r.integer = v;
+    return r;
+  }
+  static Value Float(double v) {
+    Value r;
+    r.type = ValueType::kFloat;
+    r.number = v;
+    return r;
+  }
+  static Value String(std::string_view v) {
+    Value r;
+    r.type = ValueType::kString;
+    r.text = v;
+    return r;
+  }
+  static Value Json(std::string_view v) {
+    Value r;
+    r.type = ValueType::kJson;
+    r.text = v;
+    return r;
+  }
 };
 
 // The named columns. Persisted in ring records and segments: never renumber, only append.
 enum class Column : std::uint16_t {
   kAttribute = 0,  // not a named column: the Field carries its own name
-  kTraceId = 1, kSpanId = 2, kParentId = 3, kName = 4, kKind = 5, kStatus = 6, kStartNs = 7, kDurationNs = 8,
-  kTtftNs = 9, kTpotNs = 10, kErrorType = 11, kErrorMessage = 12, kProvider = 13, kModelRequest = 14, kModel = 15,
-  kOperation = 16, kInputTokens = 17, kCacheReadTokens = 18, kCacheWriteTokens = 19, kOutputTokens = 20,
-  kReasoningTokens = 21, kCostUsd = 22, kCostSource = 23, kUserId = 24, kSessionId = 25, kTenant = 26, kFeature = 27,
-  kRelease = 28, kEnvironment = 29, kPromptName = 30, kPromptVersion = 31, kFinishReason = 32, kToolName = 33,
-  kToolCallId = 34, kAgentName = 35, kInput = 36, kOutput = 37, kEvents = 38, kLinks = 39,
+  kTraceId = 1,
+  kSpanId = 2,
+  kParentId = 3,
+  kName = 4,
+  kKind = 5,
+  kStatus = 6,
+  kStartNs = 7,
+  kDurationNs = 8,
+  kTtftNs = 9,
+  kTpotNs = 10,
+  kErrorType = 11,
+  kErrorMessage = 12,
+  kProvider = 13,
+  kModelRequest = 14,
+  kModel = 15,
+  kOperation = 16,
+  kInputTokens = 17,
+  kCacheReadTokens = 18,
+  kCacheWriteTokens = 19,
+  kOutputTokens = 20,
+  kReasoningTokens = 21,
+  kCostUsd = 22,
+  kCostSource = 23,
+  kUserId = 24,
+  kSessionId = 25,
+  kTenant = 26,
+  kFeature = 27,
+  kRelease = 28,
+  kEnvironment = 29,
+  kPromptName = 30,
+  kPromptVersion = 31,
+  kFinishReason = 32,
+  kToolName = 33,
+  kToolCallId = 34,
+  kAgentName = 35,
+  kInput = 36,
+  kOutput = 37,
+  kEvents = 38,
+  kLinks = 39,
 };
 inline constexpr std::uint16_t kColumnCount = 40;
 
 // How a column is stored. Persisted in segments: never renumber.
 enum class ColumnType : std::uint8_t {
-  kTraceId = 1,    // 16 bytes
-  kSpanId = 2,     // u64
+  kTraceId = 1,  // 16 bytes
+  kSpanId = 2,   // u64
   kInt = 3,
   kFloat = 4,
   kBool = 5,
-  kString = 6,     // short strings, dictionary coded
-  kText = 7,       // long strings and JSON, in compressed text blocks
+  kString = 6,  // short strings, dictionary coded
+  kText = 7,    // long strings and JSON, in compressed text blocks
 };
 
 struct ColumnInfo {
   Column column;
-  std::string_view name;         // "ttft_ns"
-  std::string_view alias;        // "ttft": the name without its unit, for filters; empty where there is none
+  std::string_view name;   // "ttft_ns"
+  std::string_view alias;  // "ttft": the name without its unit, for filters; empty where there is none
   ColumnType type;
   std::string_view description;  // one line, for docs and completion
 };
 
-std::span<const ColumnInfo> Columns();                              // index = Column value; [0] describes kAttribute
-const ColumnInfo* FindColumn(std::string_view name_or_alias);       // nullptr when it is an attribute's name
+std::span<const ColumnInfo> Columns();                         // index = Column value; [0] describes kAttribute
+const ColumnInfo* FindColumn(std::string_view name_or_alias);  // nullptr when it is an attribute's name
 
 struct Field {
   Column column = Column::kAttribute;
@@ -119,13 +187,13 @@ struct Field {
 struct SpanRow {
   TraceId trace_id;
   SpanId span_id = 0;
-  SpanId parent_id = 0;            // 0: a root
+  SpanId parent_id = 0;  // 0: a root
   std::string_view name;
   SpanKind kind = SpanKind::kSpan;
   SpanStatus status = SpanStatus::kOk;
   std::int64_t start_ns = 0;
-  std::int64_t duration_ns = -1;   // -1: not known
-  std::span<const Field> fields;   // a name given twice: the last one wins
+  std::int64_t duration_ns = -1;  // -1: not known
+  std::span<const Field> fields;  // a name given twice: the last one wins
 };
 
 }  // namespace spanbox

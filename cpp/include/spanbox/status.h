@@ -74,8 +74,8 @@ class [[nodiscard]] Result {
 }  // namespace spanbox
 
 // Returns from the enclosing function when `expr` (a Status) is not OK.
-#define SPANBOX_RETURN_IF_ERROR(expr)                                    \
-  do {                                                                   \
+#define SPANBOX_RETURN_IF_ERROR(expr)                                              \
+  do {                                                                             \
     if (auto spanbox_status = (expr); !spanbox_status.ok()) return spanbox_status; \
   } while (false)
 

@@ -33,13 +33,13 @@ struct StoreInfo {
   std::string path;
   std::uint32_t format = kStoreFormat;
   std::uint64_t segments = 0;
-  std::uint64_t spans = 0;              // in segments
-  std::uint64_t open_spans = 0;         // started, not ended
-  std::uint64_t column_bytes = 0;       // of segments, encoded
-  std::uint64_t text_bytes = 0;         // of text blocks, compressed
-  std::uint64_t raw_text_bytes = 0;     // before compression
-  std::uint64_t file_bytes = 0;         // size of data.mdb
-  std::int64_t first_start_ns = 0;      // 0 when empty
+  std::uint64_t spans = 0;           // in segments
+  std::uint64_t open_spans = 0;      // started, not ended
+  std::uint64_t column_bytes = 0;    // of segments, encoded
+  std::uint64_t text_bytes = 0;      // of text blocks, compressed
+  std::uint64_t raw_text_bytes = 0;  // before compression
+  std::uint64_t file_bytes = 0;      // size of data.mdb
+  std::int64_t first_start_ns = 0;   // 0 when empty
   std::int64_t last_start_ns = 0;
   std::string lmdb_version;
 };
@@ -47,12 +47,12 @@ struct StoreInfo {
 struct VerifyReport {
   std::uint64_t segments = 0;
   std::uint64_t spans = 0;
-  std::vector<std::string> problems;    // one line each: what is damaged, where, what it costs
+  std::vector<std::string> problems;  // one line each: what is damaged, where, what it costs
 };
 
-struct LiveProcess {                    // a ring that has been seen and not retired
+struct LiveProcess {  // a ring that has been seen and not retired
   RingId ring{};
-  std::string process;                  // JSON: pid, exe, started_ns
+  std::string process;  // JSON: pid, exe, started_ns
   std::uint64_t dropped_spans = 0;
 };
 
@@ -64,8 +64,8 @@ class Store : public SpanExporter {
   // file system without locks): each message names the path and what to do.
   static Result<std::shared_ptr<Store>> Open(const std::string& path, const StoreOptions& options = {});
 
-  virtual const std::string& path() const = 0;   // absolute
-  virtual std::string ring_dir() const = 0;      // exists, 0700
+  virtual const std::string& path() const = 0;  // absolute
+  virtual std::string ring_dir() const = 0;     // exists, 0700
 
   // Stores rows made elsewhere (imports) in one commit. REQUIRES: at most a few thousand rows a call.
   virtual Status Append(std::span<const SpanRow> rows) = 0;
@@ -77,7 +77,7 @@ class Store : public SpanExporter {
   virtual Result<bool> MergeOnce() = 0;
 
   virtual Result<StoreInfo> Info() = 0;
-  virtual Result<VerifyReport> Verify() = 0;          // reads everything, checks every checksum
+  virtual Result<VerifyReport> Verify() = 0;  // reads everything, checks every checksum
   virtual Result<std::vector<LiveProcess>> Processes() = 0;
 };
 

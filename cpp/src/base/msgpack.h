@@ -1,8 +1,8 @@
 // Captured Python values on their way through the ring: MessagePack (https://github.com/msgpack/msgpack, spec.md), a
 // binary copy that is cheap for the caller; the collector turns it into JSON text.
 //
-// Used of the format: nil, bool, int 64 (and fixint), uint 64, float 64, str, bin, array 32, map 32. A value that has no such
-// form is written as the str "<package.Type>".
+// Used of the format: nil, bool, int 64 (and fixint), uint 64, float 64, str, bin, array 32, map 32. A value that has
+// no such form is written as the str "<package.Type>".
 //
 // Thread rule: not synchronised.
 #pragma once
@@ -41,9 +41,9 @@ class MsgpackWriter {
 // Deepest nesting read; deeper values are refused.
 inline constexpr int kMsgpackMaxDepth = 64;
 
-// Appends one value as JSON text (RFC 8259). Strings are kept as UTF-8; invalid UTF-8 becomes U+FFFD. NaN and the infinities become
-// the strings "NaN", "Infinity", "-Infinity"; bin becomes {"$bytes":"<base64>"}. DataLoss with the offset on anything
-// malformed, truncated, or followed by other bytes.
+// Appends one value as JSON text (RFC 8259). Strings are kept as UTF-8; invalid UTF-8 becomes U+FFFD. NaN and the
+// infinities become the strings "NaN", "Infinity", "-Infinity"; bin becomes {"$bytes":"<base64>"}. DataLoss with the
+// offset on anything malformed, truncated, or followed by other bytes.
 Status AppendJson(std::span<const std::byte> msgpack, std::string& json);
 
 // Appends `text` as a JSON string literal with quotes. Invalid UTF-8 becomes U+FFFD.

@@ -6,8 +6,8 @@
 //   field   column:u16 (0: name_bytes:u16 name) type:u8 value
 //   value   bool u8 | int i64 | float f64 | string, json, packed: bytes:u32 data
 //
-// All little-endian, unaligned. `packed` (type 6) is a MessagePack value; decoding turns it into kJson, or into a scalar when that is
-// what it holds. Persisted in rings and in the store's open spans: never change, only add types.
+// All little-endian, unaligned. `packed` (type 6) is a MessagePack value; decoding turns it into kJson, or into a
+// scalar when that is what it holds. Persisted in rings and in the store's open spans: never change, only add types.
 //
 // Thread rule: not synchronised.
 #pragma once
@@ -58,9 +58,18 @@ class RecordWriter {
   }
 
   void AddField(const Field& field);
-  void AddBool(Column column, std::string_view name, bool value) { Key(column, name, ValueType::kBool); out_.Put(static_cast<std::uint8_t>(value)); }
-  void AddInt(Column column, std::string_view name, std::int64_t value) { Key(column, name, ValueType::kInt); out_.Put(value); }
-  void AddFloat(Column column, std::string_view name, double value) { Key(column, name, ValueType::kFloat); out_.Put(value); }
+  void AddBool(Column column, std::string_view name, bool value) {
+    Key(column, name, ValueType::kBool);
+    out_.Put(static_cast<std::uint8_t>(value));
+  }
+  void AddInt(Column column, std::string_view name, std::int64_t value) {
+    Key(column, name, ValueType::kInt);
+    out_.Put(value);
+  }
+  void AddFloat(Column column, std::string_view name, double value) {
+    Key(column, name, ValueType::kFloat);
+    out_.Put(value);
+  }
   void AddString(Column column, std::string_view name, std::string_view text) {
     Key(column, name, ValueType::kString);
     out_.Put(static_cast<std::uint32_t>(text.size()));
@@ -104,8 +113,8 @@ struct RecordView {
 // Owns what decoding has to make: field lists and JSON text. Reset keeps the memory for the next batch.
 class RowArena {
  public:
-  std::vector<Field>& NewFields();       // valid until Reset
-  std::string& NewText();                // valid until Reset
+  std::vector<Field>& NewFields();  // valid until Reset
+  std::string& NewText();           // valid until Reset
   void Reset();
 
  private:
@@ -118,9 +127,10 @@ class RowArena {
 // The span id a record is about; DataLoss when the payload is too short.
 Result<SpanId> SpanIdOf(const RecordView& record);
 
-// One row from the records of one span, in the order they were written. Strings point into the payloads or the arena. Without
-// a START the name is empty and the trace id invalid; without an END the status is kRunning and the duration unknown.
-// DataLoss with the offset on malformed bytes. Inline lists of a record after a malformed field are not guessed.
+// One row from the records of one span, in the order they were written. Strings point into the payloads or the arena.
+// Without a START the name is empty and the trace id invalid; without an END the status is kRunning and the duration
+// unknown. DataLoss with the offset on malformed bytes. Inline lists of a record after a malformed field are not
+// guessed.
 Result<SpanRow> AssembleSpan(std::span<const RecordView> records, RowArena& arena);
 
 // The bytes of OpenSpan::records: (type:u8 payload_bytes:u32 payload)*.

@@ -47,11 +47,16 @@ SchemaNode* StartSchema(ArrowSchema* schema, const char* format, std::string nam
 
 const char* FormatOf(TableColumn::Type type) {
   switch (type) {
-    case TableColumn::Type::kInt: return "l";
-    case TableColumn::Type::kFloat: return "g";
-    case TableColumn::Type::kBool: return "b";
-    case TableColumn::Type::kString: return "i";
-    case TableColumn::Type::kTimestampNs: return "tsn:UTC";
+    case TableColumn::Type::kInt:
+      return "l";
+    case TableColumn::Type::kFloat:
+      return "g";
+    case TableColumn::Type::kBool:
+      return "b";
+    case TableColumn::Type::kString:
+      return "i";
+    case TableColumn::Type::kTimestampNs:
+      return "tsn:UTC";
   }
   return "n";
 }
@@ -145,8 +150,12 @@ void ExportColumn(const TableColumn& column, const std::shared_ptr<const Table>&
   }
   switch (column.type) {
     case TableColumn::Type::kInt:
-    case TableColumn::Type::kTimestampNs: SetBuffers(array, {validity, column.ints.data()}); break;
-    case TableColumn::Type::kFloat: SetBuffers(array, {validity, column.floats.data()}); break;
+    case TableColumn::Type::kTimestampNs:
+      SetBuffers(array, {validity, column.ints.data()});
+      break;
+    case TableColumn::Type::kFloat:
+      SetBuffers(array, {validity, column.floats.data()});
+      break;
     case TableColumn::Type::kBool:
       node->bits = PackBits(rows, [&](std::uint64_t i) { return column.ints[i] != 0; });
       SetBuffers(array, {validity, node->bits.data()});

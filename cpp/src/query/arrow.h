@@ -1,12 +1,12 @@
 // Hands a Table over as Arrow: the C data and C stream interfaces.
 //
-// Specification: https://arrow.apache.org/docs/format/CDataInterface.html and CStreamInterface.html. The two structures below are the
-// ABI those pages lay down.
+// Specification: https://arrow.apache.org/docs/format/CDataInterface.html and CStreamInterface.html. The two structures
+// below are the ABI those pages lay down.
 //
 // Types: int64, double, bool, timestamp[ns, UTC], and dictionary<int32 -> utf8> for strings.
 //
-// Thread rule: functions; a stream belongs to one consumer. Ownership: what is exported shares the Table and keeps it alive until the
-// consumer calls release; nothing borrowed from a store is in it.
+// Thread rule: functions; a stream belongs to one consumer. Ownership: what is exported shares the Table and keeps it
+// alive until the consumer calls release; nothing borrowed from a store is in it.
 #pragma once
 
 #include <cstdint>
