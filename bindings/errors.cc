@@ -1,5 +1,6 @@
 // What a span keeps of an exception: its type, its message and where it came from, without running user code.
-#include <frameobject.h>  // after Python.h
+#include <Python.h>
+#include <frameobject.h>
 
 #include <string>
 
