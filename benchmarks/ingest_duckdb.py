@@ -5,6 +5,7 @@ python benchmarks/ingest_duckdb.py [--text] SPANS FOLDER   prints one JSON line
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import resource
@@ -24,18 +25,20 @@ def words(count: int, rng: random.Random) -> list[str]:
     return ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(count)]
 
 
-def payload(vocabulary: list[str], size: int, rng: random.Random) -> str:
-    """Words drawn by rank, the low ranks far more often, as in running text."""
-    picks = []
-    length = 0
-    while length < size:
-        word = vocabulary[min(int(rng.paretovariate(0.9)) - 1, len(vocabulary) - 1)]
-        picks.append(word)
-        length += len(word) + 1
-    return " ".join(picks)
+class Texts:
+    """Running text, never the same twice: words drawn by rank, the low ranks far more often."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._words = words(20_000, rng)
+        self._weights = list(itertools.accumulate(1 / rank for rank in range(1, len(self._words) + 1)))
+
+    def draw(self, size_bytes: int) -> str:
+        picked = self._rng.choices(self._words, cum_weights=self._weights, k=size_bytes // 5)
+        return " ".join(picked)[:size_bytes]
 
 
-def batch(start: int, rng: np.random.Generator, texts: list[str]) -> pa.Table:
+def batch(start: int, rng: np.random.Generator, texts: Texts | None) -> pa.Table:
     n = BATCH
     trace = np.repeat(np.arange(n // 6 + 1), 6)[:n]
     columns = {
@@ -56,18 +59,16 @@ def batch(start: int, rng: np.random.Generator, texts: list[str]) -> pa.Table:
         "user_id": pa.array([f"u{i}" for i in rng.integers(0, 5000, n)]).dictionary_encode(),
         "tenant": pa.array([f"t{i}" for i in rng.integers(0, 200, n)]).dictionary_encode(),
     }
-    if texts:
-        columns["input"] = [texts[i][:1000] for i in rng.integers(0, len(texts), n)]
-        columns["output"] = [texts[i] for i in rng.integers(0, len(texts), n)]
+    if texts is not None:
+        columns["input"] = [texts.draw(1_000) for _ in range(n)]
+        columns["output"] = [texts.draw(1_500) for _ in range(n)]
     return pa.table(columns)
 
 
 def main() -> None:
     text = "--text" in sys.argv
     spans, folder = int(sys.argv[-2]), Path(sys.argv[-1])
-    draw = random.Random(7)
-    vocabulary = words(20_000, draw) if text else []
-    texts = [payload(vocabulary, 1_500, draw) for _ in range(2_000)] if text else []
+    texts = Texts(random.Random(7)) if text else None
     rng = np.random.default_rng(7)
     batches = [batch(start, rng, texts) for start in range(0, spans, BATCH)]
     connection = duckdb.connect(str(folder / "spans.duckdb"), config={"threads": 1})
