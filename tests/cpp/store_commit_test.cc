@@ -220,6 +220,9 @@ struct MergeCase {
   std::uint64_t seed;
   std::uint32_t target, fan_in;
 };
+std::ostream& operator<<(std::ostream& out, const MergeCase& merge) {
+  return out << "to " << merge.target << " rows by " << merge.fan_in;
+}
 class MergeTest : public ::testing::TestWithParam<MergeCase> {};
 
 TEST_P(MergeTest, EveryRowAndValueSurvives) {
