@@ -1,6 +1,7 @@
 // What Commit promises: all or nothing, cursors that never go back, open spans that are seen until they end, rings that
 // are forgotten once retired; and that merging changes no row.
 #include <atomic>
+#include <ostream>
 #include <thread>
 
 #include "base/record_codec.h"
