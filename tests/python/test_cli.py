@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -229,7 +230,7 @@ def test_no_store_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_reader_that_stops_early_is_no_error(folder: Path) -> None:
-    command = f"{sys.executable} -m spanbox.cli ls --json | head -n 1"
+    command = f"{shlex.quote(sys.executable)} -m spanbox.cli ls --json | head -n 1"
     done = subprocess.run(
         command,
         shell=True,

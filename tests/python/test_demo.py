@@ -81,7 +81,7 @@ def test_demo_prints_a_summary_within_80_columns(tmp_path: Path) -> None:
         "Try next",
     ):
         assert re.search(part, done.stdout), part
-    assert len(re.findall(r"^  \S*spanbox (?:ls|show|grep|stats)\b", done.stdout, re.MULTILINE)) == 3
+    assert len(re.findall(r"^  .*spanbox'? (?:ls|show|grep|stats)\b", done.stdout, re.MULTILINE)) == 3
     box = spanbox.open(tmp_path / ".spanbox")
     assert box.spans("kind == agent").count() == 30
     assert box.spans("kind == llm and ttft > 0ms and input_tokens > 0").count() > 20
