@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -87,11 +88,11 @@ class Quantiles(Mapping[float, float]):
         return f"<Quantiles {clean(self.column)} {values} of {plural(self.count, 'value')}, {exactness}>"
 
 
-class _Arrow:
+class _Arrow(ABC):
     """What makes an object a table for other libraries. Subclasses give _table()."""
 
-    def _table(self) -> _core.Table:
-        raise NotImplementedError
+    @abstractmethod
+    def _table(self) -> _core.Table: ...
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self._table().__arrow_c_stream__(requested_schema)
