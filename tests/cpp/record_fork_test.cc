@@ -133,6 +133,9 @@ TEST_F(ForkTest, ParentsRingDiesWithTheParentThoughAChildLives) {
 }
 
 TEST_F(ForkTest, ForksWhileThreadsRecordLoseAndRepeatNothing) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "this AddressSanitizer leaves its allocator locked in a child forked while a thread allocates";
+#endif
   std::atomic<bool> stop{false};
   std::atomic<SpanId> next{1};
   std::atomic<std::uint64_t> accepted{0};
