@@ -33,6 +33,56 @@ TEST(TraceIdTest, RefusesWhatIsNoId) {
   EXPECT_EQ(TraceIdFromHex(std::string(31, 'a') + " "), std::nullopt);
 }
 
+constexpr char kTraceparent[] = "00-00112233445566778899aabbccddeeff-0123456789abcdef-01";
+
+TEST(TraceparentTest, RoundTrips) {
+  const auto parent = ParseTraceparent(kTraceparent);
+  ASSERT_TRUE(parent.has_value());
+  EXPECT_EQ(ToHex(parent->trace_id), "00112233445566778899aabbccddeeff");
+  EXPECT_EQ(parent->span_id, SpanId{0x0123456789ABCDEF});
+  EXPECT_TRUE(parent->sampled);
+  EXPECT_EQ(ToTraceparent(*parent), kTraceparent);
+  const TraceParent unsampled{parent->trace_id, 1, false};
+  EXPECT_EQ(ParseTraceparent(ToTraceparent(unsampled)), unsampled);
+}
+
+TEST(TraceparentTest, OnlyTheFirstFlagIsRead) {
+  const std::string ids = std::string(kTraceparent, 53);
+  EXPECT_TRUE(ParseTraceparent(ids + "ff")->sampled);
+  EXPECT_FALSE(ParseTraceparent(ids + "fe")->sampled);
+}
+
+TEST(TraceparentTest, LaterVersionsAreReadByWhatEveryVersionHas) {
+  const std::string rest = std::string(kTraceparent).substr(2);
+  for (const std::string& text :
+       {"01" + rest, "fe" + rest, "cc" + rest + "-what-the-future-holds", "cc" + rest + "-"}) {
+    EXPECT_EQ(ParseTraceparent(text), ParseTraceparent(kTraceparent)) << text;
+  }
+  for (const std::string& text : {"ff" + rest, "cc" + rest + "0", "cc" + rest + ".more", "00" + rest + "-more"}) {
+    EXPECT_EQ(ParseTraceparent(text), std::nullopt) << text;
+  }
+}
+
+TEST(TraceparentTest, RefusesWhatIsNone) {
+  const std::string good = kTraceparent;
+  for (std::size_t length = 0; length < good.size(); ++length) {
+    EXPECT_EQ(ParseTraceparent(good.substr(0, length)), std::nullopt) << length;
+  }
+  // No other byte may stand for a dash or a digit; an uppercase digit is none.
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    for (const char wrong : {'g', 'A', 'F', ' ', '\0', '.', '\xff'}) {
+      std::string text = good;
+      text[i] = wrong;
+      EXPECT_EQ(ParseTraceparent(text), std::nullopt) << text;
+    }
+  }
+  for (const std::string& text :
+       {" " + good, good + " ", good + "\n", std::string("-") + good, "00-" + std::string(32, '0') + good.substr(35),
+        good.substr(0, 36) + std::string(16, '0') + "-01"}) {
+    EXPECT_EQ(ParseTraceparent(text), std::nullopt) << text;
+  }
+}
+
 TEST(SpanNamesTest, EveryKindAndStatusRoundTrips) {
   for (std::size_t i = 0; i < SpanKindNames().size(); ++i) {
     const auto kind = static_cast<SpanKind>(i);

@@ -36,6 +36,20 @@ std::string ToHex(SpanId id);                                 // 16 digits
 std::optional<TraceId> TraceIdFromHex(std::string_view hex);  // nullopt unless 32 hexadecimal digits, not all zero
 std::optional<SpanId> SpanIdFromHex(std::string_view hex);    // nullopt unless 16 hexadecimal digits, not all zero
 
+// Where another process stands in a trace, as the `traceparent` of W3C Trace Context (level 1) carries it:
+// 00-<trace id>-<span id>-<flags>. Spans begun under it have its trace id, and its span id as their parent.
+struct TraceParent {
+  TraceId trace_id;
+  SpanId span_id = 0;
+  bool sampled = true;
+
+  friend bool operator==(const TraceParent&, const TraceParent&) = default;
+};
+
+// nullopt unless it is one, in lowercase. Of a version that is not known yet, the part that every version has is read.
+std::optional<TraceParent> ParseTraceparent(std::string_view text);
+std::string ToTraceparent(const TraceParent& parent);  // version 00. REQUIRES: both ids valid
+
 // What kind of work the span is. Persisted in ring records: never renumber.
 enum class SpanKind : std::uint8_t {
   kSpan = 0,

@@ -142,6 +142,25 @@ std::optional<SpanId> SpanIdFromHex(std::string_view hex) {
   return id;
 }
 
+std::optional<TraceParent> ParseTraceparent(std::string_view text) {
+  constexpr std::size_t kLength = 55;  // "vv-", 32 digits, "-", 16 digits, "-ff"
+  if (text.size() < kLength || text[2] != '-' || text[35] != '-' || text[52] != '-') return std::nullopt;
+  const std::string_view known = text.substr(0, kLength);
+  if (std::ranges::any_of(known, [](char c) { return c >= 'A' && c <= 'F'; })) return std::nullopt;
+  const std::string_view version = known.substr(0, 2);
+  // A later version may go on after another dash; 00 ends here; ff is none.
+  if (version == "ff" || (text.size() > kLength && (version == "00" || text[kLength] != '-'))) return std::nullopt;
+  std::uint8_t number[1], flags[1];
+  const auto trace_id = TraceIdFromHex(known.substr(3, 32));
+  const auto span_id = SpanIdFromHex(known.substr(36, 16));
+  if (!ParseHex(version, number) || !ParseHex(known.substr(53), flags) || !trace_id || !span_id) return std::nullopt;
+  return TraceParent{*trace_id, *span_id, (flags[0] & 1) != 0};
+}
+
+std::string ToTraceparent(const TraceParent& parent) {
+  return "00-" + ToHex(parent.trace_id) + "-" + ToHex(parent.span_id) + (parent.sampled ? "-01" : "-00");
+}
+
 std::string_view ToString(SpanKind kind) {
   const auto index = static_cast<std::size_t>(kind);
   return index < std::size(kKindNames) ? kKindNames[index] : kKindNames[0];
