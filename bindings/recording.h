@@ -1,10 +1,6 @@
 // The process-wide recorder, and the spans Python code sees.
 //
-// One ContextVar holds the innermost context: a Span, or a Tags block, which stands for the span around it plus more
-// tags. A context is left by putting its parent back while it is still the innermost one, never by token, so leaving in
-// another task than the one that entered is harmless.
-//
-// Thread rule: hold the GIL. Ownership: the recorder belongs to this module; a context owns its parent.
+// Thread rule: hold the GIL. Ownership: the recorder belongs to this module.
 // Invariant: nothing here leaves a Python exception set that the user's code did not raise.
 #pragma once
 
@@ -16,6 +12,7 @@
 #include "base/coding.h"
 #include "base/record_codec.h"
 #include "capture.h"
+#include "context.h"
 #include "spanbox/recorder.h"
 #include "spanbox/span.h"
 
@@ -23,14 +20,6 @@ namespace spanbox::python {
 
 // nullptr when nothing can be recorded (health() has the reason). Opens the recorder on first use.
 Recorder* ActiveRecorder();
-
-struct ContextObject {
-  PyObject_HEAD TraceId trace_id;
-  SpanId span_id;         // 0: tags outside of any span
-  PyObject* tags;         // bytes, encoded fields that every span below starts with; nullptr: none
-  PyObject* span;         // the Span this context is, or is inside of; nullptr: none. A Span does not own itself.
-  ContextObject* parent;  // what to put back; owned; nullptr: nothing
-};
 
 struct SpanObject : ContextObject {
   SpanId parent_id;
@@ -80,7 +69,6 @@ void AddError(SpanObject* span, RecordWriter& record, PyObject* exception);
 
 // The parts of the templates above that do not depend on what is captured.
 void EnterSpan(SpanObject* span);
-void LeaveContext(ContextObject* context);
 void WriteStart(SpanObject* span, RecordWriter& record);
 void WriteEnd(SpanObject* span, RecordWriter& record);
 

@@ -1,4 +1,4 @@
-// The Span and Tags context managers, and the ContextVar behind them.
+// The Span context manager.
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -11,54 +11,10 @@
 namespace spanbox::python {
 namespace {
 
-PyObject* context_var = nullptr;
-PyTypeObject context_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
 PyTypeObject span_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
-PyTypeObject tags_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
 
 thread_local std::vector<std::unique_ptr<ByteBuffer>> scratch_buffers;
 thread_local std::size_t scratch_depth = 0;
-
-struct TagsObject {
-  PyObject_HEAD PyObject* attributes;  // dict
-  ContextObject* context;              // while entered
-};
-
-// New reference, or nullptr when there is no context around.
-ContextObject* CurrentContext() {
-  PyObject* value = nullptr;
-  if (PyContextVar_Get(context_var, nullptr, &value) < 0) PyErr_Clear();
-  if (value == Py_None) Py_CLEAR(value);
-  return reinterpret_cast<ContextObject*>(value);
-}
-
-void MakeCurrent(ContextObject* context) {
-  PyObject* value = context == nullptr ? Py_None : reinterpret_cast<PyObject*>(context);
-  PyObject* token = PyContextVar_Set(context_var, value);
-  if (token == nullptr) PyErr_Clear();
-  Py_XDECREF(token);
-}
-
-void ClearContext(ContextObject* context) {
-  Py_CLEAR(context->tags);
-  // A long chain of parents is unwound by a loop: deallocating one by one would recurse.
-  ContextObject* parent = context->parent;
-  context->parent = nullptr;
-  while (parent != nullptr && Py_REFCNT(parent) == 1) {
-    ContextObject* next = parent->parent;
-    parent->parent = nullptr;
-    Py_DECREF(parent);
-    parent = next;
-  }
-  Py_XDECREF(parent);
-}
-
-void ContextDealloc(PyObject* self) {
-  auto* context = reinterpret_cast<ContextObject*>(self);
-  ClearContext(context);
-  Py_CLEAR(context->span);
-  PyObject_Free(self);
-}
 
 void SpanDealloc(PyObject* self) {
   auto* span = reinterpret_cast<SpanObject*>(self);
@@ -190,7 +146,6 @@ int SpanSetOutput(PyObject* self, PyObject* value, void*) {
   return SetPayload(span, &span->output, Column::kOutput, value);
 }
 
-PyObject* OrNone(PyObject* value) { return Py_NewRef(value == nullptr ? Py_None : value); }
 PyObject* SpanGetInput(PyObject* self, void*) { return OrNone(reinterpret_cast<SpanObject*>(self)->input); }
 PyObject* SpanGetOutput(PyObject* self, void*) { return OrNone(reinterpret_cast<SpanObject*>(self)->output); }
 PyObject* SpanGetName(PyObject* self, void*) { return Py_NewRef(reinterpret_cast<SpanObject*>(self)->name); }
@@ -226,82 +181,6 @@ PyGetSetDef span_getset[] = {
     {"trace_id", SpanGetTraceId, nullptr, "32 hexadecimal digits; zeros before the span has started.", nullptr},
     {"span_id", SpanGetSpanId, nullptr, "16 hexadecimal digits; zeros before the span has started.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
-
-// --- Tags ------------------------------------------------------------------------------------------------------------
-
-PyObject* TagsNew(PyTypeObject*, PyObject* args, PyObject*) {
-  PyObject* attributes = nullptr;
-  if (PyArg_ParseTuple(args, "O!:Tags", &PyDict_Type, &attributes) == 0) return nullptr;
-  TagsObject* tags = PyObject_New(TagsObject, &tags_type);
-  if (tags == nullptr) return nullptr;
-  tags->attributes = Py_NewRef(attributes);
-  tags->context = nullptr;
-  return reinterpret_cast<PyObject*>(tags);
-}
-
-void TagsDealloc(PyObject* self) {
-  auto* tags = reinterpret_cast<TagsObject*>(self);
-  Py_CLEAR(tags->attributes);
-  Py_CLEAR(tags->context);
-  PyObject_Free(self);
-}
-
-// The tags of `outer` followed by `attributes`, encoded: of a name given twice the last one counts.
-PyObject* EncodeTags(const ContextObject* outer, PyObject* attributes) {
-  Scratch scratch;
-  RecordWriter record(scratch.buffer());
-  scratch.buffer().Clear();
-  if (outer != nullptr && outer->tags != nullptr) {
-    scratch.buffer().PutBytes(PyBytes_AS_STRING(outer->tags), static_cast<std::size_t>(PyBytes_GET_SIZE(outer->tags)));
-  }
-  const CaptureLimits limits{.bytes = 16 * 1024, .nodes = 1000};
-  Capture(record, limits).AddAll(attributes);
-  const std::string_view text = scratch.buffer().text();
-  return PyBytes_FromStringAndSize(text.data(), static_cast<Py_ssize_t>(text.size()));
-}
-
-PyObject* TagsEnter(PyObject* self, PyObject*) {
-  auto* tags = reinterpret_cast<TagsObject*>(self);
-  ContextObject* outer = CurrentContext();
-  ContextObject* inner = PyObject_New(ContextObject, &context_type);
-  if (inner == nullptr) {
-    Py_XDECREF(outer);
-    return nullptr;
-  }
-  inner->trace_id = outer == nullptr ? TraceId{} : outer->trace_id;
-  inner->span_id = outer == nullptr ? 0 : outer->span_id;
-  inner->span = outer == nullptr ? nullptr : Py_XNewRef(outer->span);
-  inner->parent = outer;
-  inner->tags = EncodeTags(outer, tags->attributes);
-  PyErr_Clear();
-  Py_XSETREF(tags->context, inner);
-  MakeCurrent(inner);
-  Py_RETURN_NONE;
-}
-
-PyObject* TagsExit(PyObject* self, PyObject* const*, Py_ssize_t) {
-  auto* tags = reinterpret_cast<TagsObject*>(self);
-  if (tags->context != nullptr) {
-    LeaveContext(tags->context);
-    Py_CLEAR(tags->context);
-  }
-  Py_RETURN_FALSE;
-}
-
-PyMethodDef tags_methods[] = {
-    {"__enter__", TagsEnter, METH_NOARGS, nullptr},
-    {"__exit__", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(TagsExit)), METH_FASTCALL, nullptr},
-    {nullptr, nullptr, 0, nullptr}};
-
-PyObject* CurrentSpan(PyObject*, PyObject*) {
-  ContextObject* context = CurrentContext();
-  PyObject* span = OrNone(context == nullptr ? nullptr : context->span);
-  Py_XDECREF(context);
-  return span;
-}
-
-PyMethodDef functions[] = {{"current_span", CurrentSpan, METH_NOARGS, "The span this code runs in, or None."},
-                           {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace
 
@@ -352,12 +231,6 @@ void EnterSpan(SpanObject* span) {
   MakeCurrent(span);
 }
 
-void LeaveContext(ContextObject* context) {
-  ContextObject* current = CurrentContext();
-  if (current == context) MakeCurrent(context->parent);
-  Py_XDECREF(current);
-}
-
 void WriteStart(SpanObject* span, RecordWriter& record) {
   record.Start(span->trace_id, span->span_id, span->parent_id, WallFromMonotonic(span->start_monotonic_ns), span->kind,
                Utf8(span->name).view());
@@ -371,14 +244,6 @@ void WriteEnd(SpanObject* span, RecordWriter& record) {
 }
 
 int RegisterSpans(PyObject* module) {
-  context_var = PyContextVar_New("spanbox", nullptr);
-  if (context_var == nullptr) return -1;
-
-  context_type.tp_name = "spanbox._core.Context";
-  context_type.tp_basicsize = sizeof(ContextObject);
-  context_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
-  context_type.tp_dealloc = ContextDealloc;
-
   span_type.tp_name = "spanbox._core.Span";
   span_type.tp_basicsize = sizeof(SpanObject);
   span_type.tp_flags = Py_TPFLAGS_DEFAULT;
@@ -389,18 +254,8 @@ int RegisterSpans(PyObject* module) {
   span_type.tp_methods = span_methods;
   span_type.tp_getset = span_getset;
 
-  tags_type.tp_name = "spanbox._core.Tags";
-  tags_type.tp_basicsize = sizeof(TagsObject);
-  tags_type.tp_flags = Py_TPFLAGS_DEFAULT;
-  tags_type.tp_doc = "Attributes for every span started inside the block; made by spanbox.tags().";
-  tags_type.tp_new = TagsNew;
-  tags_type.tp_dealloc = TagsDealloc;
-  tags_type.tp_methods = tags_methods;
-
-  if (PyType_Ready(&context_type) < 0 || PyType_Ready(&span_type) < 0 || PyType_Ready(&tags_type) < 0) return -1;
-  if (PyModule_AddObjectRef(module, "Span", reinterpret_cast<PyObject*>(&span_type)) < 0) return -1;
-  if (PyModule_AddObjectRef(module, "Tags", reinterpret_cast<PyObject*>(&tags_type)) < 0) return -1;
-  return PyModule_AddFunctions(module, functions);
+  if (PyType_Ready(&span_type) < 0) return -1;
+  return PyModule_AddObjectRef(module, "Span", reinterpret_cast<PyObject*>(&span_type));
 }
 
 }  // namespace spanbox::python
