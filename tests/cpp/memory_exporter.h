@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -77,6 +78,7 @@ class MemoryExporter : public SpanExporter {
   std::vector<std::string> problems() const { return Copy(problems_); }
   std::map<RingId, RingState> rings() const { return Copy(rings_); }
   std::vector<std::string> processes() const { return Copy(processes_); }
+  std::map<BlobId, std::string> blobs() const { return Copy(blobs_); }
 
   // Spans by id; an id that was stored twice is among the problems.
   std::map<SpanId, StoredSpan> by_id() const {
@@ -139,6 +141,12 @@ class MemoryExporter : public SpanExporter {
     for (const OpenSpan& open : batch.open) state.open[open.span_id] = open.records;
     for (const SpanId closed : batch.closed) state.open.erase(closed);
     for (const LaneCursor& cursor : batch.cursors) state.cursors[cursor.lane] = cursor;
+    for (const BlobPiece& piece : batch.blobs) {
+      std::string& content = blobs_[piece.id];
+      content.resize(piece.total_bytes);
+      std::ranges::copy(piece.bytes,
+                        std::as_writable_bytes(std::span(content)).begin() + static_cast<std::ptrdiff_t>(piece.offset));
+    }
     if (!batch.process.empty()) processes_.push_back(batch.process);
     if (batch.retire) state = RingState{.retired = true, .cursors = {}, .open = {}};
     ++commits_;
@@ -149,6 +157,7 @@ class MemoryExporter : public SpanExporter {
   std::vector<StoredSpan> spans_;
   std::set<SpanId> ids_;
   std::map<RingId, RingState> rings_;
+  std::map<BlobId, std::string> blobs_;
   std::vector<std::string> problems_, processes_;
   std::uint64_t commits_ = 0, attempts_ = 0;
   bool fail_commits_ = false, blocked_ = false;

@@ -100,6 +100,8 @@ class MemoryStore : public Store {
   Result<bool> MergeOnce() override { return false; }
   Result<StoreInfo> Info() override { return StoreInfo{}; }
   Result<VerifyReport> Verify() override { return VerifyReport{}; }
+  Result<std::string> ReadBlob(const BlobId&) override { return NotFound("memory"); }
+  Result<std::vector<BlobInfo>> Blobs() override { return std::vector<BlobInfo>{}; }
   Result<std::vector<LiveProcess>> Processes() override { return std::vector<LiveProcess>{}; }
   Result<RingState> LoadRing(const RingId&) override { return RingState{}; }
   Status Commit(const SpanBatch&) override { return Unsupported("memory"); }

@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "spanbox/blob.h"
 #include "spanbox/span.h"
 #include "spanbox/status.h"
 
@@ -44,6 +45,7 @@ struct SpanBatch {
   std::vector<OpenSpan> open;       // put or replaced
   std::vector<SpanId> closed;       // no longer open (their spans are among `spans`)
   std::vector<LaneCursor> cursors;  // after this batch
+  std::vector<BlobPiece> blobs;     // stored once each: what is there already is not written again
   std::string process;              // JSON about the process that wrote the ring; empty: unchanged
   bool retire = false;              // the ring is finished: forget cursors and open spans, remember its id
 };

@@ -18,6 +18,7 @@
 #include <span>
 #include <string>
 
+#include "spanbox/blob.h"
 #include "spanbox/exporter.h"
 #include "spanbox/options.h"
 #include "spanbox/span.h"
@@ -30,6 +31,7 @@ enum class RecordType : std::uint8_t {
   kStart = 1,   // a span begins: identity, name, kind, start, captured input, inherited tags
   kEnd = 2,     // it ends: status, duration, captured output, attributes
   kFields = 3,  // attributes set in between
+  kBlob = 4,    // a piece of a blob; written by PutBlob
 };
 
 struct Health {
@@ -78,6 +80,11 @@ class Recorder {
 
   // The largest payload Append accepts: a quarter of a lane. Writers cut captured values to fit.
   virtual std::size_t MaxPayloadBytes() const noexcept = 0;
+
+  // Writes a payload of any size in pieces; `id` is BlobIdOf(content). The return is the acknowledgement, as with
+  // Append. Under kWait it may wait max_wait_ns for every piece, in sum. When there is no room in time the rest is not
+  // written, and counted in dropped_bytes. A blob that was accepted a moment ago is not written again.
+  virtual bool PutBlob(const BlobId& id, std::span<const std::byte> content) noexcept = 0;
 
   // Start, Fields and End encode their arguments and call Append.
   bool Start(const SpanRow& span) noexcept;  // status and duration are ignored

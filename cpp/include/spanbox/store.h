@@ -20,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "spanbox/blob.h"
 #include "spanbox/exporter.h"
 #include "spanbox/options.h"
 #include "spanbox/span.h"
@@ -47,6 +48,7 @@ struct StoreInfo {
 struct VerifyReport {
   std::uint64_t segments = 0;
   std::uint64_t spans = 0;
+  std::uint64_t blobs = 0;
   std::vector<std::string> problems;  // one line each: what is damaged, where, what it costs
 };
 
@@ -54,6 +56,13 @@ struct LiveProcess {  // a ring that has been seen and not retired
   RingId ring{};
   std::string process;  // JSON: pid, exe, started_ns
   std::uint64_t dropped_spans = 0;
+};
+
+struct BlobInfo {
+  BlobId id;
+  std::uint64_t total_bytes = 0;
+  std::uint64_t present_bytes = 0;  // less than total_bytes: its process is still writing it, or was killed
+  std::uint64_t stored_bytes = 0;   // compressed
 };
 
 class ReadView;
@@ -72,6 +81,12 @@ class Store : public SpanExporter {
 
   // A consistent view at this moment, for one query. Keep it short (<= 2 s): a long one makes the file grow.
   virtual Result<std::unique_ptr<ReadView>> Read() = 0;
+
+  // The whole content, checked against its name. NotFound: no such blob. Unavailable: not all of it is there,
+  // because its process is still writing it or was killed meanwhile; the message says how many bytes of how many are.
+  // DataLoss: damaged.
+  virtual Result<std::string> ReadBlob(const BlobId& id) = 0;
+  virtual Result<std::vector<BlobInfo>> Blobs() = 0;  // in the order of their ids; reads no content
 
   // Merges one group of small segments if there is one; true when something was merged.
   virtual Result<bool> MergeOnce() = 0;

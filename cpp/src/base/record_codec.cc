@@ -205,6 +205,29 @@ Result<SpanRow> AssembleSpan(std::span<const RecordView> records, RowArena& aren
   return assembler.Finish();
 }
 
+void WriteBlob(const BlobPiece& piece, ByteBuffer& out) {
+  out.Clear();
+  out.PutBytes(piece.id.bytes.data(), piece.id.bytes.size());
+  out.Put(piece.total_bytes);
+  out.Put(piece.offset);
+  out.PutBytes(piece.bytes.data(), piece.bytes.size());
+}
+
+Result<BlobPiece> ParseBlobRecord(std::span<const std::byte> payload) {
+  ByteReader in(payload);
+  BlobPiece piece;
+  const auto id = in.GetBytes(piece.id.bytes.size());
+  if (in.ok()) std::memcpy(piece.id.bytes.data(), id.data(), id.size());
+  piece.total_bytes = in.Get<std::uint64_t>();
+  piece.offset = in.Get<std::uint64_t>();
+  if (!in.ok()) return Malformed(RecordType::kBlob, "is truncated", in.offset());
+  piece.bytes = in.GetBytes(in.remaining());
+  if (piece.offset > piece.total_bytes || piece.bytes.size() > piece.total_bytes - piece.offset) {
+    return Malformed(RecordType::kBlob, "lies outside its blob", 24);
+  }
+  return piece;
+}
+
 void AppendOpenRecord(const RecordView& record, std::string& records) {
   const auto bytes = static_cast<std::uint32_t>(record.payload.size());
   records += static_cast<char>(record.type);

@@ -3,6 +3,7 @@
 //   START   trace_id[16] span_id:u64 parent_id:u64 start_ns:i64 kind:u8 name_bytes:u16 name field*
 //   FIELDS  span_id:u64 field*
 //   END     span_id:u64 duration_ns:i64 status:u8 field*
+//   BLOB    id[16] total:u64 offset:u64 bytes
 //   field   column:u16 (0: name_bytes:u16 name) type:u8 value
 //   value   bool u8 | int i64 | float f64 | string, json, packed: bytes:u32 data
 //
@@ -45,6 +46,17 @@ class RecordWriter {
     out_.Put(start_ns);
     out_.Put(static_cast<std::uint8_t>(kind));
     PutName(name);
+  }
+  // The same with kind, name_bytes and name encoded before.
+  void Start(const TraceId& trace, SpanId span, SpanId parent, std::int64_t start_ns, std::string_view head) {
+    out_.Clear();
+    std::byte* at = out_.Reserve(40 + head.size());
+    std::memcpy(at, trace.bytes.data(), 16);
+    std::memcpy(at + 16, &span, 8);
+    std::memcpy(at + 24, &parent, 8);
+    std::memcpy(at + 32, &start_ns, 8);
+    std::memcpy(at + 40, head.data(), head.size());
+    out_.Advance(40 + head.size());
   }
   void Fields(SpanId span) {
     out_.Clear();
@@ -132,6 +144,11 @@ Result<SpanId> SpanIdOf(const RecordView& record);
 // unknown. DataLoss with the offset on malformed bytes. Inline lists of a record after a malformed field are not
 // guessed.
 Result<SpanRow> AssembleSpan(std::span<const RecordView> records, RowArena& arena);
+
+// A BLOB record's payload: its head goes before the bytes.
+inline constexpr std::size_t kBlobHeadBytes = 32;
+void WriteBlob(const BlobPiece& piece, ByteBuffer& out);
+Result<BlobPiece> ParseBlobRecord(std::span<const std::byte> payload);  // points into the payload
 
 // The bytes of OpenSpan::records: (type:u8 payload_bytes:u32 payload)*.
 void AppendOpenRecord(const RecordView& record, std::string& records);

@@ -50,13 +50,20 @@ void SpanJoiner::Begin() {
   for (const SpanId span : done_) open_.erase(span);
   done_.clear();
   arena_.Reset();
+  blobs_.clear();
   links_.clear();
   for (const std::uint32_t at : order_) table_[at] = Slot{};
   order_.clear();
   if (table_.empty()) table_.resize(1024);
 }
 
+void SpanJoiner::AddBlob(const RecordView& record) {
+  const auto piece = ParseBlobRecord(record.payload);
+  if (piece.ok()) blobs_.push_back(*piece);
+}
+
 void SpanJoiner::Add(const RecordView& record, bool held) {
+  if (record.type == RecordType::kBlob) return AddBlob(record);
   const auto span = SpanIdOf(record);
   if (!span.ok()) {
     ++counters_.undecodable;
@@ -109,6 +116,7 @@ void SpanJoiner::GrowTable() {
 }
 
 void SpanJoiner::Finish(SpanBatch& batch) {
+  batch.blobs = blobs_;
   FinishReady(batch);
   for (const std::uint32_t at : order_) FinishSpan(table_[at], batch);
 }

@@ -1,4 +1,5 @@
-// Joins the records of spans, which may come from several lanes and in any order between lanes, into rows.
+// Joins the records of spans, which may come from several lanes and in any order between lanes, into rows. Pieces of
+// blobs pass through.
 //
 // A span whose START and END come in one batch goes straight from the ring into the batch. Any other waits in the open
 // table, and its records so far are part of the batch, so that the cursor may pass them.
@@ -39,7 +40,7 @@ class SpanJoiner {
   // `held`: an END that may not complete its span before the next pass, because records that came before it in time
   // may not have been seen yet.
   void Add(const RecordView& record, bool held);
-  // Appends to spans, open and closed of `batch`.
+  // Appends to spans, open, closed and blobs of `batch`.
   void Finish(SpanBatch& batch);
 
   // These three want a batch of their own, begun with Begin and not finished with Finish.
@@ -94,6 +95,7 @@ class SpanJoiner {
   void EmitInterrupted(SpanId span, Partial& partial, std::int64_t alive_ns, SpanBatch& batch);
   void Close(SpanId span, Partial& partial, SpanBatch& batch);
   void AddProcessFields(SpanRow& row);
+  void AddBlob(const RecordView& record);
   void NoteTime(std::int64_t wall_ns) { last_record_ns_ = std::max(last_record_ns_, wall_ns); }
 
   const std::string release_, environment_;
@@ -106,6 +108,7 @@ class SpanJoiner {
   std::vector<Slot> table_;
   std::vector<std::uint32_t> order_;  // used slots, in the order of first sight
   std::vector<RecordView> scratch_;
+  std::vector<BlobPiece> blobs_;
   RowArena arena_;
   Counters counters_;
   std::uint64_t open_spans_ = 0;  // in open_, with START and without END

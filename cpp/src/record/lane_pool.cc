@@ -145,7 +145,7 @@ void LanePool::LockOverflow() noexcept {
 
 void LanePool::CountDrop(RecordType type, std::size_t payload_bytes, bool nested) noexcept {
   constexpr auto kRelaxed = std::memory_order_relaxed;
-  const std::uint64_t spans = type == RecordType::kFields ? 0 : 1;
+  const std::uint64_t spans = LosesSpan(type) ? 1 : 0;
   if (has_ring()) {
     process_->dropped_spans.fetch_add(spans, kRelaxed);
     process_->dropped_bytes.fetch_add(payload_bytes, kRelaxed);

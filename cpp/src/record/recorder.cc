@@ -20,6 +20,8 @@ namespace {
 
 constexpr std::int64_t kCloseTimeoutNs = 2'000'000'000;
 constexpr std::int64_t kWaitStepNs = 20'000;
+// Small enough that a blob larger than the rings has the time it needs: it may wait max_wait_ns a piece.
+constexpr std::size_t kBlobPieceBytes = 64 << 10;
 
 std::uint64_t NextSerial() {
   static std::atomic<std::uint64_t> last{0};
@@ -55,10 +57,47 @@ struct LaneReturner {
 };
 thread_local LaneReturner t_returner;
 
+// Blobs accepted a moment ago, by their ids: the same prompt is often recorded again and again. Fixed in size; what
+// does not fit, or is older, is written again, and the store sees that it has it.
+class RecentBlobs {
+ public:
+  bool Holds(const BlobId& id) noexcept {
+    const Hold hold(*this);
+    const Entry& entry = EntryOf(id);
+    return hold.mine && entry.id == id && entry.until_ns > MonotonicNowNs();
+  }
+  void Add(const BlobId& id) noexcept {
+    const Hold hold(*this);
+    if (hold.mine) EntryOf(id) = {id, MonotonicNowNs() + kKeptNs};
+  }
+
+ private:
+  // Not for ever: meanwhile the store may have deleted it.
+  static constexpr std::int64_t kKeptNs = 60'000'000'000;
+  struct Entry {
+    BlobId id;
+    std::int64_t until_ns = 0;
+  };
+  // Who finds it taken goes without: nobody waits, not even a signal handler.
+  struct Hold {
+    explicit Hold(RecentBlobs& b) : blobs(b), mine(!b.taken_.test_and_set(std::memory_order_acquire)) {}
+    ~Hold() {
+      if (mine) blobs.taken_.clear(std::memory_order_release);
+    }
+    RecentBlobs& blobs;
+    const bool mine;
+  };
+  Entry& EntryOf(const BlobId& id) { return entries_[id.bytes[0]]; }
+
+  std::atomic_flag taken_;
+  std::array<Entry, 256> entries_;
+};
+
 // All that belongs to one process. A forked child gets a new one and leaks its parent's.
 struct ProcessState {
   std::shared_ptr<LanePool> pool;
   std::unique_ptr<Collector> collector;
+  RecentBlobs recent_blobs;
 };
 
 class WritingMark {
@@ -91,18 +130,16 @@ class RecorderImpl final : public Recorder, private ForkListener {
   }
 
   bool Append(RecordType type, std::span<const std::byte> payload) noexcept override {
-    ThreadLane& mine = t_lane;
-    if (mine.writing) [[unlikely]] {
+    if (t_lane.writing) [[unlikely]] {
       state_->pool->CountDrop(type, payload.size(), /*nested=*/true);
       return false;
     }
     const WritingMark mark;
-    if (mine.serial == serial_ && mine.lane != nullptr && payload.size() <= max_payload_bytes_) [[likely]] {
-      if (mine.lane->TryAppend(type, payload)) [[likely]]
-        return true;
-    }
-    return AppendSlowly(type, payload);
+    std::int64_t wait_ns = options_.max_wait_ns;
+    return AppendMarked(type, payload, wait_ns);
   }
+
+  bool PutBlob(const BlobId& id, std::span<const std::byte> content) noexcept override;
 
   std::size_t MaxPayloadBytes() const noexcept override { return max_payload_bytes_; }
   FlushResult Flush(std::int64_t timeout_ns) noexcept override { return state_->collector->Flush(timeout_ns); }
@@ -131,11 +168,22 @@ class RecorderImpl final : public Recorder, private ForkListener {
     Renew();
   }
 
-  [[gnu::noinline]] bool AppendSlowly(RecordType type, std::span<const std::byte> payload) noexcept;
+  // With the mark of this thread set. `wait_ns`: how long it may wait under kWait; what it has waited is taken off.
+  bool AppendMarked(RecordType type, std::span<const std::byte> payload, std::int64_t& wait_ns) noexcept {
+    const ThreadLane& mine = t_lane;
+    if (mine.serial == serial_ && mine.lane != nullptr && payload.size() <= max_payload_bytes_) [[likely]] {
+      if (mine.lane->TryAppend(type, payload)) [[likely]]
+        return true;
+    }
+    return AppendSlowly(type, payload, wait_ns);
+  }
+  [[gnu::noinline]] bool AppendSlowly(RecordType type, std::span<const std::byte> payload,
+                                      std::int64_t& wait_ns) noexcept;
   void TakeLane() noexcept;
-  bool AppendToFullLane(RecordType type, std::span<const std::byte> payload) noexcept;
-  bool AppendToOverflow(RecordType type, std::span<const std::byte> payload) noexcept;
-  bool MayWait(Lane& lane, std::int64_t waited_ns) const;
+  bool AppendToFullLane(RecordType type, std::span<const std::byte> payload, std::int64_t& wait_ns) noexcept;
+  bool AppendToOverflow(RecordType type, std::span<const std::byte> payload, std::int64_t& wait_ns) noexcept;
+  bool MayWait(Lane& lane, bool waiting, std::int64_t wait_ns) const;
+  static void WaitAMoment(std::int64_t& wait_ns) noexcept;
   void NoteIfLostEnd(RecordType type, std::span<const std::byte> payload) noexcept;
   bool Drop(RecordType type, std::span<const std::byte> payload, Lane* lane) noexcept;
 
@@ -148,14 +196,39 @@ class RecorderImpl final : public Recorder, private ForkListener {
   std::uint64_t serial_ = 0;
 };
 
-bool RecorderImpl::AppendSlowly(RecordType type, std::span<const std::byte> payload) noexcept {
+bool RecorderImpl::AppendSlowly(RecordType type, std::span<const std::byte> payload, std::int64_t& wait_ns) noexcept {
   LanePool& pool = *state_->pool;
   if (payload.size() > max_payload_bytes_ || !pool.EnsureFirstRing()) return Drop(type, payload, nullptr);
   state_->collector->Start();
   if (t_lane.serial != serial_ || (t_lane.lane == nullptr && t_lane.generation != pool.generation())) TakeLane();
-  if (t_lane.lane == nullptr) return AppendToOverflow(type, payload);
+  if (t_lane.lane == nullptr) return AppendToOverflow(type, payload, wait_ns);
   if (t_lane.lane->TryAppend(type, payload)) return true;
-  return AppendToFullLane(type, payload);
+  return AppendToFullLane(type, payload, wait_ns);
+}
+
+bool RecorderImpl::PutBlob(const BlobId& id, std::span<const std::byte> content) noexcept {
+  if (t_lane.writing) {
+    state_->pool->CountDrop(RecordType::kBlob, content.size(), /*nested=*/true);
+    return false;
+  }
+  if (state_->recent_blobs.Holds(id)) return true;
+  const WritingMark mark;
+  thread_local ByteBuffer scratch;
+  const std::size_t piece_bytes = std::min(kBlobPieceBytes, max_payload_bytes_ - kBlobHeadBytes);
+  std::int64_t wait_ns = options_.max_wait_ns * static_cast<std::int64_t>(content.size() / piece_bytes + 1);
+  std::size_t at = 0;
+  do {
+    const auto bytes = content.subspan(at, std::min(piece_bytes, content.size() - at));
+    WriteBlob({id, content.size(), at, bytes}, scratch);
+    if (!AppendMarked(RecordType::kBlob, scratch.bytes(), wait_ns)) {
+      // This piece has been counted; what comes after it has not.
+      state_->pool->CountDrop(RecordType::kBlob, content.size() - at - bytes.size(), /*nested=*/false);
+      return false;
+    }
+    at += bytes.size();
+  } while (at < content.size());
+  state_->recent_blobs.Add(id);
+  return true;
 }
 
 void RecorderImpl::TakeLane() noexcept {
@@ -174,12 +247,12 @@ void RecorderImpl::TakeLane() noexcept {
   if (t_lane.lane == nullptr) state_->collector->Wake();  // to make more lanes
 }
 
-bool RecorderImpl::MayWait(Lane& lane, std::int64_t waited_ns) const {
+bool RecorderImpl::MayWait(Lane& lane, bool waiting, std::int64_t wait_ns) const {
   switch (options_.full_ring_policy) {
     case FullRingPolicy::kDrop:
       return false;
     case FullRingPolicy::kWait:
-      if (waited_ns < options_.max_wait_ns && !(waited_ns == 0 && lane.stalled())) return true;
+      if (wait_ns > 0 && (waiting || !lane.stalled())) return true;
       lane.SetStalled();
       return false;
     case FullRingPolicy::kBlock:
@@ -188,46 +261,48 @@ bool RecorderImpl::MayWait(Lane& lane, std::int64_t waited_ns) const {
   return false;
 }
 
-// The lane is half full, or full.
-bool RecorderImpl::AppendToFullLane(RecordType type, std::span<const std::byte> payload) noexcept {
-  LanePool& pool = *state_->pool;
+void RecorderImpl::WaitAMoment(std::int64_t& wait_ns) noexcept {
   const std::int64_t began_ns = MonotonicNowNs();
-  bool waiting = false;
-  bool accepted = false;
-  while (true) {
-    Lane& lane = *t_lane.lane;
-    const Lane::Room room = lane.MakeRoom(payload.size());
-    if (room == Lane::Room::kFull || lane.give_back.load(std::memory_order_relaxed)) {
-      if (Lane* const other = pool.Move(&lane)) {
-        t_lane.lane = other;
-        continue;
+  std::this_thread::sleep_for(std::chrono::nanoseconds(kWaitStepNs));
+  wait_ns -= MonotonicNowNs() - began_ns;
+}
+
+// The lane is half full, or full.
+bool RecorderImpl::AppendToFullLane(RecordType type, std::span<const std::byte> payload,
+                                    std::int64_t& wait_ns) noexcept {
+  LanePool& pool = *state_->pool;
+  for (bool waiting = false;; waiting = true) {
+    Lane* lane = t_lane.lane;
+    Lane::Room room = lane->MakeRoom(payload.size());
+    if (room == Lane::Room::kFull || lane->give_back.load(std::memory_order_relaxed)) {
+      if (Lane* const other = pool.Move(lane)) {
+        lane = t_lane.lane = other;
+        room = lane->MakeRoom(payload.size());
       }
     }
     if (room != Lane::Room::kPlenty) state_->collector->Wake();
-    accepted = lane.TryAppend(type, payload);
-    if (accepted || !MayWait(lane, waiting ? MonotonicNowNs() - began_ns : 0)) break;
-    waiting = true;
-    std::this_thread::sleep_for(std::chrono::nanoseconds(kWaitStepNs));
+    if (lane->TryAppend(type, payload)) return true;
+    if (!MayWait(*lane, waiting, wait_ns)) return Drop(type, payload, lane);
+    WaitAMoment(wait_ns);
   }
-  return accepted || Drop(type, payload, t_lane.lane);
 }
 
-bool RecorderImpl::AppendToOverflow(RecordType type, std::span<const std::byte> payload) noexcept {
+bool RecorderImpl::AppendToOverflow(RecordType type, std::span<const std::byte> payload,
+                                    std::int64_t& wait_ns) noexcept {
   LanePool& pool = *state_->pool;
   Lane& lane = pool.overflow();
-  const std::int64_t began_ns = MonotonicNowNs();
   bool accepted = false;
   for (bool waiting = false;; waiting = true) {
     pool.LockOverflow();
     accepted = lane.TryAppend(type, payload);
     const bool half_full = !accepted && lane.MakeRoom(payload.size()) != Lane::Room::kPlenty;
     if (!accepted) accepted = lane.TryAppend(type, payload);
-    const bool may_wait = !accepted && MayWait(lane, waiting ? MonotonicNowNs() - began_ns : 0);
+    const bool may_wait = !accepted && MayWait(lane, waiting, wait_ns);
     if (!accepted && !may_wait) lane.CountDrop(type, payload.size());
     pool.UnlockOverflow();
     if (half_full) state_->collector->Wake();
     if (!may_wait) break;
-    std::this_thread::sleep_for(std::chrono::nanoseconds(kWaitStepNs));
+    WaitAMoment(wait_ns);
   }
   if (!accepted) NoteIfLostEnd(type, payload);
   return accepted;

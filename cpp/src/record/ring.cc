@@ -167,7 +167,7 @@ Lane::Room Lane::MakeRoom(std::size_t payload_bytes) noexcept {
 void Lane::CountDrop(RecordType type, std::size_t payload_bytes) noexcept {
   // Relaxed: only the owner writes them, and they order nothing.
   constexpr auto kRelaxed = std::memory_order_relaxed;
-  if (type != RecordType::kFields) control_.dropped_spans.store(control_.dropped_spans.load(kRelaxed) + 1, kRelaxed);
+  if (LosesSpan(type)) control_.dropped_spans.store(control_.dropped_spans.load(kRelaxed) + 1, kRelaxed);
   control_.dropped_bytes.store(control_.dropped_bytes.load(kRelaxed) + payload_bytes, kRelaxed);
 }
 

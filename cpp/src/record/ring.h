@@ -20,6 +20,9 @@
 
 namespace spanbox {
 
+// A span is lost with its START or its END; of anything else only bytes are.
+inline bool LosesSpan(RecordType type) { return type == RecordType::kStart || type == RecordType::kEnd; }
+
 // Where a lane goes on, when its slot had a file before.
 struct LaneStart {
   LaneCursor cursor;

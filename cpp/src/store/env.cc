@@ -109,12 +109,15 @@ Status Env::CheckLength() const {
                   "; it was cut off or copied while in use. Restore it from a backup, or move the folder away");
 }
 
-int Env::OpenTablesIn(unsigned flags) {
+int Env::OpenTablesIn(unsigned flags, int* opened) {
   const bool create = (flags & MDB_CREATE) != 0;
   MDB_txn* txn = nullptr;
   int code = mdb_txn_begin(env_, nullptr, create ? 0 : MDB_RDONLY, &txn);
   if (code != 0) return code;
-  for (int i = 0; i < kTables && code == 0; ++i) code = mdb_dbi_open(txn, kTableNames[i], flags, &tables_[i]);
+  for (*opened = 0; *opened < kTables; ++*opened) {
+    code = mdb_dbi_open(txn, kTableNames[*opened], flags, &tables_[*opened]);
+    if (code != 0) break;
+  }
   if (code != 0) {
     mdb_txn_abort(txn);
     return code;
@@ -123,19 +126,20 @@ int Env::OpenTablesIn(unsigned flags) {
 }
 
 Status Env::OpenTables() {
-  const int code = OpenTablesIn(0);
+  int opened = 0;
+  const int code = OpenTablesIn(0, &opened);
   if (code == 0) return OkStatus();
   if (code != MDB_NOTFOUND) return Error(code, "cannot open");
   MDB_stat stat{};
   mdb_env_stat(env_, &stat);
-  if (stat.ms_entries != 0) {
+  if (stat.ms_entries != 0 && opened < kFirstTables) {
     return Unsupported(folder_ +
                        "/data.mdb is an LMDB file of another program, not a spanbox store; choose another folder");
   }
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     const int reserved = ReserveFile(nullptr, 0);
     if (reserved != 0) return Error(reserved, "cannot make the store");
-    const int made = OpenTablesIn(MDB_CREATE);
+    const int made = OpenTablesIn(MDB_CREATE, &opened);
     if (made == 0) return OkStatus();
     if (!CanMend(made)) return Error(made, "cannot make the store");
     SPANBOX_RETURN_IF_ERROR(Mend(made, 0));

@@ -31,9 +31,10 @@
 namespace spanbox {
 
 // The named databases. docs/segment_format.md describes keys and values.
-enum class Table { kMeta = 0, kSegments, kChunks, kOpen, kCursors, kRings };
-inline constexpr int kTables = 6;
-inline constexpr const char* kTableNames[kTables] = {"meta", "segments", "chunks", "open", "cursors", "rings"};
+enum class Table { kMeta = 0, kSegments, kChunks, kOpen, kCursors, kRings, kBlobs };
+inline constexpr int kTables = 7;
+inline constexpr const char* kTableNames[kTables] = {"meta", "segments", "chunks", "open", "cursors", "rings", "blobs"};
+inline constexpr int kFirstTables = 6;  // of format 1; what came later is made in an old store when it is opened
 
 using Bytes = std::span<const std::byte>;
 inline Bytes AsBytes(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
@@ -114,7 +115,7 @@ class Env {
   Status StartParts();
   Status CheckLength() const;
   Status OpenTables();
-  int OpenTablesIn(unsigned flags);
+  int OpenTablesIn(unsigned flags, int* opened);
   Status Enter();
   void Leave();
   Status WhenIdle(const std::function<int()>& change, std::string_view what);

@@ -190,6 +190,49 @@ Result<RingRecord> ParseRing(Bytes value) {
   return record;
 }
 
+std::string BlobKey(const BlobId& id, std::uint64_t offset) {
+  std::string key(reinterpret_cast<const char*>(id.bytes.data()), id.bytes.size());
+  PutBigEndian(offset, key);
+  return key;
+}
+
+BlobId BlobIdOfKey(std::string_view key) {
+  BlobId id;
+  if (key.size() == sizeof(BlobId) + sizeof(std::uint64_t)) std::memcpy(id.bytes.data(), key.data(), sizeof id);
+  return id;
+}
+
+std::string Encode(const BlobRecord& record) {
+  std::string out = NewRecord();
+  out.reserve(record.content.size() + 64);
+  PutFixed(record.total_bytes, out);
+  PutFixed(record.raw_bytes, out);
+  PutFixed(static_cast<std::uint32_t>(record.codec), out);
+  out.append(AsText(record.content));
+  return Sealed(std::move(out));
+}
+
+Result<BlobRecord> ParseBlob(std::string_view key, Bytes value, bool verify) {
+  constexpr std::string_view kWhat = "piece of a blob";
+  constexpr std::size_t kChecksumBytes = sizeof(std::uint64_t);
+  if (key.size() != sizeof(BlobId) + sizeof(std::uint64_t))
+    return DataLoss("piece of a blob: its key has a wrong size");
+  BlobRecord record;
+  record.offset = BigEndian(key.substr(sizeof(BlobId)));
+  if (verify) SPANBOX_RETURN_IF_ERROR(Unsealed(value, kWhat).status());
+  ByteReader in(value.first(value.size() - std::min(value.size(), kChecksumBytes)));
+  const auto version = in.Get<std::uint32_t>();
+  record.total_bytes = in.Get<std::uint64_t>();
+  record.raw_bytes = in.Get<std::uint32_t>();
+  const auto codec = in.Get<std::uint32_t>();
+  record.content = in.GetBytes(in.remaining());
+  const bool fits = record.offset <= record.total_bytes && record.raw_bytes <= record.total_bytes - record.offset;
+  const bool known = codec <= static_cast<std::uint32_t>(TextCodec::kZstd);
+  if (!in.ok() || version != kRecordVersion || !fits || !known) return DataLoss("piece of a blob does not decode");
+  record.codec = static_cast<TextCodec>(codec);
+  return record;
+}
+
 std::string EncodeOpen(std::string_view records) {
   std::string out = NewRecord();
   out.append(records);

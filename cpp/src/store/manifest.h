@@ -15,6 +15,7 @@
 #include "spanbox/store.h"
 #include "store/env.h"
 #include "store/read_view.h"
+#include "store/segment_format.h"
 
 namespace spanbox {
 
@@ -55,6 +56,20 @@ struct RingRecord {
 };
 std::string Encode(const RingRecord& record);
 Result<RingRecord> ParseRing(Bytes value);
+
+// A piece of a blob as it is stored. Key: blob id, offset.
+struct BlobRecord {
+  std::uint64_t total_bytes = 0;  // of the whole blob
+  std::uint64_t offset = 0;       // of this piece: it is part of the key
+  std::uint32_t raw_bytes = 0;    // of this piece
+  TextCodec codec = TextCodec::kStored;
+  Bytes content;  // as the codec says
+};
+std::string BlobKey(const BlobId& id, std::uint64_t offset);
+BlobId BlobIdOfKey(std::string_view key);  // zeros when the key has the wrong size
+std::string Encode(const BlobRecord& record);
+// With `verify` the checksum is checked; without it only the first bytes of the value are read.
+Result<BlobRecord> ParseBlob(std::string_view key, Bytes value, bool verify);
 
 std::string EncodeOpen(std::string_view records);
 Result<std::string_view> ParseOpen(Bytes value);

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/ids.h"
+#include "store/blobs.h"
 #include "store/disk.h"
 #include "store/store_impl.h"
 
@@ -147,7 +148,7 @@ Status CheckNotRetired(const Txn& txn, const SpanBatch& batch) {
   SPANBOX_ASSIGN_OR_RETURN(const auto stored, txn.Get(Table::kRings, RingKey(batch.ring)));
   if (!stored) return OkStatus();
   SPANBOX_ASSIGN_OR_RETURN(const RingRecord record, ParseRing(*stored));
-  const bool brings = !batch.spans.empty() || !batch.open.empty() || !batch.cursors.empty();
+  const bool brings = !batch.spans.empty() || !batch.open.empty() || !batch.blobs.empty() || !batch.cursors.empty();
   if (!record.retired || !brings) return OkStatus();
   return Internal("ring " + Hex(batch.ring) + " has been retired; nothing more of it is stored. Please report this");
 }
@@ -238,12 +239,18 @@ Status StoreImpl::Commit(const SpanBatch& batch) {
     for (const SpanRow& row : batch.spans) builder.Add(row);
     encoded = builder.Finish();
   }
-  std::uint64_t payload_bytes = SizeOf(encoded) + batch.process.size();
+  BlobWriter blobs;
+  if (!batch.blobs.empty()) {
+    SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
+    SPANBOX_RETURN_IF_ERROR(blobs.Prepare(*txn, batch.blobs));
+  }
+  std::uint64_t payload_bytes = SizeOf(encoded) + blobs.bytes() + batch.process.size();
   for (const OpenSpan& open : batch.open) payload_bytes += open.records.size() + 64;
   return env->Write(payload_bytes, [&](WriteTxn& txn) -> Status {
     SPANBOX_RETURN_IF_ERROR(CheckNotRetired(txn, batch));
     SPANBOX_ASSIGN_OR_RETURN(auto ranges, PutCursors(txn, batch));
     if (encoded.rows > 0) SPANBOX_RETURN_IF_ERROR(PutSegment(txn, encoded, std::move(ranges)));
+    SPANBOX_RETURN_IF_ERROR(blobs.Put(txn));
     for (const OpenSpan& open : batch.open) {
       SPANBOX_RETURN_IF_ERROR(
           txn.Put(Table::kOpen, OpenKey(batch.ring, open.span_id), AsBytes(EncodeOpen(open.records))));
@@ -251,6 +258,18 @@ Status StoreImpl::Commit(const SpanBatch& batch) {
     for (SpanId closed : batch.closed) SPANBOX_RETURN_IF_ERROR(txn.Delete(Table::kOpen, OpenKey(batch.ring, closed)));
     return PutRing(txn, batch);
   });
+}
+
+Result<std::string> StoreImpl::ReadBlob(const BlobId& id) {
+  SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+  SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
+  return ReadBlobFrom(*txn, id);
+}
+
+Result<std::vector<BlobInfo>> StoreImpl::Blobs() {
+  SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+  SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
+  return ListBlobs(*txn, {}, ~std::size_t{0});
 }
 
 Status StoreImpl::Append(std::span<const SpanRow> rows) {

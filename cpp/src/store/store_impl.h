@@ -34,6 +34,8 @@ class StoreImpl : public Store {
   Result<std::unique_ptr<ReadView>> Read() override;
   Result<StoreInfo> Info() override;
   Result<VerifyReport> Verify() override;
+  Result<std::string> ReadBlob(const BlobId& id) override;
+  Result<std::vector<BlobInfo>> Blobs() override;
   Result<std::vector<LiveProcess>> Processes() override;
 
   // Opens the environment. REQUIRES: the registry's lock.
