@@ -1,9 +1,13 @@
-// Which span code runs in: one ContextVar holds the innermost context, a Span, or a Tags block, which stands for the
-// span around it plus more tags. A context is left by putting its parent back while it is still the innermost one,
-// never by token, so leaving in another task than the one that entered is harmless.
+// Where in which trace code runs: one ContextVar holds the innermost context. A context is a Span; or a block (tags,
+// attach), which stands for the span it names plus tags; or a Handle, which says where another thread or process is.
 //
-// Thread rule: hold the GIL. Ownership: a context owns its parent.
-// Invariant: nothing here leaves a Python exception set.
+// A context is left by putting back what was around it, when it is found in the context that leaves it, and never by
+// token: so leaving in another task or thread than the one that entered is harmless.
+//
+// Thread rule: hold the GIL. Ownership: a context owns what was around it until it is left.
+// Invariants:
+//   1. Nothing here leaves a Python exception set, except where a function says so.
+//   2. A Handle that Python sees does not change, and has no parent.
 #pragma once
 
 #include <Python.h>
@@ -22,14 +26,20 @@ struct ContextObject {
 
 inline PyObject* context_var = nullptr;
 
-// spanbox.off(): calls run as if undecorated, and nothing is opened. Guarded by the GIL.
+// Where code outside of any context runs: nullptr, or what TRACEPARENT said when the process started. Owned.
+inline ContextObject* process_context = nullptr;
+
+// spanbox.off(): no span starts, and nothing is opened. Open spans still end.
 inline bool recording_off = false;
 
 // New reference, or nullptr when there is no context around.
 inline ContextObject* CurrentContext() {
   PyObject* value = nullptr;
   if (PyContextVar_Get(context_var, nullptr, &value) < 0) PyErr_Clear();
-  if (value == Py_None) Py_CLEAR(value);
+  if (value == nullptr || value == Py_None) [[unlikely]] {
+    Py_XDECREF(value);
+    value = Py_XNewRef(reinterpret_cast<PyObject*>(process_context));
+  }
   return reinterpret_cast<ContextObject*>(value);
 }
 
@@ -41,18 +51,40 @@ inline void MakeCurrent(ContextObject* context) {
   Py_XDECREF(token);
 }
 
+// Puts back what was around `context`, also when contexts inside it have not been left: they are left with it. Does
+// nothing where `context` is not around.
 inline void LeaveContext(ContextObject* context) {
   ContextObject* current = CurrentContext();
-  if (current == context) MakeCurrent(context->parent);
+  const ContextObject* found = current;
+  while (found != nullptr && found != context) found = found->parent;
+  if (found != nullptr) {
+    MakeCurrent(context->parent);
+    // A chain of tasks that start one another must not keep all their ancestors.
+    Py_CLEAR(context->parent);
+  }
   Py_XDECREF(current);
 }
 
 // Lets go of tags and parent: for the deallocators of contexts.
 void ClearContext(ContextObject* context);
 
+// A Handle for the place of `context`; nullptr with MemoryError set.
+PyObject* NewHandle(const ContextObject* context);
+
+// What a Handle, a Span or a traceparent stands for: a new reference; nullptr with TypeError or ValueError set.
+ContextObject* ContextOf(PyObject* parent);
+
+// Makes a context current that stands for `place` with the tags around it and then its own; a new reference, or nullptr
+// when that could not be made. `owner` finds it again; may be nullptr.
+ContextObject* EnterUnder(ContextObject* place, PyObject* owner);
+
+// True for a Span, which spans.cc defines.
+bool IsSpan(PyObject* object);
+
 inline PyObject* OrNone(PyObject* value) { return Py_NewRef(value == nullptr ? Py_None : value); }
 
-// Adds Tags and current_span to the module: 0, or -1 with an exception set.
+// Add types and functions to the module: 0, or -1 with an exception set.
 int RegisterContext(PyObject* module);
+int RegisterCarried(PyObject* module);
 
 }  // namespace spanbox::python

@@ -8,8 +8,8 @@
 PYBIND11_MODULE(_core, module) {
   module.attr("__version__") = SPANBOX_VERSION;
   spanbox::python::RegisterExceptions(module);
-  if (spanbox::python::RegisterContext(module.ptr()) < 0 || spanbox::python::RegisterSpans(module.ptr()) < 0 ||
-      spanbox::python::RegisterObserved(module.ptr()) < 0) {
+  if (spanbox::python::RegisterContext(module.ptr()) < 0 || spanbox::python::RegisterCarried(module.ptr()) < 0 ||
+      spanbox::python::RegisterSpans(module.ptr()) < 0 || spanbox::python::RegisterObserved(module.ptr()) < 0) {
     throw pybind11::error_already_set();
   }
   spanbox::python::RegisterRecording(module);

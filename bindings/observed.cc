@@ -48,7 +48,7 @@ void EndRaised(Recorder& recorder, SpanObject* span) {
 
 PyObject* Call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
   auto* observed = reinterpret_cast<ObservedObject*>(self);
-  Recorder* recorder = ActiveRecorder();
+  Recorder* recorder = recording_off ? nullptr : ActiveRecorder();
   SpanObject* span = recorder == nullptr ? nullptr : NewSpan(observed->name, observed->kind);
   if (span == nullptr) {
     PyErr_Clear();

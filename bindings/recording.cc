@@ -104,6 +104,15 @@ void Configure(const std::string& path, const std::string& full_ring, std::uint6
   options.full_ring_policy = full_ring == "block"  ? FullRingPolicy::kBlock
                              : full_ring == "drop" ? FullRingPolicy::kDrop
                                                    : FullRingPolicy::kWait;
+  if (recording_off) {  // spanbox.on() opens it
+    CloseRecorder(state);
+    state.path = path;
+    state.options = options;
+    state.open_error.clear();
+    state.next_attempt_ns = 0;
+    state.closed = false;
+    return;
+  }
   auto opened = [&] {
     py::gil_scoped_release release;
     return OpenRecorder(path, options);
@@ -146,7 +155,13 @@ Recorder* ActiveRecorder() {
   State& state = TheState();
   if (state.recorder != nullptr) [[likely]]
     return state.recorder.get();
-  return OpenNow(state);
+  return recording_off ? nullptr : OpenNow(state);
+}
+
+const std::string& RecordingPath() { return TheState().path; }
+
+void SuggestPath(const std::string& path) {
+  if (TheState().path.empty()) TheState().path = path;
 }
 
 void RegisterRecording(py::module_& module) {

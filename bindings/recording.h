@@ -21,6 +21,11 @@ namespace spanbox::python {
 // nullptr when nothing can be recorded (health() has the reason). Opens the recorder on first use.
 Recorder* ActiveRecorder();
 
+// The store recorded into; empty: not chosen yet.
+const std::string& RecordingPath();
+// Records there, unless the place has been chosen or a span has started.
+void SuggestPath(const std::string& path);
+
 struct SpanObject : ContextObject {
   SpanId parent_id;
   PyObject* name;        // str

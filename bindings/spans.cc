@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -29,12 +30,13 @@ void SpanDealloc(PyObject* self) {
 // --- Span ------------------------------------------------------------------------------------------------------------
 
 PyObject* SpanNew(PyTypeObject*, PyObject* args, PyObject* kwargs) {
-  static const char* keywords[] = {"name", "kind", "attributes", nullptr};
+  static const char* keywords[] = {"name", "kind", "attributes", "parent", nullptr};
   PyObject* name = nullptr;
   PyObject* kind_name = nullptr;
   PyObject* attributes = nullptr;
-  if (PyArg_ParseTupleAndKeywords(args, kwargs, "U|UO:Span", const_cast<char**>(keywords), &name, &kind_name,
-                                  &attributes) == 0) {
+  PyObject* parent = Py_None;
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "U|UOO:Span", const_cast<char**>(keywords), &name, &kind_name,
+                                  &attributes, &parent) == 0) {
     return nullptr;
   }
   if (attributes == Py_None) attributes = nullptr;
@@ -47,8 +49,15 @@ PyObject* SpanNew(PyTypeObject*, PyObject* args, PyObject* kwargs) {
     PyErr_Format(PyExc_ValueError, "unknown span kind %R", kind_name);
     return nullptr;
   }
+  ContextObject* given = nullptr;
+  if (parent != Py_None && (given = ContextOf(parent)) == nullptr) return nullptr;
   SpanObject* span = NewSpan(name, *kind);
-  if (span != nullptr && attributes != nullptr) span->attributes = Py_NewRef(attributes);
+  if (span == nullptr) {
+    Py_XDECREF(given);
+    return nullptr;
+  }
+  span->parent = given;  // until it starts
+  if (attributes != nullptr) span->attributes = Py_NewRef(attributes);
   return reinterpret_cast<PyObject*>(span);
 }
 
@@ -58,11 +67,15 @@ PyObject* SpanEnter(PyObject* self, PyObject*) {
     PyErr_SetString(PyExc_RuntimeError, "this span is open already; make a new one with spanbox.span()");
     return nullptr;
   }
-  if (Recorder* recorder = ActiveRecorder()) {
+  ContextObject* given = span->start_monotonic_ns == 0 ? std::exchange(span->parent, nullptr) : nullptr;
+  if (Recorder* recorder = recording_off ? nullptr : ActiveRecorder()) {
+    ContextObject* under = given == nullptr ? nullptr : EnterUnder(given, nullptr);
     StartSpan(*recorder, span, [span](Capture& capture) {
       if (span->attributes != nullptr) capture.AddAll(span->attributes);
     });
+    if (under != nullptr) Py_XSETREF(span->parent, std::exchange(under->parent, nullptr));
   }
+  Py_XDECREF(given);
   Py_CLEAR(span->attributes);
   return Py_NewRef(self);
 }
@@ -127,6 +140,8 @@ PyObject* SpanFirstToken(PyObject* self, PyObject*) {
   Py_RETURN_NONE;
 }
 
+PyObject* SpanHandle(PyObject* self, PyObject*) { return NewHandle(reinterpret_cast<SpanObject*>(self)); }
+
 int SetPayload(SpanObject* span, PyObject** kept, Column column, PyObject* value) {
   if (value == nullptr) value = Py_None;
   if (span->open) {
@@ -171,6 +186,7 @@ PyMethodDef span_methods[] = {
      "set(**attributes) -> Span\n\nAttributes are columns: the named ones (input_tokens, cost_usd, user_id, ...) or "
      "any "
      "name of yours.\nThey are safe as soon as set returns."},
+    {"handle", SpanHandle, METH_NOARGS, "A Handle of this span: small, picklable, for another thread or process."},
     {"first_token", SpanFirstToken, METH_NOARGS, "The first token of a streamed reply is here: records ttft_ns, once."},
     {nullptr, nullptr, 0, nullptr}};
 
@@ -183,6 +199,8 @@ PyGetSetDef span_getset[] = {
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 }  // namespace
+
+bool IsSpan(PyObject* object) { return Py_IS_TYPE(object, &span_type); }
 
 ByteBuffer& Scratch::Lease() {
   if (scratch_depth == scratch_buffers.size()) scratch_buffers.push_back(std::make_unique<ByteBuffer>());

@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import atexit as _atexit
 
-from spanbox import _core
+from spanbox import _core, _propagate
 from spanbox._box import Box, open
+from spanbox._context import attach, environ, off, on, wrap
 from spanbox._core import (
     CorruptionError,
     FilterError,
+    Handle,
     NotFoundError,
     SpanboxError,
     StoreError,
     StoreFullError,
     __version__,
     columns,
+    current_handle,
 )
 from spanbox._observe import KINDS, configure, current_span, flush, health, observe, span, tags
 from spanbox._spans import Spans
@@ -35,6 +38,7 @@ __all__ = [
     "Box",
     "CorruptionError",
     "FilterError",
+    "Handle",
     "NotFoundError",
     "SpanboxError",
     "Spans",
@@ -42,15 +46,22 @@ __all__ = [
     "StoreFullError",
     "Trace",
     "__version__",
+    "attach",
     "columns",
     "configure",
+    "current_handle",
     "current_span",
+    "environ",
     "flush",
     "health",
     "observe",
+    "off",
+    "on",
     "open",
     "span",
     "tags",
+    "wrap",
 ]
 
+_propagate.install()
 _atexit.register(_core.close)

@@ -29,13 +29,22 @@ class StoreError(SpanboxError): ...
 class Span:
     """A span as a context manager; made by spanbox.span(). Starts at `with`, ends when the block is left."""
 
-    def __init__(self, name: str, kind: Kind = "span", attributes: dict[str, object] | None = None) -> None: ...
+    def __init__(
+        self,
+        name: str,
+        kind: Kind = "span",
+        attributes: dict[str, object] | None = None,
+        parent: Handle | Span | str | None = None,
+    ) -> None: ...
     def __enter__(self) -> Span: ...
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None, /
     ) -> Literal[False]: ...
     def set(self, **attributes: object) -> Span: ...
     def first_token(self) -> None: ...
+    def handle(self) -> Handle:
+        """This span's place in its trace, for another thread, process or machine."""
+
     input: object
     output: object
     @property
@@ -67,6 +76,62 @@ def observed(
     """The traced form of a synchronous function; `parameters` are the names of its positional parameters."""
 
 def current_span() -> Span | None: ...
+
+@final
+class Handle:
+    """A place in a trace, to start spans under from another thread, process or machine.
+
+    Immutable, small, picklable: the ids of a span, and the tags that spans below it get.
+    """
+
+    def __init__(self, traceparent: str, tags: bytes = b"", /) -> None: ...
+    @staticmethod
+    def from_traceparent(traceparent: str, /) -> Handle:
+        """The place that a W3C `traceparent` header names. ValueError when it is none."""
+
+    @property
+    def traceparent(self) -> str:
+        """The value of a W3C `traceparent` header; empty outside of any span."""
+
+    @property
+    def trace_id(self) -> str: ...
+    @property
+    def span_id(self) -> str: ...
+    def __reduce__(self) -> tuple[type[Handle], tuple[str, bytes]]: ...
+
+def current_handle() -> Handle | None:
+    """The place this code runs in; None outside of any span and tags."""
+
+@final
+class Attach:
+    """Spans started inside the block are children of `parent`; made by spanbox.attach(). `exact`: tags around the
+    block do not count."""
+
+    def __init__(self, parent: Handle | Span | str | None, exact: bool = False, /) -> None: ...
+    def __enter__(self) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None, /
+    ) -> Literal[False]: ...
+
+def carried(fn: Callable[..., Any], /) -> Callable[..., Any]:
+    """fn, to be run in the context of this call."""
+
+def carried_if_inside(fn: Any, /) -> Any:
+    """carried(fn); fn itself outside of any context, or when propagation is off."""
+
+def outside(fn: Callable[..., Any], /) -> Callable[..., Any]:
+    """fn, to be run outside of any context."""
+
+def has_something_to_carry() -> bool: ...
+def get_context() -> Handle | Span | None:
+    """What set_context takes in another thread; None outside of any context, or when propagation is off."""
+
+def set_context(context: Handle | Span, /) -> None: ...
+def set_process_context(handle: Handle, /) -> None:
+    """Where code outside of any context is from now on."""
+
+def set_propagate(on: bool, /) -> None: ...
+def set_recording_off(off: bool, /) -> None: ...
 def configure(path: str, full_ring: Literal["wait", "drop", "block"], max_ring_bytes: int) -> None:
     """Sends this process's spans to the store at `path` from now on. Flushes and closes the recorder in use."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from spanbox import _core
-from spanbox._core import Span, Tags
+from spanbox._core import Handle, Span, Tags
 from spanbox._paths import resolve_store
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ def _arguments(
     return named | kwargs
 
 
-def span(name: str, /, *, kind: Kind = "span", **attributes: object) -> Span:
-    """A span around a block of code, a child of the span it runs in.
+def span(name: str, /, *, kind: Kind = "span", parent: Handle | Span | str | None = None, **attributes: object) -> Span:
+    """A span around a block of code, a child of the span it runs in, or of `parent`.
 
         with spanbox.span("retrieve", kind="retriever", index="faq") as s:
             docs = search(question)
@@ -149,9 +149,10 @@ def span(name: str, /, *, kind: Kind = "span", **attributes: object) -> Span:
 
     Attributes are columns: named ones (model, input_tokens, cost_usd, ...: spanbox.columns() lists them), or any
     name of yours.
+    parent: a Handle, a Span or the value of a W3C traceparent header (ValueError when it is none).
     An exception that leaves the block is recorded and goes on unchanged.
     """
-    return Span(name, _check_kind(kind), attributes or None)
+    return Span(name, _check_kind(kind), attributes or None, parent or None)
 
 
 def tags(**attributes: object) -> Tags:
@@ -164,13 +165,19 @@ def tags(**attributes: object) -> Tags:
 
 
 def configure(
-    path: str | os.PathLike[str] | None = None, *, full_ring: FullRing = "wait", max_ring_bytes: int = 64 << 20
+    path: str | os.PathLike[str] | None = None,
+    *,
+    full_ring: FullRing = "wait",
+    max_ring_bytes: int = 64 << 20,
+    propagate: bool | None = None,
 ) -> None:
     """Choose where this process records, before or after its first span. Without it: $SPANBOX_DIR, or the nearest
     .spanbox folder upward, or a new one in the working directory.
 
     full_ring: when spans come faster than the disk takes them, "wait" at most 1 ms and then drop and count, "drop" at
     once, or "block" until there is room (for batch jobs). max_ring_bytes: memory and disk for spans not yet stored.
+    propagate: False leaves threads, executors and child processes without the span they were started in, True undoes
+    it, None keeps what is ($SPANBOX_PROPAGATE=0 means False from the start).
     Raises StoreError, CorruptionError or StoreFullError when the store cannot be used; the recorder in use then stays.
     """
     if full_ring not in ("wait", "drop", "block"):
@@ -178,6 +185,8 @@ def configure(
     if not 1 << 20 <= max_ring_bytes <= 1 << 32:
         raise ValueError(f"max_ring_bytes must be between 1 MiB and 4 GiB, not {max_ring_bytes}")
     _core.configure(str(resolve_store(path)), full_ring, max_ring_bytes)
+    if propagate is not None:
+        _core.set_propagate(propagate)
 
 
 def flush(timeout_s: float = 5.0) -> bool:
