@@ -20,6 +20,7 @@ static_assert(std::endian::native == std::endian::little, "spanbox stores little
 class ByteBuffer {
  public:
   std::size_t size() const { return size_; }
+  std::size_t capacity() const { return data_.size(); }
   std::span<const std::byte> bytes() const { return {data_.data(), size_}; }
   std::string_view text() const { return {reinterpret_cast<const char*>(data_.data()), size_}; }
   void Clear() { size_ = 0; }

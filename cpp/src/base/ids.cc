@@ -61,25 +61,34 @@ struct Generator {
 
 constinit thread_local Generator generator;
 
-}  // namespace
-
-TraceId NewTraceId(std::int64_t wall_ns) noexcept {
-  const auto ms = static_cast<std::uint64_t>(wall_ns / 1'000'000);
-  TraceId id;
-  for (int i = 0; i < 6; ++i) id.bytes[i] = static_cast<std::uint8_t>(ms >> (40 - 8 * i));
-  const std::uint64_t high = generator.Next();
-  const std::uint64_t low = generator.Next();
-  std::memcpy(&id.bytes[6], &high, 8);
-  std::memcpy(&id.bytes[14], &low, 2);
-  if (!id.is_valid()) id.bytes[15] = 1;
+SpanId NextSpanId(Generator& random) noexcept {
+  SpanId id;
+  do id = random.Next();
+  while (id == 0);
   return id;
 }
 
-SpanId NewSpanId() noexcept {
-  SpanId id;
-  do id = generator.Next();
-  while (id == 0);
-  return id;
+}  // namespace
+
+TraceId NewTraceId(std::int64_t wall_ns) noexcept {
+  TraceId trace;
+  SpanId span;
+  NewRootIds(wall_ns, trace, span);
+  return trace;
+}
+
+SpanId NewSpanId() noexcept { return NextSpanId(generator); }
+
+void NewRootIds(std::int64_t wall_ns, TraceId& trace, SpanId& span) noexcept {
+  Generator& random = generator;
+  const std::uint64_t low = random.Next();
+  // Big-endian: 48 bits of milliseconds, then the first 16 random bits.
+  const std::uint64_t high = static_cast<std::uint64_t>(wall_ns / 1'000'000) << 16 | (random.Next() & 0xFFFF);
+  const std::uint64_t high_bytes = __builtin_bswap64(high);
+  std::memcpy(trace.bytes.data(), &high_bytes, 8);
+  std::memcpy(trace.bytes.data() + 8, &low, 8);
+  if (!trace.is_valid()) trace.bytes[15] = 1;
+  span = NextSpanId(random);
 }
 
 RingId NewRingId() noexcept {

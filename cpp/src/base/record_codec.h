@@ -87,6 +87,11 @@ class RecordWriter {
     out_.Put(static_cast<std::uint32_t>(text.size()));
     out_.PutText(text);
   }
+  void AddJson(Column column, std::string_view name, std::string_view json) {
+    Key(column, name, ValueType::kJson);
+    out_.Put(static_cast<std::uint32_t>(json.size()));
+    out_.PutText(json);
+  }
   // Opens a packed field: write one MessagePack value to buffer(), then call EndPacked with what this returned.
   std::size_t BeginPacked(Column column, std::string_view name) {
     PutKey(column, name);
