@@ -17,8 +17,6 @@ T Swap(T value) {
   if constexpr (sizeof(T) == 8) return static_cast<T>(__builtin_bswap64(static_cast<std::uint64_t>(value)));
 }
 
-void PutTag(ByteBuffer& out, unsigned tag) { out.Put(static_cast<std::uint8_t>(tag)); }
-
 void AppendBase64(std::span<const std::byte> bytes, std::string& out) {
   constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
@@ -250,65 +248,6 @@ class JsonDecoder {
 };
 
 }  // namespace
-
-void MsgpackWriter::Nil() { PutTag(out_, 0xC0); }
-void MsgpackWriter::Bool(bool value) { PutTag(out_, value ? 0xC3 : 0xC2); }
-
-void MsgpackWriter::Int(std::int64_t value) {
-  if (value >= -32 && value < 128) {
-    out_.Put(static_cast<std::int8_t>(value));
-  } else {
-    PutTag(out_, 0xD3);
-    out_.Put(Swap(value));
-  }
-}
-
-void MsgpackWriter::Uint(std::uint64_t value) {
-  PutTag(out_, 0xCF);
-  out_.Put(Swap(value));
-}
-
-void MsgpackWriter::Float(double value) {
-  PutTag(out_, 0xCB);
-  out_.Put(Swap(std::bit_cast<std::uint64_t>(value)));
-}
-
-void MsgpackWriter::Str(std::string_view utf8) {
-  const std::size_t n = utf8.size();
-  if (n < 32) {
-    PutTag(out_, 0xA0 | static_cast<unsigned>(n));
-  } else if (n <= 0xFF) {
-    PutTag(out_, 0xD9);
-    out_.Put(static_cast<std::uint8_t>(n));
-  } else if (n <= 0xFFFF) {
-    PutTag(out_, 0xDA);
-    out_.Put(Swap(static_cast<std::uint16_t>(n)));
-  } else {
-    PutTag(out_, 0xDB);
-    out_.Put(Swap(static_cast<std::uint32_t>(n)));
-  }
-  out_.PutText(utf8);
-}
-
-void MsgpackWriter::Bin(std::span<const std::byte> bytes) {
-  PutTag(out_, 0xC6);
-  out_.Put(Swap(static_cast<std::uint32_t>(bytes.size())));
-  out_.PutBytes(bytes.data(), bytes.size());
-}
-
-std::size_t MsgpackWriter::Array(std::uint32_t count) {
-  PutTag(out_, 0xDD);
-  out_.Put(Swap(count));
-  return out_.size() - sizeof count;
-}
-
-std::size_t MsgpackWriter::Map(std::uint32_t count) {
-  PutTag(out_, 0xDF);
-  out_.Put(Swap(count));
-  return out_.size() - sizeof count;
-}
-
-void MsgpackWriter::SetCount(std::size_t place, std::uint32_t count) { out_.PatchAt(place, Swap(count)); }
 
 Status AppendJson(std::span<const std::byte> msgpack, std::string& json) { return JsonDecoder(msgpack, json).Decode(); }
 
