@@ -74,6 +74,7 @@ PyObject* SpanEnter(PyObject* self, PyObject*) {
       if (span->attributes != nullptr) capture.AddAll(span->attributes);
     });
     if (under != nullptr) Py_XSETREF(span->parent, std::exchange(under->parent, nullptr));
+    Py_XDECREF(under);
   }
   Py_XDECREF(given);
   Py_CLEAR(span->attributes);

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import textwrap
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +39,29 @@ class Recorded:
 
     def tree(self) -> str:
         return "\n".join(f"{'  ' * s['depth']}{s['name']} [{s['kind']}] {s['status']}" for s in self.spans())
+
+    def shape(self) -> str:
+        """The trees as indented names; equal subtrees under one parent are one line with their number."""
+        spans = self.spans()
+        known = {span["span_id"] for span in spans}
+        below = defaultdict(list)
+        for span in spans:
+            below[span["parent_id"] if span["parent_id"] in known else ""].append(span)
+
+        def draw(parent: str) -> str:
+            subtrees = Counter(
+                span["name"]
+                + (" (its parent is lost)" if parent == "" and span["parent_id"] else "")
+                + textwrap.indent("\n" + draw(span["span_id"]), "  ").rstrip()
+                for span in below[parent]
+            )
+            lines = []
+            for subtree, count in sorted(subtrees.items()):
+                name, *rest = subtree.split("\n")
+                lines += [name if count == 1 else f"{name} x{count}", *rest]
+            return "\n".join(lines)
+
+        return draw("")
 
     def reopened(self) -> Recorded:
         """The same folder after whoever else wrote it is done."""
