@@ -117,8 +117,7 @@ PyObject* CarriedIfInside(PyObject*, PyObject* fn) {
   return carried;
 }
 
-// The current context as an object for set_context; None outside of any, or when nothing is to be carried.
-PyObject* GetContext(PyObject*, PyObject*) {
+PyObject* ContextToCarry(PyObject*, PyObject*) {
   ContextObject* context = propagate ? CurrentContext() : nullptr;
   return context == nullptr ? Py_NewRef(Py_None) : reinterpret_cast<PyObject*>(context);
 }
@@ -153,7 +152,7 @@ PyMethodDef functions[] = {{"carried", Carried, METH_O, "fn, to be run in the co
                            {"outside", Outside, METH_O, "fn, to be run outside of any context."},
                            {"restore_carried", Restore, METH_VARARGS, nullptr},
                            {"has_something_to_carry", HasSomethingToCarry, METH_NOARGS, nullptr},
-                           {"get_context", GetContext, METH_NOARGS, nullptr},
+                           {"context_to_carry", ContextToCarry, METH_NOARGS, nullptr},
                            {"set_context", SetContext, METH_O, nullptr},
                            {"set_propagate", SetPropagate, METH_O, nullptr},
                            {nullptr, nullptr, 0, nullptr}};

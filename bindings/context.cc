@@ -310,6 +310,11 @@ PyObject* CurrentHandle(PyObject*, PyObject*) {
   return handle;
 }
 
+PyObject* CurrentContextObject(PyObject*, PyObject*) {
+  ContextObject* context = CurrentContext();
+  return context == nullptr ? Py_NewRef(Py_None) : reinterpret_cast<PyObject*>(context);
+}
+
 PyObject* SetProcessContext(PyObject*, PyObject* handle) {
   if (!Py_IS_TYPE(handle, &handle_type)) return PyErr_Format(PyExc_TypeError, "a Handle is needed");
   ContextObject* before = process_context;
@@ -326,6 +331,7 @@ PyObject* SetRecordingOff(PyObject*, PyObject* off) {
 PyMethodDef functions[] = {
     {"current_span", CurrentSpan, METH_NOARGS, "The span this code runs in, or None."},
     {"current_handle", CurrentHandle, METH_NOARGS, "A Handle of the place this code runs in, or None."},
+    {"current_context", CurrentContextObject, METH_NOARGS, nullptr},
     {"set_process_context", SetProcessContext, METH_O, nullptr},
     {"set_recording_off", SetRecordingOff, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr}};

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import inspect
 import os
-from base64 import b64decode, b64encode
-from collections.abc import Callable
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from spanbox import _core
@@ -38,22 +36,25 @@ def attach(parent: Handle | Span | str | None) -> Attach:
 
 def wrap(fn: Callable[P, R], /) -> Callable[P, R]:
     """`fn`, to be run where wrap was called: under the same span, with the same tags, from any thread, any number of
-    times. `fn` may be a coroutine function. What wrap returns can be pickled if `fn` can.
+    times. `fn` may be a coroutine function. What wrap makes of a plain function can be pickled if `fn` can.
 
     Threads and executors of the standard library need no wrap (see docs/context.md); callbacks of other libraries do.
     """
+    import inspect  # half the price of importing spanbox, and few programs wrap
+
     if not callable(fn):
         raise TypeError(f"wrap() takes a function, not {type(fn).__name__}")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise TypeError("wrap() takes no generator function: its body runs wherever it is iterated; wrap that code")
-    if not inspect.iscoroutinefunction(fn):
+    if not inspect.iscoroutinefunction(fn) and not inspect.iscoroutinefunction(type(fn).__call__):
         return functools.update_wrapper(cast("Callable[P, R]", _core.carried(fn)), fn)
-    here = current_handle()
+    step = cast("Callable[P, Awaitable[Any]]", fn)
+    here = _core.current_context()
 
     @functools.wraps(fn)
     async def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
         with Attach(here, True):
-            return await fn(*args, **kwargs)
+            return await step(*args, **kwargs)
 
     return cast("Callable[P, R]", wrapped)
 
@@ -69,7 +70,7 @@ def environ() -> dict[str, str]:
     handle = current_handle()
     if handle is not None:
         _, (traceparent, tags) = handle.__reduce__()
-        for name, value in ((PARENT_VARIABLE, traceparent), (TAGS_VARIABLE, b64encode(tags).decode())):
+        for name, value in ((PARENT_VARIABLE, traceparent), (TAGS_VARIABLE, b2a_base64(tags, newline=False).decode())):
             if value:
                 variables[name] = value
             else:
@@ -103,8 +104,10 @@ def _start_from_environment() -> None:
         return
     traceparent, tags = os.environ.get(PARENT_VARIABLE, ""), os.environ.get(TAGS_VARIABLE, "")
     if traceparent or tags:
-        with contextlib.suppress(ValueError):  # what somebody else has left there is not the program's fault
-            _core.set_process_context(Handle(traceparent, b64decode(tags, validate=True)))
+        try:
+            _core.set_process_context(Handle(traceparent, a2b_base64(tags, strict_mode=True)))
+        except ValueError:  # what somebody else has left there is not the program's fault
+            return
 
 
 _start_from_environment()

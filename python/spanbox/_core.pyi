@@ -123,8 +123,11 @@ def outside(fn: Callable[..., Any], /) -> Callable[..., Any]:
     """fn, to be run outside of any context."""
 
 def has_something_to_carry() -> bool: ...
-def get_context() -> Handle | Span | None:
-    """What set_context takes in another thread; None outside of any context, or when propagation is off."""
+def current_context() -> Handle | Span | None:
+    """What the ContextVar holds: the innermost Span or block."""
+
+def context_to_carry() -> Handle | Span | None:
+    """current_context(); None when propagation is off."""
 
 def set_context(context: Handle | Span, /) -> None: ...
 def set_process_context(handle: Handle, /) -> None:

@@ -5,12 +5,13 @@ Thread rule: the import lock of the module. An exception of the function is swal
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 Action = Callable[[ModuleType], None]
 
@@ -64,5 +65,7 @@ class _Loader:
         module.__loader__ = self._loader
         self._loader.exec_module(module)
         for action in _waiting.pop(module.__name__, ()):
-            with contextlib.suppress(Exception):
+            try:
                 action(module)
+            except Exception:  # noqa: S112  (told above)
+                continue

@@ -41,7 +41,7 @@ def _patch_threading(module: ModuleType) -> None:
 
     def make_start(start: Callable[..., Any]) -> Callable[..., Any]:
         def carrying_start(self: Any) -> None:
-            context = _core.get_context()
+            context = _core.context_to_carry()
             if context is None or _belongs_to_a_pool(self):
                 start(self)
                 return
@@ -66,7 +66,7 @@ def _patch_threading(module: ModuleType) -> None:
 
     def make_start_in_context(start: Callable[..., Any]) -> Callable[..., Any]:
         def carrying_start(self: Any) -> None:
-            context = _core.get_context()
+            context = _core.context_to_carry()
             if context is not None and self._context is None and not _belongs_to_a_pool(self):
                 self._context = _new_context_with(context)
             start(self)

@@ -248,9 +248,10 @@ def test_wrap_of_a_coroutine_function(recorded: Any) -> None:
         leaf()
         await asyncio.sleep(0)
         leaf()
+        assert spanbox.current_span() is root
         return x
 
-    with spanbox.span("root"):
+    with spanbox.span("root") as root:
         wrapped = spanbox.wrap(work)
         outside = spanbox.wrap(leaf)
     assert inspect.iscoroutinefunction(wrapped)
@@ -304,9 +305,13 @@ def test_spans_that_start_one_another_keep_no_ancestors(recorded: Any) -> None:
         def __del__(self) -> None:
             Counted.alive -= 1
 
+    def block() -> contextvars.Context:
+        with spanbox.span("job"):
+            return contextvars.copy_context()
+
     def job(left: int) -> None:
-        with spanbox.tags(job=Counted()), spanbox.span("job"):
-            successor = contextvars.copy_context()
+        with spanbox.tags(job=Counted()):
+            successor = [block, observe(contextvars.copy_context)][left % 2]()
         if left:
             waiting.append((successor, left - 1))
 
