@@ -65,15 +65,16 @@ int Traverse(PyObject* self, visitproc visit, void* arg) {
 }
 
 int Clear(PyObject* self) {
-  Py_CLEAR(AsCarried(self)->fn);
   Py_CLEAR(AsCarried(self)->dict);
+  Py_XSETREF(AsCarried(self)->fn, Py_NewRef(Py_None));  // never null: it may still be called from the garbage
   return 0;
 }
 
 void Dealloc(PyObject* self) {
   PyObject_GC_UnTrack(self);
   if (AsCarried(self)->weak_refs != nullptr) PyObject_ClearWeakRefs(self);
-  Clear(self);
+  Py_CLEAR(AsCarried(self)->dict);
+  Py_CLEAR(AsCarried(self)->fn);
   Py_CLEAR(AsCarried(self)->context);
   PyObject_GC_Del(self);
 }

@@ -20,9 +20,9 @@ _waiting: dict[str, list[Action]] = {}
 
 def when_imported(name: str, action: Action) -> None:
     """Call `action` with the module `name`: now if it is there, else as soon as it has been imported."""
-    module = sys.modules.get(name)
-    if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
-        action(module)
+    if name in sys.modules:
+        __import__(name)  # waits for another thread that is just importing it
+        action(sys.modules[name])
         return
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

@@ -13,13 +13,10 @@ import functools
 import sys
 from collections.abc import Callable
 from types import MethodType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spanbox import _core
 from spanbox._imports import when_imported
-
-if TYPE_CHECKING:
-    from spanbox._core import Handle, Span
 
 POOLS = ("concurrent.futures.thread", "concurrent.futures.process", "multiprocessing.pool", "multiprocessing.queues")
 
@@ -38,11 +35,13 @@ def _replace(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callabl
 
 def _patch_threading(module: ModuleType) -> None:
     key = "_spanbox_context"
+    has_context = sys.version_info >= (3, 14)  # Thread(context=...) came, and run() is run in it
 
     def make_start(start: Callable[..., Any]) -> Callable[..., Any]:
         def carrying_start(self: Any) -> None:
             context = _core.context_to_carry()
-            if context is None or _belongs_to_a_pool(self):
+            chosen = has_context and self._context is not None
+            if context is None or chosen or _belongs_to_a_pool(self):
                 start(self)
                 return
             self.__dict__[key] = context
@@ -58,34 +57,17 @@ def _patch_threading(module: ModuleType) -> None:
         def carrying_bootstrap(self: Any) -> None:
             context = self.__dict__.pop(key, None)
             if context is not None:
-                _core.set_context(context)
+                if has_context:
+                    self._context.run(_core.set_context, context)
+                else:
+                    _core.set_context(context)
                 del context
             bootstrap(self)
 
         return carrying_bootstrap
 
-    def make_start_in_context(start: Callable[..., Any]) -> Callable[..., Any]:
-        def carrying_start(self: Any) -> None:
-            context = _core.context_to_carry()
-            if context is not None and self._context is None and not _belongs_to_a_pool(self):
-                self._context = _new_context_with(context)
-            start(self)
-
-        return carrying_start
-
-    if sys.version_info < (3, 14):
-        _replace(module.Thread, "start", make_start)
-        _replace(module.Thread, "_bootstrap_inner", make_bootstrap)
-    elif not sys.flags.thread_inherit_context:  # threads have a context of their own from here on
-        _replace(module.Thread, "start", make_start_in_context)
-
-
-def _new_context_with(context: Handle | Span) -> Any:
-    from contextvars import Context
-
-    fresh = Context()
-    fresh.run(_core.set_context, context)
-    return fresh
+    _replace(module.Thread, "start", make_start)
+    _replace(module.Thread, "_bootstrap_inner", make_bootstrap)
 
 
 def _patch_executor(module: ModuleType) -> None:

@@ -127,12 +127,12 @@ def test_unpicklable_work_fails_as_before(recorded: Any) -> None:
     body = """
     with spanbox.span("root"), ProcessPoolExecutor(1, mp_context=context) as pool:
         error = pool.submit(lambda: 1).exception()
-        assert "pickle" in str(error).lower(), error
+        assert "lambda" in str(error), error
         process = context.Process(target=lambda: 1)
         try:
             process.start()
         except Exception as problem:
-            assert "pickle" in str(problem).lower(), problem
+            assert "lambda" in str(problem), problem
         assert "run" not in vars(process)
 """
     run_program(body, recorded)
