@@ -209,6 +209,9 @@ Result<Env*> StoreImpl::LiveEnv() {
 
 Result<RingState> StoreImpl::LoadRing(const RingId& ring) {
   SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+  // Its process may have died between writing LMDB's meta page and announcing it. Until somebody takes the writers'
+  // lock, other processes then read the state before its last commit, and would store the spans of that commit again.
+  SPANBOX_RETURN_IF_ERROR(env->Write(0, [](WriteTxn&) { return OkStatus(); }));
   SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
   RingState state;
   SPANBOX_ASSIGN_OR_RETURN(const auto stored, txn->Get(Table::kRings, RingKey(ring)));
