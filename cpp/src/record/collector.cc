@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <map>
 #include <system_error>
 
 #include "base/clock.h"
@@ -131,9 +132,8 @@ bool Collector::Pass(std::int64_t deadline_ns) {
   if (!good && EnsureExporter()) {
     for (const SpanId span : pool_->TakeLostEnds()) lost_ends_.push_back(span);
     const std::int64_t began_ns = MonotonicNowNs();
-    std::vector<Lane*> lanes = pool_->LanesToDrain();
     joiner_.ReleaseHeld();
-    good = (!pending_ || CommitGroup()) && DrainGroups(lanes, deadline_ns) && FinishPass();
+    good = (!pending_ || CommitGroup()) && DrainGroups(deadline_ns) && FinishPass();
     const std::scoped_lock lock(state_mutex_);
     if (good) caught_up_ns_ = began_ns;
   }
@@ -148,21 +148,31 @@ bool Collector::Pass(std::int64_t deadline_ns) {
 
 // Heads are read twice. What was published before a kEnd below its lane's first reading is below some lane's second
 // reading, so such a kEnd completes its span with nothing missing.
-void Collector::SnapshotHeads(const std::vector<Lane*>& lanes, std::vector<LaneSource>& sources) const {
+//
+// Only then is it asked which lanes their threads have left, and those are read a third time: what a thread wrote into
+// them comes, all of it and first, before what is seen of the lane it moved to.
+std::vector<Lane*> Collector::SnapshotHeads(std::vector<LaneSource>& sources) {
+  struct Reading {
+    std::uint64_t first, second;
+  };
+  std::map<const Lane*, Reading> heads;
+  // Acquire: the records below this head are whole, and so is all that was published before them.
+  const auto head = [](const Lane* lane) { return lane->control().head.load(std::memory_order_acquire); };
+  for (const Lane* lane : pool_->LanesToDrain()) heads[lane].first = head(lane);
+  for (auto& [lane, reading] : heads) reading.second = head(lane);
+  std::vector<Lane*> lanes = pool_->LanesToDrain();  // the same ones: files come and go by this thread only
   for (const Lane* lane : lanes) {
     LaneSource source{.data = lane->data(), .seed = lane->seed(), .cursor = lane->cursor()};
-    // Acquire: the records below this head are whole, and so is all that was published before them.
-    source.end_limit = lane->control().head.load(std::memory_order_acquire);
+    source.end_limit = heads[lane].first;
+    source.limit = pool_->ThreadsHaveLeft(*lane) ? head(lane) : heads[lane].second;
     sources.push_back(source);
   }
-  for (std::size_t i = 0; i < lanes.size(); ++i) {
-    sources[i].limit = lanes[i]->control().head.load(std::memory_order_acquire);
-  }
+  return lanes;
 }
 
-bool Collector::DrainGroups(std::vector<Lane*>& lanes, std::int64_t deadline_ns) {
+bool Collector::DrainGroups(std::int64_t deadline_ns) {
   std::vector<LaneSource> sources;
-  SnapshotHeads(lanes, sources);
+  std::vector<Lane*> lanes = SnapshotHeads(sources);
   std::uint64_t bytes = 0;
   for (const LaneSource& source : sources) bytes += source.limit - source.cursor.position;
   if (bytes > 0) last_active_ns_ = MonotonicNowNs();

@@ -59,8 +59,8 @@ class Collector {
   bool WaitForWork(std::int64_t timeout_ns) noexcept;  // true: somebody woke it
   std::int64_t NextPassInNs() const;
   bool Pass(std::int64_t deadline_ns);  // false: something could not be committed
-  bool DrainGroups(std::vector<Lane*>& lanes, std::int64_t deadline_ns);
-  void SnapshotHeads(const std::vector<Lane*>& lanes, std::vector<LaneSource>& sources) const;
+  bool DrainGroups(std::int64_t deadline_ns);
+  std::vector<Lane*> SnapshotHeads(std::vector<LaneSource>& sources);
   bool FinishPass();
   void BuildGroup(std::vector<Lane*>& lanes, std::vector<LaneSource>& sources);
   void BeginGroup();

@@ -206,19 +206,29 @@ std::string LanePool::last_error() const {
   return last_error_;
 }
 
+bool LanePool::ThreadsHaveLeft(const Lane& lane) const {
+  return &lane == overflow_ || StateOf(lane) == LaneState::kClosing;
+}
+
 std::vector<Lane*> LanePool::LanesToDrain() {
   const std::scoped_lock lock(mutex_);
-  std::vector<Lane*> lanes;
-  ForEachLane([&](Lane& lane) { lanes.push_back(&lane); });
-  const auto rank = [](const Lane* lane) {
-    const bool closing = StateOf(*lane) == LaneState::kClosing;
-    const double fill = static_cast<double>(lane->used_bytes()) / static_cast<double>(lane->lane_bytes());
-    return closing ? static_cast<double>(lane->control().closed_order.load(std::memory_order_relaxed)) - 1e18 : -fill;
+  struct Rank {
+    std::uint64_t order;
+    double empty;  // share of the lane
+    Lane* lane;
   };
-  std::vector<std::pair<double, Lane*>> ranked;
-  for (Lane* lane : lanes) ranked.emplace_back(rank(lane), lane);
-  std::ranges::stable_sort(ranked, {}, &std::pair<double, Lane*>::first);
-  std::ranges::transform(ranked, lanes.begin(), &std::pair<double, Lane*>::second);
+  std::vector<Rank> ranked;
+  ForEachLane([&](Lane& lane) {
+    // Threads begin on the overflow lane, and never come back to it.
+    std::uint64_t order = ~std::uint64_t{0};
+    if (&lane == overflow_) order = 0;
+    if (StateOf(lane) == LaneState::kClosing) order = lane.control().closed_order.load(std::memory_order_relaxed);
+    ranked.push_back(
+        {order, 1 - static_cast<double>(lane.used_bytes()) / static_cast<double>(lane.lane_bytes()), &lane});
+  });
+  std::ranges::stable_sort(ranked, {}, [](const Rank& rank) { return std::pair(rank.order, rank.empty); });
+  std::vector<Lane*> lanes;
+  for (const Rank& rank : ranked) lanes.push_back(rank.lane);
   return lanes;
 }
 

@@ -53,8 +53,11 @@ class LanePool {
   Totals GetTotals() const;
   std::string last_error() const;
 
-  // Collector. Lanes in the order they must be drained: those left by threads that moved on first, then the fullest.
+  // Collector. Lanes in the order they must be drained: those that threads have left for another, in the order of
+  // leaving, then the fullest.
   std::vector<Lane*> LanesToDrain();
+  // Threads leave the overflow lane at any time, and a closing one for good.
+  bool ThreadsHaveLeft(const Lane& lane) const;
   std::vector<SpanId> TakeLostEnds();
   // Cursors of every lane that has ever been used, with their drop counters as of now.
   std::vector<LaneCursor> AllCursors() const;

@@ -145,8 +145,8 @@ class DeadRing {
     return OkStatus();
   }
 
-  // Decides how far each lane may be read, and in which order: as in LanePool::LanesToDrain, lanes left by threads that
-  // moved on go first.
+  // Decides how far each lane may be read, and in which order: as in LanePool::LanesToDrain, the overflow lane and
+  // lanes left by threads that moved on go first.
   void OpenLanes(const RingState& state) {
     for (std::size_t f = 0; f < files_.size(); ++f) {
       const DeadFile& file = files_[f];
@@ -162,7 +162,7 @@ class DeadRing {
         OpenLane(f, i, rebooted, overflow ? &process : nullptr, state);
       }
     }
-    std::ranges::stable_sort(origins_, {}, &Origin::closed_order);
+    std::ranges::stable_sort(origins_, {}, &Origin::order);
     std::vector<LaneSource> ordered;
     for (const Origin& origin : origins_) ordered.push_back(sources_[origin.source]);
     sources_ = std::move(ordered);
@@ -198,7 +198,9 @@ class DeadRing {
     }
     if (!head_is_true && !rebooted) bad_heads_.push_back(f);
     const bool closing = control.state.load(std::memory_order_relaxed) == LaneState::kClosing;
-    const std::uint64_t order = closing ? control.closed_order.load(std::memory_order_relaxed) : ~std::uint64_t{0};
+    const std::uint64_t closed_order =
+        closing ? control.closed_order.load(std::memory_order_relaxed) : ~std::uint64_t{0};
+    const std::uint64_t order = process != nullptr ? 0 : closed_order;
     origins_.push_back({sources_.size(), f, rebooted, order});
     sources_.push_back(source);
   }
@@ -258,7 +260,7 @@ class DeadRing {
     std::size_t source;
     std::size_t file;
     bool rebooted;
-    std::uint64_t closed_order;  // all ones: not closing
+    std::uint64_t order;  // all ones: owned or free
   };
 
   SpanExporter& exporter_;
@@ -302,29 +304,38 @@ void RemoveDebris(const std::string& path) {
   if (Lock(path, file) == Claim::kOurs) unlink(path.c_str());
 }
 
+// The files of one process, locked. None: it lives, or another recoverer is at work, or they are not for us.
+std::vector<DeadFile> LockAll(const std::string& ring_dir, const Listing::mapped_type& names) {
+  std::vector<DeadFile> files;
+  for (const auto& [slot, name] : names) {
+    DeadFile file;
+    const Claim claim = Lock(ring_dir + "/" + name, file);
+    if (claim == Claim::kAlive) return {};
+    if (claim == Claim::kOurs) files.push_back(std::move(file));
+  }
+  return files;
+}
+
 }  // namespace
 
 Result<RecoveryReport> RecoverRings(SpanExporter& exporter, const std::string& ring_dir) {
   SPANBOX_ASSIGN_OR_RETURN(const Listing listing, List(ring_dir));
   RecoveryReport report;
-  for (const auto& [process, names] : listing) {
-    std::vector<DeadFile> files;
-    bool alive = false;
-    for (const auto& [slot, name] : names) {
-      const std::string path = ring_dir + "/" + name;
-      if (process.empty()) {
-        RemoveDebris(path);
-        continue;
-      }
-      DeadFile file;
-      const Claim claim = Lock(path, file);
-      alive |= claim == Claim::kAlive;
-      if (alive) break;
-      if (claim == Claim::kOurs) files.push_back(std::move(file));
+  if (const auto debris = listing.find(""); debris != listing.end()) {
+    for (const auto& [number, name] : debris->second) RemoveDebris(ring_dir + "/" + name);
+  }
+  for (auto [process, names] : listing) {
+    if (process.empty()) continue;
+    std::vector<DeadFile> files = LockAll(ring_dir, names);
+    // Until we had its lock the process may have lived, and made files that were not there when we looked.
+    while (!files.empty()) {
+      SPANBOX_ASSIGN_OR_RETURN(Listing now, List(ring_dir));
+      if (now[process] == names) break;
+      names = std::move(now[process]);
+      files.clear();
+      files = LockAll(ring_dir, names);
     }
-    // One living file: the process lives, or another recoverer is at work.
-    if (alive || files.empty()) continue;
-    SPANBOX_RETURN_IF_ERROR(DeadRing(exporter, std::move(files), report).Recover());
+    if (!files.empty()) SPANBOX_RETURN_IF_ERROR(DeadRing(exporter, std::move(files), report).Recover());
   }
   return report;
 }
