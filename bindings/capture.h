@@ -1,18 +1,25 @@
 // Copies Python objects into a record: one bounded walk, in C++, that runs no user code and never raises.
 //
-// Known types are copied by value: None, bool, int, float, str, bytes, list, tuple, set, frozenset, dict, dataclasses
-// and pydantic-like models by their declared fields, numpy scalars. Anything else becomes "<module.Type>". Text never
-// holds an address: the same call gives the same bytes.
+// Known types are copied by value: None, bool, int, float, str, bytes, list, tuple, set, frozenset, deque, dict,
+// dataclasses, pydantic and attrs models by their declared fields, enums, numpy scalars, dates, decimals, paths. Arrays
+// and frames become a line with type, shape and dtype; functions, classes and modules their qualified name; anything
+// else "<module.Type>". Text never holds an address, and sets are sorted: the same call gives the same bytes. Types the
+// user registered an encoder for (capture_settings.h) become what the encoder returns.
 //
-// Values under keys that name a secret (api_key, authorization, password, ...) are replaced by "[redacted]" before they
-// are copied: the ring is a file.
+// Values under keys that name a secret (record/secret_names.h) are replaced by "[redacted]", and secrets found in text
+// by "[redacted:<entity>]", before anything is written: the ring is a file.
 //
-// Thread rule: hold the GIL. Ownership: objects are borrowed during the call; nothing is kept.
+// What is past a limit is cut: a str to its first bytes, a container to its first items, each with a note of what is
+// missing. Large texts and binary data are kept as blobs, and the value names the blob. docs/capture.md has the forms.
+//
+// Thread rule: hold the GIL. Ownership: objects are borrowed during the call, and held while they are looked at;
+// nothing is kept.
 // Units: bytes of the encoded value.
 #pragma once
 
 #include <Python.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -29,30 +36,59 @@ struct CaptureLimits {
   std::uint32_t nodes = 10'000;    // values of one record
   int depth = 16;
   bool redact_keys = true;
+  bool redact_text = true;
+  std::size_t value_bytes = 256 * 1024;  // of one value; larger than `bytes`: as a blob
+  bool blobs = false;                    // large values become blobs of the recorder in use
 };
 
-// True for names such as "api_key" or "X-Api-Key"; case and - or _ do not matter.
+// What configure() has set, for records of at most `max_payload_bytes`.
+CaptureLimits RecordLimits(std::size_t max_payload_bytes);
+
+// Longer texts become blobs, where there are blobs.
+inline constexpr std::size_t kInlineText = 64 * 1024;
+// So do longer bytes, data: URLs and media in base64.
+inline constexpr std::size_t kInlineBytes = 1024;
+inline constexpr int kMaxCaptureDepth = 60;
+static_assert(kMaxCaptureDepth + 3 < kMsgpackMaxDepth);
+
+// True for names such as "api_key" or "X-Api-Key", and those of configure(redact_keys=...).
 bool IsSecretName(std::string_view name);
 
 // The UTF-8 of a str without growing the object: ASCII is borrowed from it, the rest is encoded into a buffer of this
 // object; lone surrogates become U+FFFD.
 class Utf8 {
  public:
-  explicit Utf8(PyObject* text);
+  explicit Utf8(PyObject* text) {
+    if (PyUnicode_IS_COMPACT_ASCII(text)) {
+      view_ = {static_cast<const char*>(PyUnicode_DATA(text)), static_cast<std::size_t>(PyUnicode_GET_LENGTH(text))};
+    } else {
+      Encode(text);
+    }
+  }
+  Utf8(const Utf8&) = delete;
+  Utf8& operator=(const Utf8&) = delete;
   std::string_view view() const { return view_; }
 
  private:
+  void Encode(PyObject* text);
+
   std::string_view view_;
   std::string buffer_;
 };
 
 class Capture {
  public:
-  Capture(RecordWriter& out, const CaptureLimits& limits) : out_(out), limits_(limits) {}
+  Capture(RecordWriter& out, const CaptureLimits& limits) : out_(out), limits_(limits), end_(limits.bytes) {}
 
   // Adds `value` as the field `column` (or attribute `name`). None adds nothing. A scalar is added with its own type,
   // converted to the column's where that loses nothing.
   void AddValue(Column column, std::string_view name, PyObject* value);
+
+  // The same for text that is UTF-8 already.
+  void AddText(Column column, std::string_view name, std::string_view text);
+
+  // Appends the value alone, as MessagePack: an element of a list that the caller writes.
+  void AddElement(PyObject* value) { Pack(value, 1); }
 
   // Adds the attribute or column called `name`. Names of identity columns ("trace_id", "name", ...) become
   // "attributes.<name>".
@@ -61,36 +97,111 @@ class Capture {
   // Adds the items of a dict with str keys (others are skipped) through AddNamed.
   void AddAll(PyObject* dict);
 
-  // Adds the arguments of a vectorcall as one mapping in Column::kInput. `names` is a tuple of the positional
-  // parameters' names; a leading self or cls is left out; positional arguments past them are listed under "args".
+  // A field that is a mapping, member by member. Members past the limits are left out.
+  struct Mapping {
+    Column column = Column::kInput;
+    std::size_t begin = 0, count_place = 0;
+    std::uint32_t count = 0, left_out = 0;
+  };
+  Mapping BeginMapping(Column column);
+  // `packed_name`: as MessagePack; `secret`: see IsSecretName.
+  void AddMember(Mapping& mapping, std::string_view packed_name, bool secret, PyObject* value);
+  void AddMember(Mapping& mapping, std::string_view name, PyObject* value);
+  void AddMembers(Mapping& mapping, std::string_view name, PyObject* const* values, Py_ssize_t count);  // as a list
+  void EndMapping(Mapping& mapping);
+
+  // The arguments of a vectorcall as one mapping in Column::kInput; `names` is a tuple of the positional parameters.
   void AddArguments(PyObject* names, bool skip_first, PyObject* const* args, Py_ssize_t count, PyObject* keyword_names);
 
-  // Something did not fit; the record is marked with the attribute truncated = true.
+  // Something did not fit; the record is marked with the attribute truncated = true, and with capture_error when an
+  // encoder raised.
   bool truncated() const { return truncated_; }
-  void MarkTruncated();
+  void SetTruncated() { truncated_ = true; }
+  void MarkTruncated() {
+    if (truncated_ || !error_.empty()) [[unlikely]]
+      AddMarks();
+  }
 
  private:
-  void Pack(PyObject* value, int depth);
-  void PackText(std::string_view text);
-  void PackStr(PyObject* value);
+  struct Bytes;  // capture_text.cc
+
+  void Pack(PyObject* value, int depth) {
+    PyTypeObject* const type = Py_TYPE(value);
+    if (type == &PyUnicode_Type) return PackStr(value);
+    if (type == &PyLong_Type) return PackInt(value);
+    if (type == &PyFloat_Type) return MsgpackWriter(out_.buffer()).Float(PyFloat_AS_DOUBLE(value));
+    if (value == Py_None) return MsgpackWriter(out_.buffer()).Nil();
+    if (type == &PyBool_Type) return MsgpackWriter(out_.buffer()).Bool(value == Py_True);
+    PackContainer(value, depth);
+  }
   void PackInt(PyObject* value);
-  void PackBytes(PyObject* value);
+  bool Full() {
+    if (++nodes_ <= limits_.nodes && out_.buffer().size() < end_) [[likely]]
+      return false;
+    truncated_ = true;
+    return true;
+  }
+
+  // capture_walk.cc: containers.
+  void PackContainer(PyObject* value, int depth);
   void PackSequence(PyObject* value, int depth);
   void PackSet(PyObject* value, int depth);
+  void PackIterable(PyObject* value, Py_ssize_t size, int depth);
   void PackDict(PyObject* value, int depth);
+  void PackKey(PyObject* key, int depth);
+  void PackUnderKey(bool secret, PyObject* value, int depth);
+  void PackLeftOut(Py_ssize_t items);
+  void PackTooDeep(PyObject* value);
+
+  // capture_objects.cc: everything that is neither plain nor a container.
+  void PackObject(PyObject* value, int depth);
   bool PackFields(PyObject* value, int depth);
+  void PackDeclared(PyObject* value, PyObject* declared, int depth);
+  bool PackEncoded(PyObject* value, int depth);
   bool PackNumpyScalar(PyObject* value);
   void PackTypeName(PyObject* value);
-  void PackMember(std::string_view key, PyObject* value, int depth);
-  bool Full();
+
+  // capture_text.cc: text, bytes and blobs.
+  void PackStr(PyObject* value) {
+    if (PyUnicode_IS_COMPACT_ASCII(value)) [[likely]] {
+      const std::string_view text(static_cast<const char*>(PyUnicode_DATA(value)),
+                                  static_cast<std::size_t>(PyUnicode_GET_LENGTH(value)));
+      if (text.size() < kInlineBytes && text.size() + out_.buffer().size() < end_) [[likely]]
+        return PackText(text);
+    }
+    PackLongStr(value);
+  }
+  void PackText(std::string_view text);  // inline, secrets replaced
+  void PackLongStr(PyObject* value);
+  void PackCutStr(PyObject* value, std::string_view utf8);
+  bool PackMedia(std::string_view text);
+  bool PackBlob(std::string_view content, std::string_view type, std::string_view form, std::string_view preview);
+  bool PackBytesLike(PyObject* value);
+  void PackContent(std::string_view content);
+  void PackCut(std::string_view content, std::string_view type, std::string_view head);
+  void PackIntoBlob(std::size_t begin);
+  bool Redact(std::string_view text, std::string& redacted) const;
+  std::size_t Room() const { return out_.buffer().size() < end_ ? end_ - out_.buffer().size() : 0; }
+  std::size_t BeginField(Column column, std::string_view name);
+  void EndField(std::size_t begin);
+
+  void AddMarks();
 
   RecordWriter& out_;
   const CaptureLimits& limits_;
-  std::uint32_t nodes_ = 0;
+  std::size_t end_;          // the buffer's size at which the value is full
+  std::uint32_t nodes_ = 1;  // the value itself
   bool truncated_ = false;
+  static constexpr std::size_t kMaxLookedAt = 1024 * 1024;
+  std::size_t looked_at_ = 0;                          // bytes of cut data that were hashed
+  std::string error_;                                  // of an encoder
+  std::array<PyObject*, kMaxCaptureDepth + 2> above_;  // the containers around the value: to see cycles
 };
 
 // "builtins" left out: "ValueError", "openai.RateLimitError".
 std::string QualifiedTypeName(PyTypeObject* type);
+
+// An int in decimal; very long ones by their size, as converting them takes quadratic time.
+std::string BigIntText(PyObject* value);
 
 }  // namespace spanbox::python

@@ -129,8 +129,10 @@ class RowReader {
   void AddFields(const py::dict& row, RecordWriter& record) {
     static constexpr CaptureLimits kNoLimits{.bytes = std::numeric_limits<std::uint32_t>::max(),
                                              .nodes = std::numeric_limits<std::uint32_t>::max(),
-                                             .depth = kMsgpackMaxDepth - 2,
-                                             .redact_keys = false};
+                                             .depth = kMaxCaptureDepth,
+                                             .redact_keys = false,
+                                             .redact_text = false,
+                                             .value_bytes = std::numeric_limits<std::uint32_t>::max()};
     Capture capture(record, kNoLimits);
     for (const auto& [key, value] : row) {
       if (!PyUnicode_Check(key.ptr())) Wrong("column names must be text");

@@ -106,39 +106,63 @@ class Looker {
   std::size_t done_ = 0;     // found and past
 };
 
+// The masks of the last block, cut where the text ends.
+BlockMasks Cut(BlockMasks masks, std::size_t bytes) {
+  const std::uint64_t kept = (std::uint64_t{1} << bytes) - 1;
+  return {masks.key & kept, masks.assign & kept, masks.dash & kept};
+}
+
 template <BlockMasks Classify(const char*)>
-[[gnu::always_inline]] inline bool Scan(std::string_view text, std::vector<Finding>& findings) {
+[[gnu::always_inline]] inline bool Scan(std::string_view text, bool padded, std::vector<Finding>& findings) {
   RowDetector detector;
-  Looker looker(text, findings);
-  const std::size_t whole = text.size() & ~(kBlockBytes - 1);
   std::size_t base = 0;
-  for (; base < whole; base += kBlockBytes) {
-    const Places places = detector.Next(Classify(text.data() + base));
+  Places places;
+  const auto last = [&]() __attribute__((always_inline)) {
+    if (padded) return Cut(Classify(text.data() + base), text.size() - base);
+    char rest[kBlockBytes] = {};
+    std::memcpy(rest, text.data() + base, text.size() - base);
+    return Classify(rest);
+  };
+  if (text.size() < kBlockBytes) {
+    places = detector.Next(last());
+    if (!places.any()) return false;
+    Looker(text, findings).Look(0, places);
+    return !findings.empty();
+  }
+  Looker looker(text, findings);
+  for (const std::size_t whole = text.size() & ~(kBlockBytes - 1); base < whole; base += kBlockBytes) {
+    places = detector.Next(Classify(text.data() + base));
     if (places.any()) looker.Look(base, places);
   }
   if (base < text.size()) {
-    char rest[kBlockBytes] = {};
-    std::memcpy(rest, text.data() + base, text.size() - base);
-    const Places places = detector.Next(Classify(rest));
+    places = detector.Next(last());
     if (places.any()) looker.Look(base, places);
   }
   return !findings.empty();
 }
 
 #if defined(__x86_64__)
-[[gnu::target("avx2")]] bool ScanAvx2(std::string_view text, std::vector<Finding>& findings) {
-  return Scan<ClassifyAvx2>(text, findings);
+[[gnu::target("avx2")]] bool ScanAvx2(std::string_view text, bool padded, std::vector<Finding>& findings) {
+  return Scan<ClassifyAvx2>(text, padded, findings);
 }
-bool ScanSse2(std::string_view text, std::vector<Finding>& findings) { return Scan<ClassifySse2>(text, findings); }
+bool ScanSse2(std::string_view text, bool padded, std::vector<Finding>& findings) {
+  return Scan<ClassifySse2>(text, padded, findings);
+}
 const auto scan = __builtin_cpu_supports("avx2") ? ScanAvx2 : ScanSse2;
 #else
-bool scan(std::string_view text, std::vector<Finding>& findings) { return Scan<ClassifyByTable>(text, findings); }
+bool scan(std::string_view text, bool padded, std::vector<Finding>& findings) {
+  return Scan<ClassifyByTable>(text, padded, findings);
+}
 #endif
 
 }  // namespace
 
 bool FindSecrets(std::string_view text, std::vector<Finding>& findings) {
-  return text.size() >= kMinSecretText && scan(text, findings);
+  return text.size() >= kMinSecretText && scan(text, /*padded=*/false, findings);
+}
+
+bool FindSecretsPadded(std::string_view text, std::vector<Finding>& findings) {
+  return text.size() >= kMinSecretText && scan(text, /*padded=*/true, findings);
 }
 
 std::string Redacted(std::string_view text, std::span<const Finding> findings) {

@@ -32,6 +32,11 @@ inline constexpr std::size_t kMinSecretText = 8;
 // Appends the secrets of `text`; true when there are any. `findings` must be empty.
 bool FindSecrets(std::string_view text, std::vector<Finding>& findings);
 
+// The same, a little faster for short texts. REQUIRES: kScanPadding bytes after the text can be read, whatever they
+// are.
+bool FindSecretsPadded(std::string_view text, std::vector<Finding>& findings);
+inline constexpr std::size_t kScanPadding = 64;
+
 // The text with each finding replaced.
 std::string Redacted(std::string_view text, std::span<const Finding> findings);
 
