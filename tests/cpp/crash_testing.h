@@ -372,7 +372,8 @@ class CrashTest : public testing::Test {
     ASSERT_TRUE(span.step == note.step || (maybe_one_more && span.step == note.step + 1)) << "step " << span.step;
     if (number == 0 && note.outcome == Outcome::kRunning) {
       const auto progress = static_cast<std::uint64_t>(span.progress);
-      ASSERT_TRUE(progress == notes.progress_accepted || progress == notes.progress_tried) << progress << "; accepted " << notes.progress_accepted << ", tried " << notes.progress_tried;
+      ASSERT_TRUE(progress == notes.progress_accepted || progress == notes.progress_tried)
+          << progress << "; accepted " << notes.progress_accepted << ", tried " << notes.progress_tried;
     }
     ++spans;
     interrupted += !has_ended;
