@@ -59,6 +59,7 @@ class MemoryExporter : public SpanExporter {
     changed_.notify_all();
     changed_.wait(lock, [&] { return !blocked_; });
     if (fail_commits_) return ResourceExhausted("the disk is full, says the test");
+    if (batch.turn != 0 && batch.turn != rings_[batch.ring].turn + 1) return Unavailable("out of turn, says the test");
     Check(batch);
     Apply(batch);
     changed_.notify_all();
@@ -148,7 +149,8 @@ class MemoryExporter : public SpanExporter {
                         std::as_writable_bytes(std::span(content)).begin() + static_cast<std::ptrdiff_t>(piece.offset));
     }
     if (!batch.process.empty()) processes_.push_back(batch.process);
-    if (batch.retire) state = RingState{.retired = true, .cursors = {}, .open = {}};
+    if (batch.turn != 0) state.turn = batch.turn;
+    if (batch.retire) state = RingState{.retired = true, .turn = batch.turn, .cursors = {}, .open = {}};
     ++commits_;
   }
 

@@ -22,6 +22,7 @@ class ForkTest : public testing::Test {
     options.lane_bytes = 64 << 10;
     options.lanes = 2;
     options.commit_interval_ns = 5'000'000;
+    options.close_timeout_ns = kTestTimeoutNs;
     const pid_t parent = getpid();
     auto opened = Recorder::Open(
         [this, parent]() -> Result<std::shared_ptr<SpanExporter>> {
@@ -65,16 +66,16 @@ TEST_F(ForkTest, ChildHasARingAndACollectorOfItsOwn) {
   child_exporter = std::make_shared<MemoryExporter>();
   const pid_t child = Fork([&] {
     if (recorder->GetHealth().collector_alive || recorder->GetHealth().recorded_spans != 0) return false;
-    if (!RecordSpan(2) || dir.Files(".ring").size() != 2) return false;
+    if (!RecordSpan(2) || dir.Files("-0.ring").size() != 2) return false;
     if (!recorder->Flush(kTestTimeoutNs).complete) return false;
     recorder.reset();
-    return child_exporter->span_count() == 1 && dir.Files(".ring").size() == 1;
+    return child_exporter->span_count() == 1 && dir.Files("-0.ring").size() == 1;
   });
   EXPECT_TRUE(Succeeded(child));
   ASSERT_TRUE(RecordSpan(3));
   ASSERT_TRUE(recorder->Flush(kTestTimeoutNs).complete);
   EXPECT_EQ(exporter->span_count(), 2u);
-  EXPECT_EQ(dir.Files(".ring").size(), 1u);
+  EXPECT_EQ(dir.Files("-0.ring").size(), 1u);
 }
 
 TEST_F(ForkTest, ChildThatRecordsNothingLeavesNothing) {
@@ -82,7 +83,7 @@ TEST_F(ForkTest, ChildThatRecordsNothingLeavesNothing) {
   EXPECT_TRUE(Succeeded(Fork([&] { return recorder->Flush(0).complete; })));
   EXPECT_TRUE(Succeeded(Fork([&] {
     recorder.reset();
-    return dir.Files(".ring").size() == 1;
+    return dir.Files("-0.ring").size() == 1;
   })));
   ASSERT_TRUE(RecordSpan(2));
   ASSERT_TRUE(recorder->Flush(kTestTimeoutNs).complete);
@@ -162,7 +163,7 @@ TEST_F(ForkTest, ForksWhileThreadsRecordLoseAndRepeatNothing) {
   for (auto& writer : writers) writer.join();
   ASSERT_TRUE(recorder->Flush(kTestTimeoutNs).complete);
   ASSERT_TRUE(RecoverRings(*exporter, dir.path()).ok());
-  ASSERT_TRUE(exporter->WaitFor([&] { return dir.Files(".ring").size() <= 3; }));
+  ASSERT_TRUE(exporter->WaitFor([&] { return dir.Files("-0.ring").size() <= 3; }));
   const auto spans = exporter->by_id();
   for (SpanId i = 0; i < kForks; ++i) {
     EXPECT_EQ(spans.count(1'000'000'000 + i), 1u) << i;

@@ -26,6 +26,7 @@ class RecorderTest : public testing::Test {
     options.lane_bytes = 64 << 10;
     options.lanes = 2;
     options.commit_interval_ns = 5'000'000;
+    options.close_timeout_ns = kTestTimeoutNs;
     return options;
   }
   void Flush() { ASSERT_TRUE(recorder->Flush(kTestTimeoutNs).complete); }
@@ -80,7 +81,7 @@ TEST_F(RecorderTest, NothingIsMadeBeforeTheFirstRecordNorLeftAfterTheLast) {
   EXPECT_FALSE(recorder->GetHealth().collector_alive);
   EXPECT_TRUE(recorder->Flush(0).complete);
   ASSERT_TRUE(RecordSpan(1));
-  ASSERT_EQ(dir.Files(".ring").size(), 1u);
+  ASSERT_EQ(dir.Files("-0.ring").size(), 1u);
   struct stat info {};
   ASSERT_EQ(stat(dir.Files(".ring")[0].c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600u);
@@ -200,6 +201,26 @@ TEST_F(RecorderTest, FullRingDropsAndCountsExactly) {
   EXPECT_EQ(told, dropped);
 }
 
+// On a slow disk a commit takes a second. 100,000 small spans were recorded meanwhile and 5,786 of them dropped,
+// because room was made between commits.
+TEST_F(RecorderTest, BurstIsKeptWholeWhileNothingIsCommitted) {
+  RecorderOptions options;
+  options.close_timeout_ns = kTestTimeoutNs;
+  Open(options);
+  exporter->Block(true);
+  constexpr SpanId kSpans = 100'000;
+  const std::string output(250, 'x');
+  for (SpanId id = 1; id <= kSpans; ++id) RecordSpan(id, output);
+  const Health health = recorder->GetHealth();
+  EXPECT_EQ(health.dropped_spans, 0u);
+  EXPECT_EQ(health.recorded_spans, kSpans);
+  EXPECT_EQ(health.stored_spans, 0u);
+  exporter->Block(false);
+  Flush();
+  EXPECT_EQ(exporter->by_id().size(), kSpans);
+  ExpectBalance();
+}
+
 TEST_F(RecorderTest, WaitingForRoomIsBoundedAndNotRepeatedWhileNothingMoves) {
   RecorderOptions options = SmallOptions();
   options.max_ring_bytes = 256 << 10;
@@ -290,22 +311,18 @@ TEST_F(RecorderTest, ExporterFactoryIsCalledAgainUntilItSucceeds) {
   EXPECT_EQ(exporter->span_count(), 1u);
 }
 
-TEST_F(RecorderTest, UnwritableFolderDropsCountsAndSaysWhy) {
+TEST_F(RecorderTest, WhereNoFileCanBeMadeSpansWaitInMemoryAndHealthSaysSo) {
   Open();
   std::filesystem::remove(dir.path());
-  EXPECT_FALSE(RecordSpan(1));
-  const std::int64_t began = MonotonicNowNs();
-  for (SpanId id = 2; id <= 100; ++id) EXPECT_FALSE(RecordSpan(id));
-  EXPECT_LT(MonotonicNowNs() - began, 1'000'000'000);
+  for (SpanId id = 1; id <= 100; ++id) EXPECT_TRUE(RecordSpan(id));
   const Health health = recorder->GetHealth();
-  EXPECT_EQ(health.dropped_spans, 100u);
-  EXPECT_EQ(health.recorded_spans, 100u);
+  EXPECT_FALSE(health.crash_safe);
   EXPECT_NE(health.last_error.find("cannot create ring file"), std::string::npos) << health.last_error;
-  std::filesystem::create_directory(dir.path());
-  EXPECT_TRUE(exporter->WaitFor([&] { return RecordSpan(1'000); }));
+  EXPECT_NE(health.last_error.find("in memory"), std::string::npos) << health.last_error;
   Flush();
-  EXPECT_EQ(exporter->span_count(), 1u);
-  EXPECT_EQ(recorder->GetHealth().last_error, "");
+  EXPECT_EQ(exporter->span_count(), 100u);
+  ExpectBalance();
+  EXPECT_NE(recorder->GetHealth().last_error, "");  // it stays as it is
 }
 
 TEST_F(RecorderTest, ReleaseAndEnvironmentAreOnEveryRowUnlessTheSpanSaysOtherwise) {

@@ -364,7 +364,7 @@ TEST_F(RecoveryTest, AfterPowerLossRecordsOfAnOlderLapAreNotTaken) {
       while (walker.Next()) {
       }
       cursor = walker.cursor();
-      lane.MarkStored(cursor);
+      lane.MarkStored(cursor.position);
     }
     for (int i = 1; i <= 3; ++i) Span(lane, 1'000'000 + static_cast<SpanId>(i));
   }

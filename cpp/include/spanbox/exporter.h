@@ -1,12 +1,14 @@
 // Where finished spans go. The recorder knows only this interface; the store is one implementation.
 //
-// Thread rule: Commit and LoadRing are called from one thread per ring at a time (the collector, or whoever recovers a
-// dead ring), but from several threads for different rings: implementations lock for themselves.
-// Ownership: a SpanBatch and all it points to belongs to the caller and is valid during the call only.
-// Invariants:
+// Thread rule: Commit and LoadRing are called by one collector per ring (or whoever recovers a dead ring), but for
+// different rings, and by a collector that was left behind while it hung, at the same time; DoBackgroundWork comes from
+// a thread of its own. Implementations lock for themselves. Ownership: a SpanBatch and all it points to belongs to the
+// caller and is valid during the call only. Invariants:
 //   1. Commit is atomic and durable: when it returns OK, the spans, the open spans and the cursors are all stored and
 //      survive power loss; when it fails, none is.
-//   2. A cursor never moves backwards. Exactly-once delivery rests on the cursor being stored with the spans.
+//   2. A cursor never moves backwards, and a batch out of turn is refused. Exactly-once delivery rests on cursor and
+//   turn
+//      being stored with the spans.
 #pragma once
 
 #include <array>
@@ -41,6 +43,9 @@ struct OpenSpan {
 
 struct SpanBatch {
   RingId ring{};
+  // Batches of a ring are numbered 1, 2, ...: one whose turn is not one more than the stored one is refused, so that of
+  // two who believe to be at work only one stores. 0: not numbered.
+  std::uint64_t turn = 0;
   std::vector<SpanRow> spans;       // ended or interrupted
   std::vector<OpenSpan> open;       // put or replaced
   std::vector<SpanId> closed;       // no longer open (their spans are among `spans`)
@@ -53,6 +58,7 @@ struct SpanBatch {
 // What is stored about one ring.
 struct RingState {
   bool retired = false;
+  std::uint64_t turn = 0;  // of the last batch
   std::map<std::uint32_t, LaneCursor> cursors;
   std::map<SpanId, std::string> open;  // records, as in OpenSpan
 };
@@ -63,7 +69,8 @@ class SpanExporter {
   virtual Result<RingState> LoadRing(const RingId& ring) = 0;  // an unknown ring: empty state
   virtual Status Commit(const SpanBatch& batch) = 0;
 
-  // Called by the collector between commits, for work that may wait (merging). Returns true when there is more.
+  // Called again and again, also while another thread is in Commit, for work that may wait (merging). Returns true when
+  // there is more.
   virtual Result<bool> DoBackgroundWork() { return false; }
 };
 

@@ -17,13 +17,14 @@ enum class FullRingPolicy {
 
 struct RecorderOptions {
   // Bytes of one lane of the first ring file; a power of two, 64 KiB to 64 MiB. A lane serves one thread at a time.
-  // Smaller: less memory. Larger: longer bursts before a second ring file is added.
+  // A payload may take a quarter of it.
   std::uint32_t lane_bytes = 2u << 20;
 
-  // Lanes of one ring file, 1 to 64.
+  // Lanes of the first ring file, 1 to 64.
   std::uint32_t lanes = 4;
 
-  // All ring files of this process together. Reached: full_ring_policy decides.
+  // All ring files of this process together: disk, reserved while the process records, and memory only as far as it is
+  // used. It is what a burst may write while nothing can be committed. All in use: full_ring_policy decides.
   std::uint64_t max_ring_bytes = 64u << 20;
 
   FullRingPolicy full_ring_policy = FullRingPolicy::kWait;
@@ -32,6 +33,13 @@ struct RecorderOptions {
   // A commit is made when either is reached, or at once on Flush.
   std::int64_t commit_interval_ns = 100'000'000;
   std::uint32_t commit_bytes = 4u << 20;
+
+  // A collector that makes no progress in one step for so long, while records wait, is replaced by another.
+  std::int64_t wedged_after_ns = 10'000'000'000;
+
+  // What the end of the recorder may take. What is not stored by then stays in the ring files, and is stored by whoever
+  // opens the store next.
+  std::int64_t close_timeout_ns = 50'000'000;
 
   // Attributes written on every span's row as it is stored, e.g. release and environment: empty by default.
   std::string release;

@@ -46,7 +46,9 @@ struct Health {
   std::uint64_t commits = 0;
   std::uint64_t commit_failures = 0;
   bool collector_alive = false;
-  std::string last_error;  // of the collector or of ring creation; empty when the last attempt was good
+  std::uint64_t collector_restarts = 0;  // collectors that ended or hung, and were replaced
+  bool crash_safe = true;  // false: no ring file can be made, spans wait in memory and die with the process
+  std::string last_error;  // of the collector or of the rings, or why it was replaced; empty when all has gone well
 };
 
 struct FlushResult {

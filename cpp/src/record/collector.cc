@@ -1,16 +1,12 @@
 #include "record/collector.h"
 
-#include <poll.h>
-#include <pthread.h>
-#include <signal.h>
-#include <sys/eventfd.h>
+#include <cxxabi.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
+#include <exception>
 #include <limits>
 #include <map>
-#include <system_error>
 
 #include "base/clock.h"
 #include "base/msgpack.h"
@@ -21,308 +17,29 @@ namespace {
 constexpr std::int64_t kSecondNs = 1'000'000'000;
 constexpr std::int64_t kIdleAfterNs = 5 * kSecondNs;
 constexpr std::int64_t kIdlePollNs = kSecondNs / 2;
-constexpr std::int64_t kRecoverEveryNs = 2 * kSecondNs;
 constexpr std::int64_t kFirstBackoffNs = kSecondNs / 10;
 constexpr std::int64_t kMaxBackoffNs = 5 * kSecondNs;
 constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 // A commit's cost is the flush of the disk, whatever its size: batches are cut only to bound memory.
 constexpr std::uint64_t kBatchSpans = 16'384;
+constexpr std::uint64_t kMaxBatchBytes = 16u << 20;
+constexpr std::uint64_t kCommitsPerMerge = 8;
 
-}  // namespace
-
-Collector::Collector(std::shared_ptr<LanePool> pool, ExporterFactory make_exporter, std::string ring_dir,
-                     const RecorderOptions& options)
-    : pool_(std::move(pool)),
-      make_exporter_(std::move(make_exporter)),
-      ring_dir_(std::move(ring_dir)),
-      options_(options),
-      wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      joiner_(options.release, options.environment) {
-  caught_up_ns_ = last_active_ns_ = MonotonicNowNs();
-}
-
-Collector::~Collector() {
-  if (wake_fd_ >= 0) close(wake_fd_);
-}
-
-void Collector::Start() noexcept {
-  if (alive()) return;
-  // Whoever comes while another thread starts it waits here: a blocking writer trusts that it runs.
-  const std::scoped_lock lock(start_mutex_);
-  const std::int64_t now = MonotonicNowNs();
-  if (alive() || stopping_.load(std::memory_order_relaxed) || now < next_start_ns_) return;
-  next_start_ns_ = now + kSecondNs;
-  // The program's signal handlers belong on the program's threads.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+// An exporter must not throw. One that does has failed.
+template <typename Call>
+auto Guarded(const Call& call) -> decltype(call()) {
   try {
-    alive_.store(true, std::memory_order_relaxed);
-    thread_ = std::thread([this] { Run(); });
-  } catch (const std::system_error& error) {
-    alive_.store(false, std::memory_order_relaxed);
-    SetError(std::string("cannot start the collector thread: ") + error.what());
-  }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-}
-
-void Collector::Wake() noexcept {
-  // The flag only saves system calls. Sequentially consistent: who finds it set knows that the collector has yet to
-  // look.
-  if (wake_pending_.exchange(true)) return;
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t n = write(wake_fd_, &one, sizeof one);
-}
-
-bool Collector::WaitForWork(std::int64_t timeout_ns) noexcept {
-  pollfd waited{wake_fd_, POLLIN, 0};
-  poll(&waited, 1, static_cast<int>((timeout_ns + 999'999) / 1'000'000));
-  std::uint64_t count;
-  const bool woken = read(wake_fd_, &count, sizeof count) > 0;
-  wake_pending_.exchange(false);
-  return woken;
-}
-
-std::int64_t Collector::NextPassInNs() const {
-  if (backoff_ns_ > 0) return backoff_ns_;
-  return MonotonicNowNs() - last_active_ns_ > kIdleAfterNs ? std::max(kIdlePollNs, options_.commit_interval_ns)
-                                                           : options_.commit_interval_ns;
-}
-
-void Collector::Run() noexcept {
-  pthread_setname_np(pthread_self(), "spanbox");
-  pool_->PopulateFirst();
-  std::int64_t next_pass_ns = 0;
-  bool more_work = false;
-  while (!stopping_.load(std::memory_order_relaxed)) {
-    const std::int64_t before = MonotonicNowNs();
-    const bool woken = WaitForWork(more_work ? 0 : std::max<std::int64_t>(0, next_pass_ns - before));
-    if (stopping_.load(std::memory_order_relaxed)) break;
-    const std::int64_t now = MonotonicNowNs();
-    const std::scoped_lock lock(pass_mutex_);
-    const bool flush = flush_asked_.load(std::memory_order_acquire) > flush_tried_;
-    if (now >= next_pass_ns || flush || (woken && backoff_ns_ == 0)) {
-      Pass(kNever);
-      Maintain();
-      next_pass_ns = MonotonicNowNs() + NextPassInNs();
-    }
-    more_work = backoff_ns_ == 0 && BackgroundWork();
-  }
-  alive_.store(false, std::memory_order_relaxed);
-}
-
-bool Collector::EnsureExporter() {
-  if (exporter_ != nullptr) return true;
-  auto made = make_exporter_();
-  if (!made.ok() || *made == nullptr) {
-    SetError(made.ok() ? "the exporter factory returned none" : made.status().message());
-    return false;
-  }
-  exporter_ = *std::move(made);
-  SetError({});
-  return true;
-}
-
-bool Collector::Pass(std::int64_t deadline_ns) {
-  RefreshWallOffset();
-  pool_->SetAlive(WallNowNs());
-  const std::uint64_t ticket = flush_asked_.load(std::memory_order_acquire);
-  flush_tried_ = ticket;
-  bool good = !pool_->has_ring();
-  if (!good && EnsureExporter()) {
-    for (const SpanId span : pool_->TakeLostEnds()) lost_ends_.push_back(span);
-    const std::int64_t began_ns = MonotonicNowNs();
-    joiner_.ReleaseHeld();
-    good = (!pending_ || CommitGroup()) && DrainGroups(deadline_ns) && FinishPass();
-    const std::scoped_lock lock(state_mutex_);
-    if (good) caught_up_ns_ = began_ns;
-  }
-  backoff_ns_ = good ? 0 : std::clamp(backoff_ns_ * 2, kFirstBackoffNs, kMaxBackoffNs);
-  {
-    const std::scoped_lock lock(state_mutex_);
-    if (good) flush_done_ = std::max(flush_done_, ticket);
-  }
-  flushed_.notify_all();
-  return good;
-}
-
-// Heads are read twice. What was published before a kEnd below its lane's first reading is below some lane's second
-// reading, so such a kEnd completes its span with nothing missing.
-//
-// Only then is it asked which lanes their threads have left, and those are read a third time: what a thread wrote into
-// them comes, all of it and first, before what is seen of the lane it moved to.
-std::vector<Lane*> Collector::SnapshotHeads(std::vector<LaneSource>& sources) {
-  struct Reading {
-    std::uint64_t first, second;
-  };
-  std::map<const Lane*, Reading> heads;
-  // Acquire: the records below this head are whole, and so is all that was published before them.
-  const auto head = [](const Lane* lane) { return lane->control().head.load(std::memory_order_acquire); };
-  for (const Lane* lane : pool_->LanesToDrain()) heads[lane].first = head(lane);
-  for (auto& [lane, reading] : heads) reading.second = head(lane);
-  std::vector<Lane*> lanes = pool_->LanesToDrain();  // the same ones: files come and go by this thread only
-  for (const Lane* lane : lanes) {
-    LaneSource source{.data = lane->data(), .seed = lane->seed(), .cursor = lane->cursor()};
-    source.end_limit = heads[lane].first;
-    source.limit = pool_->ThreadsHaveLeft(*lane) ? head(lane) : heads[lane].second;
-    sources.push_back(source);
-  }
-  return lanes;
-}
-
-bool Collector::DrainGroups(std::int64_t deadline_ns) {
-  std::vector<LaneSource> sources;
-  std::vector<Lane*> lanes = SnapshotHeads(sources);
-  std::uint64_t bytes = 0;
-  for (const LaneSource& source : sources) bytes += source.limit - source.cursor.position;
-  if (bytes > 0) last_active_ns_ = MonotonicNowNs();
-  const auto work_left = [&] { return std::ranges::any_of(sources, [](const auto& s) { return !s.empty(); }); };
-  while (work_left() || joiner_.has_ready()) {
-    if (MonotonicNowNs() > deadline_ns) return false;
-    pool_->GrowIfNeeded(MonotonicNowNs());  // before the commit: a writer in a burst needs the room meanwhile
-    BuildGroup(lanes, sources);
-    if (!CommitGroup()) return false;
-    pool_->FreeDrained();
-  }
-  return true;
-}
-
-void Collector::BeginGroup() {
-  joiner_.Begin();
-  pending_.emplace();
-  pending_->batch.ring = pool_->ring();
-}
-
-void Collector::BuildGroup(std::vector<Lane*>& lanes, std::vector<LaneSource>& sources) {
-  BeginGroup();
-  DrainLanes(sources, {.bytes = options_.commit_bytes, .spans = kBatchSpans}, joiner_);
-  joiner_.Finish(pending_->batch);
-  for (std::size_t i = 0; i < lanes.size(); ++i) {
-    if (sources[i].cursor.position != lanes[i]->cursor().position) {
-      pending_->stored.emplace_back(lanes[i], sources[i].cursor);
-    }
-    if (sources[i].gaps > 0) SetError("records in memory were damaged and skipped; some program wrote over the ring");
+    return call();
+  } catch (const abi::__forced_unwind&) {
+    throw;  // it ends the thread
+  } catch (const std::exception& error) {
+    return Internal(std::string("the exporter threw: ") + error.what());
+  } catch (...) {
+    return Internal("the exporter threw something");
   }
 }
 
-bool Collector::FinishPass() {
-  BeginGroup();
-  for (const SpanId span : lost_ends_) joiner_.Interrupt(span, pending_->batch);
-  lost_ends_.clear();
-  joiner_.ExpireOrphans(pending_->batch);
-  const auto totals = pool_->GetTotals();
-  const std::uint64_t drops = totals.dropped_bytes + totals.dropped_spans;
-  if (pending_->batch.closed.empty() && drops == committed_drops_) {
-    pending_.reset();
-    return true;
-  }
-  if (!CommitGroup()) return false;
-  committed_drops_ = drops;
-  return true;
-}
-
-bool Collector::CommitGroup() {
-  Group& group = *pending_;
-  group.batch.cursors = pool_->AllCursors();
-  for (LaneCursor& cursor : group.batch.cursors) {
-    for (const auto& [lane, stored] : group.stored) {
-      if (lane->number() != cursor.lane) continue;
-      cursor.position = stored.position;
-      cursor.seq = stored.seq;
-    }
-  }
-  if (!process_written_) group.batch.process = ProcessJson();
-  const Status status = exporter_->Commit(group.batch);
-  if (!status.ok()) {
-    SetError(status.message());
-    const std::scoped_lock lock(state_mutex_);
-    ++commit_failures_;
-    return false;
-  }
-  process_written_ = true;
-  for (const auto& [lane, cursor] : group.stored) lane->MarkStored(cursor);
-  pending_.reset();
-  const std::scoped_lock lock(state_mutex_);
-  ++commits_;
-  last_error_.clear();
-  stored_spans_ = joiner_.counters().ended;
-  discarded_ends_ = joiner_.counters().discarded_ends;
-  undecodable_ = joiner_.counters().undecodable;
-  open_spans_ = joiner_.open_spans();
-  return true;
-}
-
-void Collector::Maintain() {
-  const std::int64_t now = MonotonicNowNs();
-  pool_->FreeDrained();
-  pool_->Adapt(now);
-  if (exporter_ == nullptr || backoff_ns_ > 0 || now < next_recovery_ns_) return;
-  next_recovery_ns_ = now + kRecoverEveryNs;
-  const auto recovered = RecoverRings(*exporter_, ring_dir_);
-  if (!recovered.ok()) SetError("recovering rings: " + recovered.status().message());
-}
-
-bool Collector::BackgroundWork() {
-  if (exporter_ == nullptr) return false;
-  const auto more = exporter_->DoBackgroundWork();
-  if (!more.ok()) SetError(more.status().message());
-  return more.ok() && *more;
-}
-
-FlushResult Collector::Flush(std::int64_t timeout_ns) noexcept {
-  FlushResult result;
-  if (!pool_->has_ring()) {
-    result.complete = true;
-    return result;
-  }
-  // Release: records acknowledged before this call are seen by the pass that sees the ticket.
-  const std::uint64_t ticket = flush_asked_.fetch_add(1, std::memory_order_acq_rel) + 1;
-  const auto deadline =
-      std::chrono::steady_clock::now() + std::chrono::nanoseconds(std::max<std::int64_t>(timeout_ns, 0));
-  if (!alive()) {
-    const std::scoped_lock lock(pass_mutex_);
-    Pass(MonotonicNowNs() + timeout_ns);
-  }
-  Wake();
-  std::unique_lock lock(state_mutex_);
-  result.complete =
-      flushed_.wait_until(lock, deadline, [&] { return flush_done_ >= ticket || !alive(); }) && flush_done_ >= ticket;
-  lock.unlock();
-  if (!result.complete) result.waiting_bytes = pool_->GetTotals().waiting_bytes;
-  return result;
-}
-
-bool Collector::Retire(std::int64_t deadline_ns) {
-  do {
-    if (!Pass(deadline_ns)) return false;
-  } while (joiner_.has_held());
-  const std::int64_t now = WallNowNs();
-  for (bool more = true; more;) {
-    BeginGroup();
-    more = joiner_.InterruptAll(pending_->batch, now, kBatchSpans);
-    pending_->batch.retire = !more;
-    if (!CommitGroup()) return false;
-  }
-  return true;
-}
-
-void Collector::Close(std::int64_t timeout_ns) noexcept {
-  {
-    const std::scoped_lock lock(start_mutex_);
-    stopping_.store(true, std::memory_order_relaxed);
-  }
-  Wake();
-  if (thread_.joinable()) thread_.join();
-  const std::scoped_lock lock(pass_mutex_);
-  pool_->Close(/*unlink=*/pool_->has_ring() && Retire(MonotonicNowNs() + timeout_ns));
-}
-
-void Collector::SetError(std::string error) {
-  const std::scoped_lock lock(state_mutex_);
-  last_error_ = std::move(error);
-}
-
-std::string Collector::ProcessJson() const {
+std::string ProcessJson() {
   char exe[4096];
   const ssize_t n = readlink("/proc/self/exe", exe, sizeof exe);
   std::string json = "{\"pid\":" + std::to_string(getpid()) + ",\"exe\":";
@@ -330,22 +47,263 @@ std::string Collector::ProcessJson() const {
   return json + ",\"started_ns\":" + std::to_string(WallNowNs()) + "}";
 }
 
-void Collector::AddTo(Health& health) const {
-  const auto totals = pool_->GetTotals();
-  const std::scoped_lock lock(state_mutex_);
-  health.dropped_spans = totals.dropped_spans + undecodable_;
-  health.dropped_bytes = totals.dropped_bytes;
-  health.recorded_spans = totals.ended - discarded_ends_ + health.dropped_spans;
-  health.stored_spans = stored_spans_;
-  health.open_spans = open_spans_;
-  health.waiting_bytes = totals.waiting_bytes;
-  health.ring_bytes = totals.ring_bytes;
-  health.lag_ns = totals.waiting_bytes == 0 ? 0 : MonotonicNowNs() - caught_up_ns_;
-  health.commits = commits_;
-  health.commit_failures = commit_failures_;
-  health.collector_alive = alive();
-  health.last_error = last_error_;
-  if (health.last_error.empty()) health.last_error = pool_->last_error();
+}  // namespace
+
+void Ledger::SetError(std::string text) {
+  const std::scoped_lock lock(mutex);
+  error = std::move(text);
+}
+
+Result<std::shared_ptr<SpanExporter>> ExporterSlot::Get() {
+  if (auto exporter = Peek()) return exporter;
+  // Outside the lock: it may take long, or for ever.
+  auto made = Guarded(make_);
+  if (!made.ok()) return made.status();
+  if (*made == nullptr) return Internal("the exporter factory returned none");
+  const std::scoped_lock lock(mutex_);
+  if (exporter_ == nullptr) exporter_ = *std::move(made);
+  return exporter_;
+}
+
+std::shared_ptr<SpanExporter> ExporterSlot::Peek() const {
+  const std::scoped_lock lock(mutex_);
+  return exporter_;
+}
+
+Collector::Collector(LanePool& pool, ExporterSlot& exporter, Ledger& ledger, const RecorderOptions& options,
+                     Bell& need_reserve, Bell& committed)
+    : pool_(pool),
+      exporter_slot_(exporter),
+      ledger_(ledger),
+      options_(options),
+      need_reserve_(need_reserve),
+      committed_(committed),
+      last_active_ns_(MonotonicNowNs()),
+      deadline_ns_(kNever) {}
+
+void Collector::Doing(const char* step) {
+  doing_.store(step, std::memory_order_relaxed);
+  steps_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Collector::Supersede() {
+  const std::scoped_lock lock(ledger_.mutex);
+  superseded_.store(true, std::memory_order_relaxed);
+}
+
+bool Collector::Over() const {
+  return superseded_.load(std::memory_order_relaxed) || MonotonicNowNs() > deadline_ns_.load(std::memory_order_relaxed);
+}
+
+bool Collector::TimeForPass() const { return MonotonicNowNs() >= next_pass_ns_; }
+std::int64_t Collector::NextPassInNs() const { return std::max<std::int64_t>(0, next_pass_ns_ - MonotonicNowNs()); }
+
+void Collector::PlanNextPass() {
+  const std::int64_t now = MonotonicNowNs();
+  std::int64_t pause_ns = options_.commit_interval_ns;
+  if (now - last_active_ns_ > kIdleAfterNs) pause_ns = std::max(kIdlePollNs, pause_ns);
+  next_pass_ns_ = now + (backoff_ns_ > 0 ? backoff_ns_ : pause_ns);
+}
+
+bool Collector::Failed(const Status& status) {
+  // Whether anything was stored is not known: the exporter will be asked.
+  joiner_.reset();
+  ledger_.SetError(status.message());
+  return false;
+}
+
+bool Collector::Pass() {
+  const std::scoped_lock work(work_mutex_);
+  CalibrateClocks();
+  pool_.SetAlive(WallNowNs());
+  const std::uint64_t ticket = ledger_.flush_asked.load(std::memory_order_acquire);
+  flush_tried_ = ticket;
+  const std::int64_t began_ns = MonotonicNowNs();
+  const bool good = !pool_.has_ring() || (!Over() && (joiner_ || Load()) && Drain());
+  backoff_ns_ = good ? 0 : std::clamp(backoff_ns_ * 2, kFirstBackoffNs, kMaxBackoffNs);
+  PlanNextPass();
+  if (good) {
+    const std::scoped_lock lock(ledger_.mutex);
+    ledger_.caught_up_ns = std::max(ledger_.caught_up_ns, began_ns);
+    ledger_.flush_done = std::max(ledger_.flush_done, ticket);
+    ledger_.error.clear();
+  }
+  ledger_.changed.notify_all();
+  return good;
+}
+
+bool Collector::Load() {
+  Doing("while it opened the exporter");
+  auto exporter = exporter_slot_.Get();
+  if (!exporter.ok()) return Failed(exporter.status());
+  exporter_ = *std::move(exporter);
+  Doing("while it asked how far the ring is stored");
+  const auto state = Guarded([&] { return exporter_->LoadRing(pool_.ring()); });
+  if (!state.ok()) return Failed(state.status());
+  joiner_.emplace(options_.release, options_.environment);
+  joiner_->Restore(state->open);
+  cursors_ = state->cursors;
+  turn_ = state->turn;
+  process_written_ = turn_ > 0;
+  const LanePool::Lanes held = pool_.LanesToDrain();
+  const std::scoped_lock lock(ledger_.mutex);
+  if (superseded_.load(std::memory_order_relaxed)) return false;
+  for (Lane* lane : held.lanes) {
+    if (const auto found = cursors_.find(lane->number()); found != cursors_.end()) {
+      lane->MarkStored(found->second.position);
+    }
+  }
+  return true;
+}
+
+// Heads are read twice. What was published before a kEnd below its lane's first reading is below some lane's second
+// reading, so such a kEnd completes its span with nothing missing.
+//
+// Only then is it asked which lanes their threads have left, and those are read a third time: what a thread wrote into
+// them comes, all of it and first, before what is seen of the lane it moved to.
+std::vector<LaneSource> Collector::Sources(LanePool::Lanes& held) const {
+  struct Reading {
+    std::uint64_t first, second;
+  };
+  std::map<const Lane*, Reading> heads;
+  // Acquire: the records below this head are whole, and so is all that was published before them.
+  const auto head = [](const Lane* lane) { return lane->control().head.load(std::memory_order_acquire); };
+  for (const Lane* lane : held.lanes) heads[lane].first = head(lane);
+  for (auto& [lane, reading] : heads) reading.second = head(lane);
+  held = pool_.LanesToDrain();
+  std::vector<LaneSource> sources;
+  for (std::size_t i = 0; i < held.lanes.size(); ++i) {
+    const Lane* const lane = held.lanes[i];
+    LaneSource source;
+    source.data = lane->data();
+    source.seed = lane->seed();
+    if (const auto found = cursors_.find(lane->number()); found != cursors_.end()) source.cursor = found->second;
+    source.cursor.lane = lane->number();
+    const auto read = heads.find(lane);  // none: first owned since
+    source.end_limit = read == heads.end() ? source.cursor.position : read->second.first;
+    source.limit = read == heads.end() ? source.cursor.position : read->second.second;
+    if (i < held.left) source.limit = head(lane);
+    sources.push_back(source);
+  }
+  return sources;
+}
+
+bool Collector::Drain() {
+  const std::vector<SpanId> lost_ends = pool_.LostEnds();
+  LanePool::Lanes held = pool_.LanesToDrain();
+  if (pool_.WantsReserve()) need_reserve_.Ring();
+  std::vector<LaneSource> sources = Sources(held);
+  const auto work_left = [&] { return std::ranges::any_of(sources, [](const auto& s) { return !s.empty(); }); };
+  if (work_left()) last_active_ns_ = MonotonicNowNs();
+  joiner_->ReleaseHeld();
+  while (work_left() || joiner_->has_ready()) {
+    if (Over()) return false;
+    BuildGroup(held.lanes, sources);
+    if (!CommitGroup()) return false;
+    pool_.FreeDrained();
+  }
+  return FinishPass(lost_ends);
+}
+
+void Collector::BeginGroup() {
+  joiner_->Begin();
+  copies_.Clear();
+  group_ = {};
+  group_.batch.ring = pool_.ring();
+  group_.before = joiner_->counters();
+}
+
+void Collector::BuildGroup(const std::vector<Lane*>& lanes, std::vector<LaneSource>& sources) {
+  Doing("while it joined records");
+  BeginGroup();
+  // The more waits, the larger the batch: while the disk is slow, fewer flushes bring the room back sooner.
+  std::uint64_t waiting = 0;
+  for (const LaneSource& source : sources) waiting += source.limit - source.cursor.position;
+  const std::uint64_t bytes = std::max<std::uint64_t>(options_.commit_bytes, std::min(waiting / 4, kMaxBatchBytes));
+  DrainLanes(sources, {.bytes = bytes, .spans = kBatchSpans}, *joiner_, &copies_);
+  joiner_->Finish(group_.batch);
+  for (std::size_t i = 0; i < lanes.size(); ++i) {
+    if (sources[i].cursor.position > cursors_[lanes[i]->number()].position) {
+      group_.moved.emplace_back(lanes[i], sources[i].cursor);
+    }
+    if (sources[i].gaps == 0) continue;
+    sources[i].gaps = 0;
+    const std::scoped_lock lock(ledger_.mutex);
+    ledger_.lasting = "records in memory were damaged and skipped; some program wrote over the ring";
+  }
+}
+
+bool Collector::CommitGroup() {
+  SpanBatch& batch = group_.batch;
+  for (const auto& [lane, cursor] : group_.moved) cursors_[cursor.lane] = cursor;
+  for (LaneCursor& counters : batch.cursors = pool_.DropCounters()) {
+    const LaneCursor& stored = cursors_[counters.lane];
+    counters.position = stored.position;
+    counters.seq = stored.seq;
+  }
+  batch.turn = turn_ + 1;
+  if (!process_written_) batch.process = ProcessJson();
+  Doing("in a commit");
+  const Status status = Guarded([&] { return exporter_->Commit(batch); });
+  Doing("after a commit");
+  if (status.ok()) return Committed();
+  {
+    const std::scoped_lock lock(ledger_.mutex);
+    ++ledger_.commit_failures;
+  }
+  return Failed(status);
+}
+
+bool Collector::Committed() {
+  ++turn_;
+  process_written_ = true;
+  const SpanJoiner::Counters& now = joiner_->counters();
+  std::unique_lock lock(ledger_.mutex);
+  ledger_.counters.ended += now.ended - group_.before.ended;
+  ledger_.counters.interrupted += now.interrupted - group_.before.interrupted;
+  ledger_.counters.discarded_ends += now.discarded_ends - group_.before.discarded_ends;
+  ledger_.counters.undecodable += now.undecodable - group_.before.undecodable;
+  if (++ledger_.commits % kCommitsPerMerge == 0) committed_.Ring();
+  // The one that has taken over reads from the exporter how far the ring is stored, and says so to the writers itself.
+  if (superseded_.load(std::memory_order_relaxed)) return false;
+  for (const auto& [lane, cursor] : group_.moved) lane->MarkStored(cursor.position);
+  ledger_.open_spans = joiner_->open_spans();
+  ledger_.error.clear();
+  return true;
+}
+
+bool Collector::FinishPass(const std::vector<SpanId>& lost_ends) {
+  BeginGroup();
+  for (const SpanId span : lost_ends) joiner_->Interrupt(span, group_.batch);
+  joiner_->ExpireOrphans(group_.batch);
+  const auto totals = pool_.GetTotals();
+  const std::uint64_t drops = totals.dropped_bytes + totals.dropped_spans;
+  if (!group_.batch.closed.empty() || drops != committed_drops_) {
+    if (!CommitGroup()) return false;
+    committed_drops_ = drops;
+  }
+  const std::scoped_lock lock(ledger_.mutex);
+  if (superseded_.load(std::memory_order_relaxed)) return false;
+  pool_.ForgetLostEnds(lost_ends.size());
+  return true;
+}
+
+bool Collector::Retire() {
+  do {
+    if (!Pass()) return false;
+  } while (joiner_->has_held());
+  const std::scoped_lock work(work_mutex_);
+  const std::int64_t now = WallNowNs();
+  for (bool more = true; more;) {
+    if (Over()) return false;
+    BeginGroup();
+    more = joiner_->InterruptAll(group_.batch, now, kBatchSpans);
+    group_.batch.retire = !more;
+    if (!CommitGroup()) return false;
+  }
+  const std::scoped_lock lock(ledger_.mutex);
+  ledger_.retired = true;
+  return true;
 }
 
 }  // namespace spanbox

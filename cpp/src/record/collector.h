@@ -1,13 +1,15 @@
-// The thread behind the rings: it takes records out of the lanes, joins them into spans, and commits them.
+// Takes records out of the lanes, joins them into spans, and commits them: one collector at a time.
 //
-// It is woken by a writer whose lane is half full, by Flush, and every commit interval; after five quiet seconds it
-// looks every half second only. Between commits it recovers dead rings and gives the exporter time for its own work.
+// A collector begins by asking the exporter how far the ring has been stored, and goes on from there. So it makes no
+// difference whether it is the first of its process, or takes over from one whose thread has ended or hangs, or goes on
+// after a commit whose outcome is not known. Batches are numbered (SpanBatch::turn), and the exporter refuses one that
+// is out of turn: a collector that was thought to hang and wakes up later can do no harm.
 //
-// Thread rule: Wake, Flush and the readings may be called from any thread; the rest runs on the collector's thread, or
-// on the caller's of Flush when that thread could not be started. Python is never needed. Ownership: shares the lane
-// pool and the exporter; a forked child leaks its copy of both. Invariants:
-//   1. A batch that could not be committed is committed later as it was: neither the cursor nor the ring's tail moves
-//      before that (I3, I4; exactly once).
+// Thread rule: Pass and Retire on one thread at a time; the rest from any thread.
+// Ownership: borrows what it is made with. What a batch points to is the collector's own copy, never the ring's bytes:
+// those may be given back to the writers while a collector that was left behind still reads them.
+// Invariants:
+//   1. The tail of a lane moves only after the commit, and only by the collector that has not been superseded (I4).
 //   2. A pass takes every lane up to a head read at its start. Two passes after an END was seen, its START must have
 //      been seen, for it was published before.
 // Units: nanoseconds, bytes.
@@ -16,94 +18,122 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "record/drain.h"
 #include "record/joiner.h"
 #include "record/lane_pool.h"
+#include "record/worker.h"
 #include "spanbox/recorder.h"
 
 namespace spanbox {
 
+// What has become of the records, over all collectors of this process: for Health and Flush.
+struct Ledger {
+  std::atomic<std::uint64_t> flush_asked{0};
+
+  std::mutex mutex;  // what follows
+  std::condition_variable changed;
+  std::uint64_t flush_done = 0;
+  std::int64_t caught_up_ns = 0;  // every record older than this is stored
+  SpanJoiner::Counters counters;  // of committed batches
+  std::uint64_t open_spans = 0;
+  std::uint64_t commits = 0, commit_failures = 0;
+  bool retired = false;
+  std::string error;         // of the collector; empty: the last attempt was good
+  std::string upkeep_error;  // of the last turn of upkeep
+  std::string lasting;       // what should not have happened, and is over
+
+  void SetError(std::string text);
+};
+
+// The exporter of this process, made by the first who needs it.
+class ExporterSlot {
+ public:
+  explicit ExporterSlot(ExporterFactory make) : make_(std::move(make)) {}
+  Result<std::shared_ptr<SpanExporter>> Get();
+  std::shared_ptr<SpanExporter> Peek() const;  // nullptr: not made yet
+
+ private:
+  const ExporterFactory make_;
+  mutable std::mutex mutex_;
+  std::shared_ptr<SpanExporter> exporter_;
+};
+
 class Collector {
  public:
-  Collector(std::shared_ptr<LanePool> pool, ExporterFactory make_exporter, std::string ring_dir,
-            const RecorderOptions& options);
-  ~Collector();
+  // `need_reserve` and `committed` are rung when the keeper, or whoever merges, may have something to do.
+  Collector(LanePool& pool, ExporterSlot& exporter, Ledger& ledger, const RecorderOptions& options, Bell& need_reserve,
+            Bell& committed);
 
-  void Start() noexcept;  // does nothing when it runs; tries again at most once a second when it cannot
-  void Wake() noexcept;   // async-signal-safe
-  FlushResult Flush(std::int64_t timeout_ns) noexcept;
+  // Stores everything there is. False: something could not be committed, or the deadline has come.
+  bool Pass();
+  // The same, then what is still open becomes interrupted and the ring is retired.
+  bool Retire();
+  bool TimeForPass() const;
+  std::int64_t NextPassInNs() const;
+  bool FlushWaits() const { return ledger_.flush_asked.load(std::memory_order_acquire) > flush_tried_; }
+  bool backing_off() const { return backoff_ns_ > 0; }
 
-  // Final pass, at most `timeout_ns` long; then the ring is retired and its files are removed. When that cannot be done
-  // in time the files stay for whoever recovers them.
-  void Close(std::int64_t timeout_ns) noexcept;
+  // No batch is begun after it; monotonic clock.
+  void SetDeadline(std::int64_t deadline_ns) { deadline_ns_.store(deadline_ns, std::memory_order_relaxed); }
+  // Another takes over: this one commits nothing more, or what it commits is refused.
+  void Supersede();
 
-  bool alive() const { return alive_.load(std::memory_order_relaxed); }
-  void AddTo(Health& health) const;
+  // For the watchdog: changes with every step; and what the step is.
+  std::uint64_t steps() const { return steps_.load(std::memory_order_relaxed); }
+  const char* doing() const { return doing_.load(std::memory_order_relaxed); }
 
  private:
   struct Group {  // a batch with what to do once it is committed
     SpanBatch batch;
-    std::vector<std::pair<Lane*, LaneCursor>> stored;
-    SpanJoiner::Counters counters;  // after it
-    std::uint64_t open_spans = 0;
+    std::vector<std::pair<Lane*, LaneCursor>> moved;
+    SpanJoiner::Counters before;  // of the joiner
   };
 
-  void Run() noexcept;
-  bool WaitForWork(std::int64_t timeout_ns) noexcept;  // true: somebody woke it
-  std::int64_t NextPassInNs() const;
-  bool Pass(std::int64_t deadline_ns);  // false: something could not be committed
-  bool DrainGroups(std::int64_t deadline_ns);
-  std::vector<Lane*> SnapshotHeads(std::vector<LaneSource>& sources);
-  bool FinishPass();
-  void BuildGroup(std::vector<Lane*>& lanes, std::vector<LaneSource>& sources);
+  void Doing(const char* step);
+  bool Over() const;
+  void PlanNextPass();
+  bool Load();
+  bool Drain();
+  std::vector<LaneSource> Sources(LanePool::Lanes& held) const;
   void BeginGroup();
+  void BuildGroup(const std::vector<Lane*>& lanes, std::vector<LaneSource>& sources);
   bool CommitGroup();
-  bool EnsureExporter();
-  bool Retire(std::int64_t deadline_ns);
-  void Maintain();
-  bool BackgroundWork();
-  void SetError(std::string error);
-  std::string ProcessJson() const;
+  bool Committed();
+  bool FinishPass(const std::vector<SpanId>& lost_ends);
+  bool Failed(const Status& status);
 
-  const std::shared_ptr<LanePool> pool_;
-  const ExporterFactory make_exporter_;
-  const std::string ring_dir_;
+  LanePool& pool_;
+  ExporterSlot& exporter_slot_;
+  Ledger& ledger_;
   const RecorderOptions options_;
-  int wake_fd_ = -1;
-  std::thread thread_;
-  std::atomic<bool> alive_{false};
-  std::atomic<bool> stopping_{false};
-  std::atomic<bool> wake_pending_{false};
-  std::mutex start_mutex_;
-  std::int64_t next_start_ns_ = 0;
+  Bell& need_reserve_;
+  Bell& committed_;
 
-  std::mutex pass_mutex_;  // the collector's work: one thread at a time
+  std::mutex work_mutex_;
   std::shared_ptr<SpanExporter> exporter_;
-  SpanJoiner joiner_;
-  std::optional<Group> pending_;  // built, not yet committed
-  std::vector<SpanId> lost_ends_;
-  std::int64_t last_active_ns_ = 0;
-  std::int64_t next_recovery_ns_ = 0;
+  std::optional<SpanJoiner> joiner_;  // empty: the ring's state has to be read from the exporter first
+  std::map<std::uint32_t, LaneCursor> cursors_;
+  std::uint64_t turn_ = 0;
+  Group group_;
+  RecordCopies copies_;
+  std::int64_t last_active_ns_;
   std::int64_t backoff_ns_ = 0;
+  std::int64_t next_pass_ns_ = 0;
   std::uint64_t committed_drops_ = 0;
   std::uint64_t flush_tried_ = 0;
   bool process_written_ = false;
 
-  std::atomic<std::uint64_t> flush_asked_{0};
-  mutable std::mutex state_mutex_;  // what follows
-  std::condition_variable flushed_;
-  std::uint64_t flush_done_ = 0;
-  std::int64_t caught_up_ns_ = 0;  // every record older than this is stored
-  std::uint64_t stored_spans_ = 0, discarded_ends_ = 0, undecodable_ = 0, open_spans_ = 0;
-  std::uint64_t commits_ = 0, commit_failures_ = 0;
-  std::string last_error_;
+  std::atomic<std::int64_t> deadline_ns_;
+  std::atomic<bool> superseded_{false};  // set under the ledger's mutex
+  std::atomic<std::uint64_t> steps_{0};
+  std::atomic<const char*> doing_{"at its start"};
 };
 
 }  // namespace spanbox

@@ -53,16 +53,38 @@ std::optional<RecordView> LaneWalker::Salvage() {
   return std::nullopt;
 }
 
-void DrainLanes(std::span<LaneSource> lanes, DrainBudget budget, SpanJoiner& joiner) {
+std::span<const std::byte> RecordCopies::Copy(std::span<const std::byte> bytes) {
+  constexpr std::size_t kChunkBytes = 1 << 20;
+  while (current_ < chunks_.size() && chunks_[current_].size - chunks_[current_].used < bytes.size()) ++current_;
+  if (current_ == chunks_.size()) {
+    const std::size_t size = std::max(kChunkBytes, bytes.size());
+    chunks_.push_back({std::unique_ptr<std::byte[]>(new std::byte[size]), size, 0});
+  }
+  Chunk& chunk = chunks_[current_];
+  std::byte* const at = chunk.bytes.get() + chunk.used;
+  if (!bytes.empty()) std::memcpy(at, bytes.data(), bytes.size());
+  chunk.used += bytes.size();
+  return {at, bytes.size()};
+}
+
+void RecordCopies::Clear() {
+  constexpr std::size_t kKeptChunks = 5;
+  if (chunks_.size() > kKeptChunks) chunks_.resize(kKeptChunks);
+  for (Chunk& chunk : chunks_) chunk.used = 0;
+  current_ = 0;
+}
+
+void DrainLanes(std::span<LaneSource> lanes, DrainBudget budget, SpanJoiner& joiner, RecordCopies* copies) {
   std::uint64_t bytes = 0;
   std::uint64_t ends = 0;
   for (LaneSource& lane : lanes) {
     LaneWalker walker(lane.data, lane.seed, lane.cursor, lane.limit);
     const std::uint64_t begin = lane.cursor.position;
     while (bytes + (walker.cursor().position - begin) < budget.bytes && ends < budget.spans) {
-      const auto record = walker.Next();
+      auto record = walker.Next();
       if (!record) break;
       if (record->type == RecordType::kEnd) ++ends;
+      if (copies != nullptr) record->payload = copies->Copy(record->payload);
       joiner.Add(*record, /*held=*/walker.cursor().position > lane.end_limit);
     }
     bytes += walker.cursor().position - begin;

@@ -10,8 +10,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "base/record_codec.h"
 #include "spanbox/exporter.h"
@@ -55,6 +57,7 @@ struct LaneSource {
   std::uint64_t limit = 0;      // records up to here are taken
   std::uint64_t gaps = 0;       // see LaneWalker
   bool empty() const { return cursor.position >= limit; }
+  bool used() const { return cursor.position > 0 || cursor.dropped_spans > 0 || cursor.dropped_bytes > 0; }
 };
 
 struct DrainBudget {
@@ -62,7 +65,23 @@ struct DrainBudget {
   std::uint64_t spans = 4096;
 };
 
-// Takes records from the lanes in their order until all are empty or the budget is spent, and gives them to `joiner`.
-void DrainLanes(std::span<LaneSource> lanes, DrainBudget budget, SpanJoiner& joiner);
+// Owns copies of payloads until Clear, which keeps the memory of a batch or so.
+class RecordCopies {
+ public:
+  std::span<const std::byte> Copy(std::span<const std::byte> bytes);
+  void Clear();
+
+ private:
+  struct Chunk {
+    std::unique_ptr<std::byte[]> bytes;
+    std::size_t size = 0, used = 0;
+  };
+  std::vector<Chunk> chunks_;
+  std::size_t current_ = 0;
+};
+
+// Takes records from the lanes in their order until all are empty or the budget is spent, and gives them to `joiner`:
+// as they lie in the lanes, or copied to `copies`.
+void DrainLanes(std::span<LaneSource> lanes, DrainBudget budget, SpanJoiner& joiner, RecordCopies* copies = nullptr);
 
 }  // namespace spanbox

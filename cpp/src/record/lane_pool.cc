@@ -1,5 +1,8 @@
 #include "record/lane_pool.h"
 
+#include <linux/magic.h>
+#include <sys/vfs.h>
+
 #include <algorithm>
 #include <new>
 #include <thread>
@@ -10,23 +13,19 @@
 namespace spanbox {
 namespace {
 
+constexpr auto kRelaxed = std::memory_order_relaxed;
 constexpr std::int64_t kRetryNs = 1'000'000'000;
-constexpr std::int64_t kCalmNs = 10'000'000'000;   // before memory is given back
-constexpr std::uint64_t kFirstBytes = 256u << 10;  // the rest of the first file is the collector's business
-constexpr std::uint32_t kLanesWhenThreadsAreMany = 16;
+constexpr std::int64_t kCalmNs = 60'000'000'000;  // before the reserve is given back
+constexpr std::uint64_t kAheadBytes = 4u << 20;   // of free lanes whose pages are made
+constexpr std::uint32_t kMaxReserveLanes = 64;
 
-LaneState StateOf(const Lane& lane) { return lane.control().state.load(std::memory_order_relaxed); }
-void SetState(Lane& lane, LaneState state) { lane.control().state.store(state, std::memory_order_relaxed); }
+bool PastHalf(const Lane& lane) { return lane.ever_owned() && lane.used_bytes() > lane.lane_bytes() / 2; }
 
-// Where the lane goes on when its slot gets a file again.
-LaneStart StartAfter(const Lane& lane) {
-  LaneStart start{lane.cursor(), lane.control().ended_spans.load(std::memory_order_relaxed)};
-  start.cursor.dropped_spans = lane.control().dropped_spans.load(std::memory_order_relaxed);
-  start.cursor.dropped_bytes = lane.control().dropped_bytes.load(std::memory_order_relaxed);
-  return start;
+// There a file's bytes are memory from the start: the reserve is made when it is needed, which is quick.
+bool IsMemoryFileSystem(const std::string& folder) {
+  struct statfs info {};
+  return statfs(folder.c_str(), &info) == 0 && info.f_type == TMPFS_MAGIC;
 }
-
-bool PastHalf(const Lane& lane) { return lane.used_bytes() > lane.lane_bytes() / 2; }
 
 }  // namespace
 
@@ -42,10 +41,19 @@ void LanePool::ForEachLane(Visit visit) const {
 }
 
 template <typename Visit>
-void LanePool::ForEachPast(Visit visit) const {
+void LanePool::ForEachStop(Visit visit) const {
   for (const auto& [number, slot] : slots_) {
     const std::size_t present = slot.file == nullptr ? 0 : slot.file->lanes().size();
-    for (std::size_t i = present; i < slot.past.size(); ++i) visit(slot.past[i]);
+    for (std::size_t i = 0; i < std::max(present, slot.past.size()); ++i) {
+      const auto lane = static_cast<std::uint32_t>(number * kLanesPerSlot + i);
+      if (i < present && slot.file->lanes()[i]->ever_owned()) {
+        const LaneControl& control = slot.file->lanes()[i]->control();
+        visit(lane, LaneStart{0, 0, control.ended_spans.load(kRelaxed), control.dropped_spans.load(kRelaxed),
+                              control.dropped_bytes.load(kRelaxed)});
+      } else if (i < slot.past.size()) {
+        visit(lane, slot.past[i]);
+      }
+    }
   }
 }
 
@@ -55,7 +63,6 @@ RingSpec LanePool::Spec(std::uint32_t slot, std::uint32_t lanes, std::uint64_t l
           .slot = slot,
           .lanes = lanes,
           .lane_bytes = lane_bytes,
-          .populate_bytes = slot == 0 ? kFirstBytes : kMaxLaneBytes * lanes,
           .release = options_.release,
           .environment = options_.environment,
           .starts = {}};
@@ -69,49 +76,65 @@ bool LanePool::EnsureFirstRing() noexcept {
   if (now < next_try_ns_) return false;
   next_try_ns_ = now + kRetryNs;
   try {
-    // One lane more than asked for: the overflow lane.
-    auto made = RingFile::Create(Spec(0, options_.lanes + 1, options_.lane_bytes));
-    const std::scoped_lock pool_lock(mutex_);
+    const Status made = MakeFirst();
     if (!made.ok()) {
-      last_error_ = made.status().message();
+      const std::scoped_lock pool_lock(mutex_);
+      last_error_ = made.message();
       return false;
     }
-    last_error_.clear();
-    overflow_ = (*made)->lanes().back().get();
-    process_ = &(*made)->process();
-    SetState(*overflow_, LaneState::kOwned);
-    slots_[0].file = *std::move(made);
+    if (!crash_safe() || !IsMemoryFileSystem(ring_dir_)) MakeReserve(now);
   } catch (const std::bad_alloc&) {
-    return false;
+    return has_ring();
   }
-  has_ring_.store(true, std::memory_order_release);
   return true;
 }
 
-Lane* LanePool::FindFree(std::uint64_t above_bytes, std::uint64_t below_bytes) {
-  Lane* best = nullptr;
+Status LanePool::MakeFirst() {
+  // One lane more than asked for: the overflow lane.
+  const RingSpec spec = Spec(0, options_.lanes + 1, options_.lane_bytes);
+  auto made = RingFile::Create(spec);
+  std::string error;
+  if (!made.ok()) {
+    error = made.status().message() +
+            "; until the program is restarted spans are kept in memory and would be lost if it were killed";
+    made = RingFile::CreateInMemory(spec);
+    if (!made.ok()) return made.status();
+    crash_safe_.store(false, kRelaxed);
+  }
+  const std::scoped_lock lock(mutex_);
+  last_error_ = error;
+  overflow_ = (*made)->lanes().back().get();
+  process_ = &(*made)->process();
+  overflow_->SetState(LaneState::kOwned);
+  filling_ns_ = MonotonicNowNs();
+  slots_[0].file = *std::move(made);
+  has_ring_.store(true, std::memory_order_release);
+  return OkStatus();
+}
+
+Lane* LanePool::FindFree(bool first_file_only) const {
+  Lane* found = nullptr;
   ForEachLane([&](Lane& lane) {
-    if (&lane == overflow_ || StateOf(lane) != LaneState::kFree || lane.give_back.load(std::memory_order_relaxed))
-      return;
-    if (lane.lane_bytes() <= above_bytes || lane.lane_bytes() >= below_bytes || PastHalf(lane)) return;
-    if (best == nullptr || lane.lane_bytes() < best->lane_bytes()) best = &lane;
+    if (found != nullptr || &lane == overflow_ || lane.state() != LaneState::kFree) return;
+    if (first_file_only && lane.number() >= kLanesPerSlot) return;
+    if (!lane.give_back.load(kRelaxed) && !PastHalf(lane)) found = &lane;
   });
-  return best;
+  return found;
 }
 
 void LanePool::Own(Lane& lane) {
-  SetState(lane, LaneState::kOwned);
+  lane.SetState(LaneState::kOwned);
   slots_[lane.number() / kLanesPerSlot].last_used_ns = MonotonicNowNs();
 }
 
 Lane* LanePool::Take() noexcept {
   const std::scoped_lock lock(mutex_);
   if (closed_) return nullptr;
-  Lane* const lane = FindFree(0, ~std::uint64_t{0});
+  Lane* const lane = FindFree(/*first_file_only=*/false);
   if (lane != nullptr) {
     Own(*lane);
   } else {
-    lane_misses_.fetch_add(1, std::memory_order_relaxed);
+    lane_misses_.fetch_add(1, kRelaxed);
   }
   return lane;
 }
@@ -119,13 +142,12 @@ Lane* LanePool::Take() noexcept {
 Lane* LanePool::Move(Lane* lane) noexcept {
   const std::scoped_lock lock(mutex_);
   if (closed_) return nullptr;
-  const bool smaller = lane->give_back.load(std::memory_order_relaxed);
-  Lane* const next = smaller ? FindFree(0, lane->lane_bytes()) : FindFree(lane->lane_bytes() - 1, ~std::uint64_t{0});
+  Lane* const next = FindFree(/*first_file_only=*/lane->give_back.load(kRelaxed));
   if (next == nullptr) return nullptr;
   Own(*next);
   // It must be drained before the lane moved to: see LanesToDrain.
-  SetState(*lane, LaneState::kClosing);
-  lane->control().closed_order.store(++closed_lanes_, std::memory_order_relaxed);
+  lane->SetState(LaneState::kClosing);
+  lane->control().closed_order.store(++closed_lanes_, kRelaxed);
   return next;
 }
 
@@ -134,8 +156,8 @@ void LanePool::Return(Lane* lane) noexcept {
   const std::scoped_lock lock(mutex_);
   if (closed_) return;
   // Free at once, drained or not: the next thread's records simply follow.
-  SetState(*lane, LaneState::kFree);
-  generation_.fetch_add(1, std::memory_order_relaxed);
+  lane->SetState(LaneState::kFree);
+  generation_.fetch_add(1, kRelaxed);
 }
 
 void LanePool::LockOverflow() noexcept {
@@ -144,7 +166,6 @@ void LanePool::LockOverflow() noexcept {
 }
 
 void LanePool::CountDrop(RecordType type, std::size_t payload_bytes, bool nested) noexcept {
-  constexpr auto kRelaxed = std::memory_order_relaxed;
   const std::uint64_t spans = LosesSpan(type) ? 1 : 0;
   if (has_ring()) {
     process_->dropped_spans.fetch_add(spans, kRelaxed);
@@ -165,9 +186,14 @@ void LanePool::NoteLostEnd(SpanId span) noexcept {
   }
 }
 
-std::vector<SpanId> LanePool::TakeLostEnds() {
+std::vector<SpanId> LanePool::LostEnds() const {
   const std::scoped_lock lock(lost_mutex_);
-  return std::exchange(lost_ends_, {});
+  return lost_ends_;
+}
+
+void LanePool::ForgetLostEnds(std::size_t count) {
+  const std::scoped_lock lock(lost_mutex_);
+  lost_ends_.erase(lost_ends_.begin(), lost_ends_.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
 std::uint64_t LanePool::RingBytes() const {
@@ -177,24 +203,20 @@ std::uint64_t LanePool::RingBytes() const {
 }
 
 LanePool::Totals LanePool::GetTotals() const {
-  constexpr auto kRelaxed = std::memory_order_relaxed;
   const std::scoped_lock lock(mutex_);
   Totals totals;
   totals.dropped_spans = early_dropped_spans_.load(kRelaxed);
   totals.dropped_bytes = early_dropped_bytes_.load(kRelaxed);
   totals.ring_bytes = RingBytes();
-  ForEachPast([&](const LaneStart& past) {
-    totals.ended += past.ended_spans;
-    totals.dropped_spans += past.cursor.dropped_spans;
-    totals.dropped_bytes += past.cursor.dropped_bytes;
+  ForEachStop([&](std::uint32_t, const LaneStart& stop) {
+    totals.ended += stop.ended_spans;
+    totals.dropped_spans += stop.dropped_spans;
+    totals.dropped_bytes += stop.dropped_bytes;
   });
   ForEachLane([&](const Lane& lane) {
-    totals.ended += lane.control().ended_spans.load(kRelaxed);
-    totals.dropped_spans += lane.control().dropped_spans.load(kRelaxed);
-    totals.dropped_bytes += lane.control().dropped_bytes.load(kRelaxed);
-    totals.waiting_bytes += lane.used_bytes();
+    if (lane.ever_owned()) totals.waiting_bytes += lane.used_bytes();
   });
-  if (!slots_.empty() && !closed_ && process_ != nullptr) {
+  if (!slots_.empty() && !closed_) {
     totals.dropped_spans += process_->dropped_spans.load(kRelaxed);
     totals.dropped_bytes += process_->dropped_bytes.load(kRelaxed);
   }
@@ -206,12 +228,13 @@ std::string LanePool::last_error() const {
   return last_error_;
 }
 
-bool LanePool::ThreadsHaveLeft(const Lane& lane) const {
-  return &lane == overflow_ || StateOf(lane) == LaneState::kClosing;
-}
-
-std::vector<Lane*> LanePool::LanesToDrain() {
+LanePool::Lanes LanePool::LanesToDrain() const {
   const std::scoped_lock lock(mutex_);
+  Lanes result;
+  for (const auto& [number, slot] : slots_) {
+    if (slot.file != nullptr) result.files.push_back(slot.file);
+  }
+  constexpr auto kStays = ~std::uint64_t{0};
   struct Rank {
     std::uint64_t order;
     double empty;  // share of the lane
@@ -219,164 +242,201 @@ std::vector<Lane*> LanePool::LanesToDrain() {
   };
   std::vector<Rank> ranked;
   ForEachLane([&](Lane& lane) {
+    if (!lane.ever_owned()) return;
     // Threads begin on the overflow lane, and never come back to it.
-    std::uint64_t order = ~std::uint64_t{0};
+    std::uint64_t order = kStays;
     if (&lane == overflow_) order = 0;
-    if (StateOf(lane) == LaneState::kClosing) order = lane.control().closed_order.load(std::memory_order_relaxed);
+    if (lane.state() == LaneState::kClosing) order = lane.control().closed_order.load(kRelaxed);
     ranked.push_back(
         {order, 1 - static_cast<double>(lane.used_bytes()) / static_cast<double>(lane.lane_bytes()), &lane});
   });
   std::ranges::stable_sort(ranked, {}, [](const Rank& rank) { return std::pair(rank.order, rank.empty); });
-  std::vector<Lane*> lanes;
-  for (const Rank& rank : ranked) lanes.push_back(rank.lane);
-  return lanes;
+  for (const Rank& rank : ranked) {
+    result.lanes.push_back(rank.lane);
+    result.left += rank.order != kStays;
+  }
+  return result;
 }
 
-std::vector<LaneCursor> LanePool::AllCursors() const {
-  constexpr auto kRelaxed = std::memory_order_relaxed;
+std::vector<LaneCursor> LanePool::DropCounters() const {
   const std::scoped_lock lock(mutex_);
-  std::vector<LaneCursor> cursors;
-  ForEachPast([&](const LaneStart& past) { cursors.push_back(past.cursor); });
-  ForEachLane([&](const Lane& lane) {
-    LaneCursor cursor = StartAfter(lane).cursor;
-    if (&lane == overflow_) {
-      cursor.dropped_spans += process_->dropped_spans.load(kRelaxed) + early_dropped_spans_.load(kRelaxed);
-      cursor.dropped_bytes += process_->dropped_bytes.load(kRelaxed) + early_dropped_bytes_.load(kRelaxed);
-    }
-    cursors.push_back(cursor);
+  std::vector<LaneCursor> counters;
+  ForEachStop([&](std::uint32_t number, const LaneStart& stop) {
+    LaneCursor& lane = counters.emplace_back();
+    lane.lane = number;
+    lane.dropped_spans = stop.dropped_spans;
+    lane.dropped_bytes = stop.dropped_bytes;
+    if (overflow_ == nullptr || number != overflow_->number()) return;
+    lane.dropped_spans += process_->dropped_spans.load(kRelaxed) + early_dropped_spans_.load(kRelaxed);
+    lane.dropped_bytes += process_->dropped_bytes.load(kRelaxed) + early_dropped_bytes_.load(kRelaxed);
   });
-  return cursors;
+  return counters;
 }
 
 void LanePool::FreeDrained() {
   const std::scoped_lock lock(mutex_);
   ForEachLane([&](Lane& lane) {
-    if (StateOf(lane) != LaneState::kClosing || lane.used_bytes() > 0) return;
-    SetState(lane, LaneState::kFree);
-    generation_.fetch_add(1, std::memory_order_relaxed);
+    if (lane.state() != LaneState::kClosing || lane.used_bytes() > 0) return;
+    lane.SetState(LaneState::kFree);
+    generation_.fetch_add(1, kRelaxed);
   });
 }
 
-void LanePool::Adapt(std::int64_t now_ns) {
-  {
-    const std::scoped_lock lock(mutex_);
-    bool past_half = false;
-    ForEachLane([&](const Lane& lane) { past_half |= PastHalf(lane); });
-    if (past_half) calm_since_ns_ = now_ns;
-    const bool calm = now_ns - calm_since_ns_ > kCalmNs;
-    // A quiet thread on a large lane is asked to go back to a smaller one; it does when it next looks for room.
-    ForEachLane([&](Lane& lane) {
-      lane.give_back.store(calm && lane.lane_bytes() > options_.lane_bytes, std::memory_order_relaxed);
-    });
-  }
-  if (!GrowIfNeeded(now_ns)) Shrink(now_ns);
-}
-
-bool LanePool::GrowIfNeeded(std::int64_t now_ns) {
-  std::uint32_t lanes = 0;
-  std::uint64_t lane_bytes = 0;
-  if (!WantsGrowth(lanes, lane_bytes)) return false;
-  calm_since_ns_ = now_ns;
-  Grow(lanes, lane_bytes);
-  return true;
-}
-
-bool LanePool::WantsGrowth(std::uint32_t& lanes, std::uint64_t& lane_bytes) {
+void LanePool::SetAlive(std::int64_t wall_ns) {
   const std::scoped_lock lock(mutex_);
-  bool any_free = false, past_half = false;
-  std::uint64_t used = 0, all = 0, largest = 0;
-  ForEachLane([&](const Lane& lane) {
-    if (&lane == overflow_) return;
-    any_free |= StateOf(lane) == LaneState::kFree && !PastHalf(lane);
-    past_half |= PastHalf(lane);
-    used += lane.used_bytes();
-    all += lane.lane_bytes();
-    largest = std::max(largest, lane.lane_bytes());
-  });
-  const bool threads_wait = lane_misses_.exchange(0, std::memory_order_relaxed) > 0 && !any_free;
-  const std::uint64_t room = options_.max_ring_bytes - std::min<std::uint64_t>(options_.max_ring_bytes, RingBytes());
-  const auto fits = [&](std::uint32_t most_lanes) {
-    for (lanes = most_lanes; lanes > 0; lanes /= 2) {
-      if (RingFileBytes(lanes, lane_bytes) <= room) return true;
-    }
-    return false;
-  };
-  // Early: making a file takes as long as a fast writer needs to fill what is left.
-  lane_bytes = std::min(kMaxLaneBytes, largest * 2);
-  if (past_half && used > all / 4 && fits(options_.lanes)) return true;
+  if (!slots_.empty() && !closed_) process_->alive_ns.store(wall_ns, kRelaxed);
+}
+
+// --- the keeper's
+
+// The first sign of a burst, long before room is short.
+bool LanePool::Filling() const {
+  bool filling = false;
+  ForEachLane([&](const Lane& lane) { filling |= lane.ever_owned() && lane.used_bytes() > lane.lane_bytes() / 8; });
+  return filling;
+}
+
+// As many lanes as fit: small ones, so that many threads find one, but no more than a file may have.
+bool LanePool::PlanReserve(std::uint32_t& lanes, std::uint64_t& lane_bytes) const {
+  const std::uint64_t bytes = RingBytes() + RingFileBytes(0, 0);
+  if (slots_.empty() || bytes >= options_.max_ring_bytes) return false;
+  const std::uint64_t room = options_.max_ring_bytes - bytes;
   // The largest payload takes a quarter of a first lane, and needs at most twice its size at the end of a lane.
   lane_bytes = std::max<std::uint64_t>(kMinLaneBytes, options_.lane_bytes / 2);
-  return threads_wait && fits(kLanesWhenThreadsAreMany);
+  while (room / (lane_bytes + kPageBytes) > kMaxReserveLanes && lane_bytes < kMaxLaneBytes) lane_bytes *= 2;
+  lanes = static_cast<std::uint32_t>(std::min<std::uint64_t>(kMaxReserveLanes, room / (lane_bytes + kPageBytes)));
+  return lanes > 0;
 }
 
-void LanePool::Grow(std::uint32_t lanes, std::uint64_t lane_bytes) {
+bool LanePool::WantsReserve() const {
+  const std::scoped_lock lock(mutex_);
+  std::uint32_t lanes;
+  std::uint64_t lane_bytes;
+  return PlanReserve(lanes, lane_bytes) && (lane_misses_.load(kRelaxed) > 0 || Filling());
+}
+
+void LanePool::Tend(std::int64_t now_ns) {
+  if (!has_ring()) return;
+  PopulateAhead();
+  if (WantsReserve()) MakeReserve(now_ns);
+  RemoveIdle(now_ns);
+}
+
+void LanePool::MakeReserve(std::int64_t now_ns) {
+  std::uint32_t lanes = 0;
+  std::uint64_t lane_bytes = 0;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (closed_ || now_ns < next_make_ns_ || !PlanReserve(lanes, lane_bytes)) return;
+    lane_misses_.store(0, kRelaxed);
+    filling_ns_ = now_ns;
+  }
+  // A nearly full disk may have room for some of it.
+  Status made = MakeFile(lanes, lane_bytes);
+  while (made.code() == StatusCode::kResourceExhausted && lanes > 1) made = MakeFile(lanes /= 2, lane_bytes);
+  const std::scoped_lock lock(mutex_);
+  if (!made.ok()) {
+    last_error_ = made.message();
+    next_make_ns_ = now_ns + kRetryNs;
+  } else if (crash_safe()) {
+    last_error_.clear();
+  }
+}
+
+Status LanePool::MakeFile(std::uint32_t lanes, std::uint64_t lane_bytes) {
   std::uint32_t number = 1;
   RingSpec spec;
   {
     const std::scoped_lock lock(mutex_);
-    while (slots_.contains(number) && slots_[number].file != nullptr) ++number;
+    while (slots_[number].file != nullptr || slots_[number].making) ++number;
+    slots_[number].making = true;
     spec = Spec(number, lanes, lane_bytes);
     spec.starts = slots_[number].past;
   }
-  // Outside the lock: a writer must not wait for a file to be made.
-  auto made = RingFile::Create(spec);
+  auto made = crash_safe() ? RingFile::Create(spec) : RingFile::CreateInMemory(spec);
+  std::shared_ptr<RingFile> unwanted;  // unmapped after the lock is left
   const std::scoped_lock lock(mutex_);
-  if (!made.ok()) {
-    last_error_ = made.status().message();
-    return;
-  }
   Slot& slot = slots_[number];
+  slot.making = false;
+  if (!made.ok()) return made.status();
   slot.file = *std::move(made);
+  if (closed_) {
+    // Nobody knows of it, and nothing is in it.
+    slot.file->Unlink();
+    unwanted = std::move(slot.file);
+    return OkStatus();
+  }
   slot.last_used_ns = MonotonicNowNs();
-  last_error_.clear();
-  generation_.fetch_add(1, std::memory_order_relaxed);
+  generation_.fetch_add(1, kRelaxed);
+  return OkStatus();
 }
 
-bool LanePool::IsIdle(const Slot& slot) const {
+bool LanePool::IsIdle(const Slot& slot) {
   return std::ranges::all_of(slot.file->lanes(), [](const auto& lane) {
-    return StateOf(*lane) == LaneState::kFree && lane->used_bytes() == 0;
+    return !lane->ever_owned() || (lane->state() == LaneState::kFree && lane->used_bytes() == 0);
   });
 }
 
-void LanePool::Shrink(std::int64_t now_ns) {
-  std::unique_ptr<RingFile> released;  // unmapped after the lock is left
-  const std::scoped_lock lock(mutex_);
-  for (auto& [number, slot] : slots_) {
-    if (number == 0 || slot.file == nullptr) continue;
-    if (!IsIdle(slot)) {
-      slot.last_used_ns = now_ns;
-    } else if (now_ns - slot.last_used_ns > kCalmNs) {
-      const auto lanes = slot.file->lanes();
-      slot.past.resize(std::max(slot.past.size(), lanes.size()));
-      for (std::size_t i = 0; i < lanes.size(); ++i) slot.past[i] = StartAfter(*lanes[i]);
-      slot.file->Unlink();
-      released = std::move(slot.file);
-      return;
-    }
-  }
-}
-
-void LanePool::SetAlive(std::int64_t wall_ns) {
-  if (has_ring()) process_->alive_ns.store(wall_ns, std::memory_order_relaxed);
-}
-
-void LanePool::PopulateFirst() {
-  RingFile* first = nullptr;
+void LanePool::RemoveIdle(std::int64_t now_ns) {
+  std::shared_ptr<RingFile> removed;
   {
     const std::scoped_lock lock(mutex_);
-    if (const auto found = slots_.find(0); found != slots_.end()) first = found->second.file.get();
+    if (Filling()) filling_ns_ = now_ns;
+    const bool calm = now_ns - filling_ns_ > kCalmNs;
+    for (auto& [number, slot] : slots_) {
+      if (number == 0 || slot.file == nullptr) continue;
+      // A quiet thread that has a lane here goes back to the first file when it next looks for room.
+      for (const auto& lane : slot.file->lanes()) lane->give_back.store(calm, kRelaxed);
+      if (!IsIdle(slot)) slot.last_used_ns = now_ns;
+      if (!calm || now_ns - slot.last_used_ns <= kCalmNs || removed != nullptr) continue;
+      const auto lanes = slot.file->lanes();
+      slot.past.resize(std::max(slot.past.size(), lanes.size()));
+      for (std::size_t i = 0; i < lanes.size(); ++i) {
+        if (lanes[i]->ever_owned()) slot.past[i] = lanes[i]->Stop();
+      }
+      removed = std::move(slot.file);
+    }
   }
-  if (first != nullptr) first->Populate();
+  if (removed != nullptr) removed->Unlink();
+}
+
+void LanePool::PopulateAhead() {
+  while (true) {
+    std::shared_ptr<RingFile> file;
+    Lane* next = nullptr;
+    {
+      const std::scoped_lock lock(mutex_);
+      std::uint64_t ahead = 0;
+      for (const auto& [number, slot] : slots_) {
+        if (slot.file == nullptr || next != nullptr) continue;
+        for (const auto& lane : slot.file->lanes()) {
+          const bool free = lane->state() == LaneState::kFree;
+          if (lane->populated) ahead += free ? lane->lane_bytes() : 0;
+          if (lane->populated || (free && ahead >= kAheadBytes) || lane.get() == overflow_) continue;
+          next = lane.get();
+          file = slot.file;
+          next->populated = true;
+          break;
+        }
+      }
+    }
+    if (next == nullptr) return;
+    file->Populate(*next);
+  }
 }
 
 void LanePool::Close(bool unlink) {
-  const std::scoped_lock lock(mutex_);
-  closed_ = true;
+  std::map<std::uint32_t, Slot> slots;
+  {
+    const std::scoped_lock lock(mutex_);
+    closed_ = true;
+    slots = std::exchange(slots_, {});
+  }
   // Slot 0 goes last: while it is there and locked, nobody recovers the others.
-  while (!slots_.empty()) {
-    Slot& slot = slots_.rbegin()->second;
+  while (!slots.empty()) {
+    const Slot& slot = slots.rbegin()->second;
     if (slot.file != nullptr && unlink) slot.file->Unlink();
-    slots_.erase(std::prev(slots_.end()));
+    slots.erase(std::prev(slots.end()));
   }
 }
 

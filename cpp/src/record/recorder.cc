@@ -11,14 +11,14 @@
 
 #include "base/clock.h"
 #include "base/record_codec.h"
-#include "record/collector.h"
+#include "record/background.h"
 #include "record/fork_guard.h"
 #include "record/lane_pool.h"
 
 namespace spanbox {
 namespace {
 
-constexpr std::int64_t kCloseTimeoutNs = 2'000'000'000;
+constexpr std::int64_t kCloseInMemoryNs = 2'000'000'000;
 constexpr std::int64_t kWaitStepNs = 20'000;
 // Small enough that a blob larger than the rings has the time it needs: it may wait max_wait_ns a piece.
 constexpr std::size_t kBlobPieceBytes = 64 << 10;
@@ -96,7 +96,7 @@ class RecentBlobs {
 // All that belongs to one process. A forked child gets a new one and leaks its parent's.
 struct ProcessState {
   std::shared_ptr<LanePool> pool;
-  std::unique_ptr<Collector> collector;
+  std::shared_ptr<Background> background;
   RecentBlobs recent_blobs;
 };
 
@@ -125,7 +125,9 @@ class RecorderImpl final : public Recorder, private ForkListener {
 
   ~RecorderImpl() override {
     RemoveForkListener(this);
-    state_->collector->Close(kCloseTimeoutNs);
+    // What is in memory only dies with us: that is worth a longer wait.
+    const std::int64_t least_ns = state_->pool->crash_safe() ? 0 : kCloseInMemoryNs;
+    state_->background->Close(std::max(options_.close_timeout_ns, least_ns));
     delete state_;
   }
 
@@ -142,11 +144,11 @@ class RecorderImpl final : public Recorder, private ForkListener {
   bool PutBlob(const BlobId& id, std::span<const std::byte> content) noexcept override;
 
   std::size_t MaxPayloadBytes() const noexcept override { return max_payload_bytes_; }
-  FlushResult Flush(std::int64_t timeout_ns) noexcept override { return state_->collector->Flush(timeout_ns); }
+  FlushResult Flush(std::int64_t timeout_ns) noexcept override { return state_->background->Flush(timeout_ns); }
 
   Health GetHealth() const override {
     Health health;
-    state_->collector->AddTo(health);
+    state_->background->AddTo(health);
     return health;
   }
 
@@ -154,7 +156,7 @@ class RecorderImpl final : public Recorder, private ForkListener {
   void Renew() {
     auto* state = new ProcessState;
     state->pool = std::make_shared<LanePool>(ring_dir_, options_);
-    state->collector = std::make_unique<Collector>(state->pool, make_exporter_, ring_dir_, options_);
+    state->background = std::make_shared<Background>(state->pool, make_exporter_, ring_dir_, options_);
     state_ = state;
     serial_ = NextSerial();
   }
@@ -199,7 +201,7 @@ class RecorderImpl final : public Recorder, private ForkListener {
 bool RecorderImpl::AppendSlowly(RecordType type, std::span<const std::byte> payload, std::int64_t& wait_ns) noexcept {
   LanePool& pool = *state_->pool;
   if (payload.size() > max_payload_bytes_ || !pool.EnsureFirstRing()) return Drop(type, payload, nullptr);
-  state_->collector->Start();
+  state_->background->Start();
   if (t_lane.serial != serial_ || (t_lane.lane == nullptr && t_lane.generation != pool.generation())) TakeLane();
   if (t_lane.lane == nullptr) return AppendToOverflow(type, payload, wait_ns);
   if (t_lane.lane->TryAppend(type, payload)) return true;
@@ -244,7 +246,7 @@ void RecorderImpl::TakeLane() noexcept {
   t_lane.lane = pool.Take();
   t_lane.serial = serial_;
   t_returner.pool = state_->pool;
-  if (t_lane.lane == nullptr) state_->collector->Wake();  // to make more lanes
+  if (t_lane.lane == nullptr) state_->background->Wake();  // to make more lanes
 }
 
 bool RecorderImpl::MayWait(Lane& lane, bool waiting, std::int64_t wait_ns) const {
@@ -256,7 +258,8 @@ bool RecorderImpl::MayWait(Lane& lane, bool waiting, std::int64_t wait_ns) const
       lane.SetStalled();
       return false;
     case FullRingPolicy::kBlock:
-      return state_->collector->alive();
+      state_->background->Start();
+      return state_->background->alive();
   }
   return false;
 }
@@ -280,7 +283,7 @@ bool RecorderImpl::AppendToFullLane(RecordType type, std::span<const std::byte> 
         room = lane->MakeRoom(payload.size());
       }
     }
-    if (room != Lane::Room::kPlenty) state_->collector->Wake();
+    if (room != Lane::Room::kPlenty) state_->background->Wake();
     if (lane->TryAppend(type, payload)) return true;
     if (!MayWait(*lane, waiting, wait_ns)) return Drop(type, payload, lane);
     WaitAMoment(wait_ns);
@@ -300,7 +303,7 @@ bool RecorderImpl::AppendToOverflow(RecordType type, std::span<const std::byte> 
     const bool may_wait = !accepted && MayWait(lane, waiting, wait_ns);
     if (!accepted && !may_wait) lane.CountDrop(type, payload.size());
     pool.UnlockOverflow();
-    if (half_full) state_->collector->Wake();
+    if (half_full) state_->background->Wake();
     if (!may_wait) break;
     WaitAMoment(wait_ns);
   }

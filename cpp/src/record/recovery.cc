@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <new>
@@ -37,7 +38,7 @@ constexpr std::size_t kBatchSpans = 4096;
 struct DeadFile {
   std::string path;
   RingFd fd;
-  std::unique_ptr<std::byte[]> bytes;
+  std::unique_ptr<std::byte, decltype(&std::free)> bytes{nullptr, &std::free};
   std::uint64_t size = 0;
   RingHeader header{};
   bool usable = false;  // the header is right
@@ -79,18 +80,32 @@ bool HeaderIsRight(const RingHeader& header, std::uint64_t size) {
   return size == RingFileBytes(header.lanes, header.lane_bytes) && header.slot < 0x1000000;
 }
 
+// What has been written; the rest are zeros.
+bool ReadData(DeadFile& file) {
+  const int fd = file.fd.get();
+  for (std::uint64_t at = 0; at < file.size;) {
+    const off_t data = lseek(fd, static_cast<off_t>(at), SEEK_DATA);
+    if (data < 0 && errno == ENXIO) return true;  // nothing more
+    const off_t hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+    const std::uint64_t end = hole < 0 ? file.size : std::min(file.size, static_cast<std::uint64_t>(hole));
+    if (data >= 0) at = static_cast<std::uint64_t>(data);
+    while (at < end) {
+      const ssize_t n = pread(fd, file.bytes.get() + at, end - at, static_cast<off_t>(at));
+      if (n <= 0) return false;
+      at += static_cast<std::uint64_t>(n);
+    }
+  }
+  return true;
+}
+
 // A private copy: no SIGBUS, and nobody changes it under our feet.
 void Read(DeadFile& file) {
   file.blank = file.size == 0;
   file.damaged = !file.blank;
   if (file.size < 2 * kPageBytes || file.size > kMaxFileBytes) return;
-  file.bytes.reset(new (std::nothrow) std::byte[file.size]);
-  if (file.bytes == nullptr) return;
-  for (std::uint64_t at = 0; at < file.size;) {
-    const ssize_t n = pread(file.fd.get(), file.bytes.get() + at, file.size - at, static_cast<off_t>(at));
-    if (n <= 0) return;
-    at += static_cast<std::uint64_t>(n);
-  }
+  // Zeros that cost nothing until they are touched: most of a file has never been written.
+  file.bytes.reset(static_cast<std::byte*>(std::calloc(file.size, 1)));
+  if (file.bytes == nullptr || !ReadData(file)) return;
   std::memcpy(&file.header, file.bytes.get(), sizeof file.header);
   const auto page = file.At(0, kPageBytes);
   file.blank = std::ranges::all_of(page, [](std::byte b) { return b == std::byte{0}; });
@@ -122,6 +137,7 @@ class DeadRing {
     if (state.retired) return OkStatus();
     SpanJoiner joiner(CString(header.release), CString(header.environment));
     joiner.Restore(state.open);
+    turn_ = state.turn;
     OpenLanes(state);
     while (std::ranges::any_of(sources_, [](const auto& s) { return !s.empty(); }) || joiner.has_ready()) {
       SpanBatch batch = NewBatch(header);
@@ -208,12 +224,16 @@ class DeadRing {
   SpanBatch NewBatch(const RingHeader& header) {
     SpanBatch batch;
     batch.ring = header.ring;
+    batch.turn = turn_ + 1;
     return batch;
   }
 
   Status Commit(SpanBatch& batch) {
-    for (const LaneSource& source : sources_) batch.cursors.push_back(source.cursor);
+    for (const LaneSource& source : sources_) {
+      if (source.used()) batch.cursors.push_back(source.cursor);
+    }
     SPANBOX_RETURN_IF_ERROR(exporter_.Commit(batch));
+    ++turn_;
     report_.spans += batch.spans.size();
     spans_ += batch.spans.size();
     return OkStatus();
@@ -269,6 +289,7 @@ class DeadRing {
   std::vector<LaneSource> sources_;
   std::vector<Origin> origins_;
   std::vector<std::size_t> bad_heads_;
+  std::uint64_t turn_ = 0;
   std::int64_t alive_ns_ = 0;
   std::uint64_t spans_ = 0;
 };

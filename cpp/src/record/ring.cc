@@ -20,6 +20,9 @@
 namespace spanbox {
 namespace {
 
+constexpr std::uint64_t kHeadBytes =
+    64 << 10;  // header, process page, the first lane's control page and some of its data
+
 std::string Hex(const RingId& ring) { return ToHex(TraceId{ring}); }
 
 Status Failed(const std::string& what, const std::string& path, int error) {
@@ -76,10 +79,9 @@ int Allocate(int fd, std::uint64_t bytes) {
   return 0;
 }
 
+// A kernel before 5.14 does not know it: pages come as they are touched, and fallocate has made that safe.
 int PopulateRange(std::byte* base, std::uint64_t bytes) {
-  if (madvise(base, bytes, MADV_POPULATE_WRITE) == 0) return 0;
-  if (errno != EINVAL) return errno;
-  return 0;  // a kernel before 5.14: pages come as they are touched, and fallocate has made that safe
+  return madvise(base, bytes, MADV_POPULATE_WRITE) == 0 || errno == EINVAL ? 0 : errno;
 }
 
 // Maps the file. No fork between the two calls: a child's copy of the mapping would keep the lock for ever.
@@ -92,16 +94,33 @@ std::byte* MapPrivatelyToThisProcess(int fd, std::uint64_t bytes) {
   return static_cast<std::byte*>(base);
 }
 
+// The first pages of a mapping, and no more: without the advice the kernel reads ahead, some milliseconds' worth.
+int PopulateHead(std::byte* base, std::uint64_t bytes) {
+  madvise(base, bytes, MADV_RANDOM);
+  const int error = PopulateRange(base, std::min<std::uint64_t>(kHeadBytes, bytes));
+  madvise(base, bytes, MADV_NORMAL);
+  return error;
+}
+
 LaneStart StartOf(const RingSpec& spec, std::uint32_t index) {
   return index < spec.starts.size() ? spec.starts[index] : LaneStart{};
 }
 
 void StartLane(LaneControl& control, const LaneStart& start) {
-  control.head.store(start.cursor.position, std::memory_order_relaxed);
-  control.tail.store(start.cursor.position, std::memory_order_relaxed);
+  control.head.store(start.position, std::memory_order_relaxed);
+  control.tail.store(start.position, std::memory_order_relaxed);
   control.ended_spans.store(start.ended_spans, std::memory_order_relaxed);
-  control.dropped_spans.store(start.cursor.dropped_spans, std::memory_order_relaxed);
-  control.dropped_bytes.store(start.cursor.dropped_bytes, std::memory_order_relaxed);
+  control.dropped_spans.store(start.dropped_spans, std::memory_order_relaxed);
+  control.dropped_bytes.store(start.dropped_bytes, std::memory_order_relaxed);
+}
+
+void FillHead(const RingSpec& spec, std::byte* base) {
+  // A lane that starts at 0 is as its zeros say, and is not touched.
+  for (std::uint32_t i = 0; i < std::min<std::size_t>(spec.lanes, spec.starts.size()); ++i) {
+    StartLane(*reinterpret_cast<LaneControl*>(base + LaneOffset(i, spec.lane_bytes)), spec.starts[i]);
+  }
+  const RingHeader header = MakeHeader(spec);
+  std::memcpy(base, &header, sizeof header);
 }
 
 struct Mapped {
@@ -125,14 +144,8 @@ Mapped MakeFile(const RingSpec& spec, const std::string& temporary, const std::s
   if (const int error = Allocate(fd.get(), bytes); error != 0) return fail("allocate", error);
   made.base = MapPrivatelyToThisProcess(fd.get(), bytes);
   if (made.base == nullptr) return fail("map", errno);
-  const std::uint64_t populate = std::clamp<std::uint64_t>(spec.populate_bytes, 2 * kPageBytes, bytes);
-  if (const int error = PopulateRange(made.base, populate); error != 0) return fail("write", error);
-  for (std::uint32_t i = 0; i < spec.lanes; ++i) {
-    StartLane(*new (made.base + LaneOffset(i, spec.lane_bytes)) LaneControl{}, StartOf(spec, i));
-  }
-  new (made.base + kPageBytes) ProcessPage{};
-  const RingHeader header = MakeHeader(spec);
-  std::memcpy(made.base, &header, sizeof header);
+  if (const int error = PopulateHead(made.base, bytes); error != 0) return fail("write", error);
+  FillHead(spec, made.base);
   if (rename(temporary.c_str(), path.c_str()) != 0) return fail("name", errno);
   return made;
 }
@@ -146,11 +159,20 @@ Lane::Lane(std::uint32_t number, std::uint64_t seed, std::uint64_t lane_bytes, L
       mask_(lane_bytes - 1),
       control_(control),
       data_(data),
-      head_(start.cursor.position),
-      seq_(start.cursor.seq),
-      cursor_(start.cursor) {
-  cursor_.lane = number;
-  limit_ = head_ + lane_bytes / 2;
+      head_(start.position),
+      seq_(start.seq),
+      limit_(start.position + lane_bytes / 2) {}
+
+void Lane::SetState(LaneState state) {
+  state_ = state;
+  ever_owned_ = true;
+  control_.state.store(state, std::memory_order_relaxed);
+}
+
+LaneStart Lane::Stop() const {
+  constexpr auto kRelaxed = std::memory_order_relaxed;
+  return {head_, seq_, control_.ended_spans.load(kRelaxed), control_.dropped_spans.load(kRelaxed),
+          control_.dropped_bytes.load(kRelaxed)};
 }
 
 Lane::Room Lane::MakeRoom(std::size_t payload_bytes) noexcept {
@@ -171,10 +193,10 @@ void Lane::CountDrop(RecordType type, std::size_t payload_bytes) noexcept {
   control_.dropped_bytes.store(control_.dropped_bytes.load(kRelaxed) + payload_bytes, kRelaxed);
 }
 
-void Lane::MarkStored(const LaneCursor& cursor) noexcept {
-  cursor_ = cursor;
+void Lane::MarkStored(std::uint64_t position) noexcept {
+  if (position <= control_.tail.load(std::memory_order_relaxed)) return;
   // Release: our reads of these bytes come before the owner's next writes to them.
-  control_.tail.store(cursor.position, std::memory_order_release);
+  control_.tail.store(position, std::memory_order_release);
 }
 
 std::uint64_t Lane::used_bytes() const {
@@ -212,19 +234,38 @@ Result<std::unique_ptr<RingFile>> RingFile::Create(const RingSpec& spec) {
     if (made.base == nullptr && made.error != ENOENT && made.error != EEXIST && made.error != EWOULDBLOCK) break;
   }
   if (made.base == nullptr) return Failed(made.what, path, made.error);
-  std::unique_ptr<RingFile> ring(new RingFile(path, spec.slot, made.base, bytes));
+  return std::unique_ptr<RingFile>(new RingFile(path, spec, made.base, bytes));
+}
+
+Result<std::unique_ptr<RingFile>> RingFile::CreateInMemory(const RingSpec& spec) {
+  const std::uint64_t bytes = RingFileBytes(spec.lanes, spec.lane_bytes);
+  void* const base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (base == MAP_FAILED) return ResourceExhausted("no memory for a ring; lower max_ring_bytes");
+  madvise(base, bytes, MADV_DONTFORK);
+  madvise(base, bytes, MADV_DONTDUMP);
+  FillHead(spec, static_cast<std::byte*>(base));
+  return std::unique_ptr<RingFile>(new RingFile({}, spec, static_cast<std::byte*>(base), bytes));
+}
+
+RingFile::RingFile(std::string path, const RingSpec& spec, std::byte* base, std::uint64_t bytes)
+    : path_(std::move(path)), slot_(spec.slot), base_(base), bytes_(bytes) {
   for (std::uint32_t i = 0; i < spec.lanes; ++i) {
     const std::uint32_t number = spec.slot * kLanesPerSlot + i;
-    std::byte* const at = made.base + LaneOffset(i, spec.lane_bytes);
+    std::byte* const at = base + LaneOffset(i, spec.lane_bytes);
     auto& control = *reinterpret_cast<LaneControl*>(at);
-    ring->lanes_.push_back(std::make_unique<Lane>(number, RecordSeed(spec.ring, number), spec.lane_bytes, control,
-                                                  at + kPageBytes, StartOf(spec, i)));
+    lanes_.push_back(std::make_unique<Lane>(number, RecordSeed(spec.ring, number), spec.lane_bytes, control,
+                                            at + kPageBytes, StartOf(spec, i)));
   }
-  return ring;
 }
 
 RingFile::~RingFile() { munmap(base_, bytes_); }
-void RingFile::Populate() noexcept { PopulateRange(base_, bytes_); }
-void RingFile::Unlink() noexcept { unlink(path_.c_str()); }
+
+void RingFile::Populate(const Lane& lane) noexcept {
+  PopulateRange(const_cast<std::byte*>(lane.data().data()) - kPageBytes, kPageBytes + lane.lane_bytes());
+}
+
+void RingFile::Unlink() noexcept {
+  if (!path_.empty()) unlink(path_.c_str());
+}
 
 }  // namespace spanbox

@@ -1,7 +1,9 @@
-// The writer's side: one ring file of this process, mapped, and its lanes.
+// The writer's side: one ring file of this process, mapped, and its lanes. Where no file can be made the same bytes lie
+// in anonymous memory.
 //
 // Thread rule: a lane's writing methods belong to its owner (one thread at a time; ownership is handed over under the
-// lane pool's mutex, or the overflow lane's spin lock); MarkStored to the collector; the counters to anyone.
+// lane pool's mutex, or the overflow lane's spin lock); MarkStored to the collector; the counters to anyone; what says
+// so to whoever holds the pool's mutex.
 // Ownership: a RingFile owns its mapping, and with it the lock that says "this process lives"; its lanes live as long.
 // Invariants: I1 head and seq never decrease. I2 bytes in [tail, head) are not written by the owner. I4 tail <= cursor.
 #pragma once
@@ -25,8 +27,8 @@ inline bool LosesSpan(RecordType type) { return type == RecordType::kStart || ty
 
 // Where a lane goes on, when its slot had a file before.
 struct LaneStart {
-  LaneCursor cursor;
-  std::uint64_t ended_spans = 0;
+  std::uint64_t position = 0, seq = 0;
+  std::uint64_t ended_spans = 0, dropped_spans = 0, dropped_bytes = 0;
 };
 
 class alignas(64) Lane {
@@ -66,9 +68,8 @@ class alignas(64) Lane {
   bool stalled() const { return stalled_tail_ == control_.tail.load(std::memory_order_relaxed); }
   void SetStalled() { stalled_tail_ = control_.tail.load(std::memory_order_relaxed); }
 
-  // Collector. Everything before `cursor.position` is stored: the owner may write over it.
-  void MarkStored(const LaneCursor& cursor) noexcept;
-  const LaneCursor& cursor() const { return cursor_; }
+  // Collector. Everything before `position` is stored: the owner may write over it. Never goes back.
+  void MarkStored(std::uint64_t position) noexcept;
 
   std::uint32_t number() const { return number_; }
   std::uint64_t seed() const { return seed_; }
@@ -78,8 +79,15 @@ class alignas(64) Lane {
   const LaneControl& control() const { return control_; }
   std::uint64_t used_bytes() const;
 
-  // Set by the collector, read by the owner when it looks for room: go back to a smaller lane.
+  // Set by the keeper, read by the owner when it looks for room: go back to a lane of the first file.
   std::atomic<bool> give_back{false};
+
+  // Under the pool's mutex. A lane that nobody has ever owned is not touched: its pages stay unmade.
+  LaneState state() const { return state_; }
+  void SetState(LaneState state);
+  bool ever_owned() const { return ever_owned_; }
+  bool populated = false;  // its pages have been made, or are being made
+  LaneStart Stop() const;  // where it stopped. REQUIRES: free and drained
 
  private:
   // Bytes to skip so that the record does not cross the end of the data.
@@ -113,8 +121,9 @@ class alignas(64) Lane {
   std::uint64_t limit_ = 0;  // records must end at or before it: first half full, then full
   std::uint64_t stalled_tail_ = ~std::uint64_t{0};
 
-  // Collector.
-  alignas(64) LaneCursor cursor_;
+  // Under the pool's mutex.
+  alignas(64) LaneState state_ = LaneState::kFree;
+  bool ever_owned_ = false;
 };
 
 struct RingSpec {
@@ -123,14 +132,16 @@ struct RingSpec {
   std::uint32_t slot = 0;
   std::uint32_t lanes = 1;
   std::uint64_t lane_bytes = kMinLaneBytes;
-  std::uint64_t populate_bytes = 0;  // of the file, made resident before Create returns
   std::string release, environment;
   std::vector<LaneStart> starts;  // of the slot's lanes, when it had a file before
 };
 
 class RingFile {
  public:
+  // Some 200 us of metadata, whatever the size: only the pages of the header are made.
   static Result<std::unique_ptr<RingFile>> Create(const RingSpec& spec);
+  // Not in a file: what it holds does not survive the process.
+  static Result<std::unique_ptr<RingFile>> CreateInMemory(const RingSpec& spec);
   ~RingFile();
   RingFile(const RingFile&) = delete;
   RingFile& operator=(const RingFile&) = delete;
@@ -140,14 +151,13 @@ class RingFile {
   std::span<const std::unique_ptr<Lane>> lanes() const { return lanes_; }
   ProcessPage& process() { return *reinterpret_cast<ProcessPage*>(base_ + kPageBytes); }
 
-  void Populate() noexcept;  // makes every page resident, so that writers do not fault
+  void Populate(const Lane& lane) noexcept;  // makes its pages, so that the writer does not wait for them
   void Unlink() noexcept;
 
  private:
-  RingFile(std::string path, std::uint32_t slot, std::byte* base, std::uint64_t bytes)
-      : path_(std::move(path)), slot_(slot), base_(base), bytes_(bytes) {}
+  RingFile(std::string path, const RingSpec& spec, std::byte* base, std::uint64_t bytes);
 
-  const std::string path_;
+  const std::string path_;  // empty: in memory
   const std::uint32_t slot_;
   std::byte* const base_;
   const std::uint64_t bytes_;

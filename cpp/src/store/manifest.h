@@ -45,6 +45,8 @@ struct SegmentRecord {
 std::string Encode(const SegmentRecord& record);
 Result<SegmentRecord> ParseSegmentRecord(std::string_view key, Bytes value);
 
+// Under this lane stands, as its position, the turn of the ring's last batch.
+inline constexpr std::uint32_t kTurnLane = 0xFFFFFFFF;
 std::string Encode(const LaneCursor& cursor);
 Result<LaneCursor> ParseCursor(std::string_view key, Bytes value);
 

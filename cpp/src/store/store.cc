@@ -107,6 +107,24 @@ Result<std::vector<RingRange>> PutCursors(WriteTxn& txn, const SpanBatch& batch)
   return ranges;
 }
 
+// Of two who believe to collect the same ring one is refused here.
+Status TakeTurn(WriteTxn& txn, const SpanBatch& batch) {
+  if (batch.turn == 0) return OkStatus();
+  const std::string key = CursorKey(batch.ring, kTurnLane);
+  LaneCursor last;
+  SPANBOX_ASSIGN_OR_RETURN(const auto stored, txn.Get(Table::kCursors, key));
+  if (stored) {
+    SPANBOX_ASSIGN_OR_RETURN(last, ParseCursor(key, *stored));
+  }
+  if (batch.turn != last.position + 1) {
+    return Unavailable("batch " + std::to_string(batch.turn) + " of ring " + Hex(batch.ring) +
+                       " is out of turn after " + std::to_string(last.position) +
+                       ": another collector has been at work; nothing was stored");
+  }
+  last.position = batch.turn;
+  return txn.Put(Table::kCursors, key, AsBytes(Encode(last)));
+}
+
 // Forgets the ring's cursors and open spans, keeping their counters.
 Status ForgetRing(WriteTxn& txn, const RingId& ring, RingRecord& record) {
   std::vector<std::string> open_keys, cursor_keys;
@@ -222,7 +240,11 @@ Result<RingState> StoreImpl::LoadRing(const RingId& ring) {
   SPANBOX_RETURN_IF_ERROR(
       txn->Scan(Table::kCursors, RingKey(ring), [&](std::string_view key, Bytes value) -> Result<bool> {
         SPANBOX_ASSIGN_OR_RETURN(const LaneCursor cursor, ParseCursor(key, value));
-        state.cursors[cursor.lane] = cursor;
+        if (cursor.lane == kTurnLane) {
+          state.turn = cursor.position;
+        } else {
+          state.cursors[cursor.lane] = cursor;
+        }
         return true;
       }));
   SPANBOX_RETURN_IF_ERROR(
@@ -251,6 +273,7 @@ Status StoreImpl::Commit(const SpanBatch& batch) {
   for (const OpenSpan& open : batch.open) payload_bytes += open.records.size() + 64;
   return env->Write(payload_bytes, [&](WriteTxn& txn) -> Status {
     SPANBOX_RETURN_IF_ERROR(CheckNotRetired(txn, batch));
+    SPANBOX_RETURN_IF_ERROR(TakeTurn(txn, batch));
     SPANBOX_ASSIGN_OR_RETURN(auto ranges, PutCursors(txn, batch));
     if (encoded.rows > 0) SPANBOX_RETURN_IF_ERROR(PutSegment(txn, encoded, std::move(ranges)));
     SPANBOX_RETURN_IF_ERROR(blobs.Put(txn));
