@@ -13,9 +13,9 @@ box.spans('kind == llm and ttft > 2s', since="24h").count()
 from __future__ import annotations
 
 import atexit as _atexit
+from typing import TYPE_CHECKING
 
 from spanbox import _core, _propagate
-from spanbox._box import Box, open
 from spanbox._context import attach, environ, off, on, wrap
 from spanbox._core import (
     CorruptionError,
@@ -30,8 +30,11 @@ from spanbox._core import (
     current_handle,
 )
 from spanbox._observe import KINDS, configure, current_span, flush, health, observe, span, tags
-from spanbox._spans import Spans
-from spanbox._trace import Trace
+
+if TYPE_CHECKING:
+    from spanbox._box import Box, open
+    from spanbox._spans import Spans
+    from spanbox._trace import Trace
 
 __all__ = [
     "KINDS",
@@ -65,3 +68,20 @@ __all__ = [
 
 _propagate.install()
 _atexit.register(_core.close)
+
+# Asking is imported when it is asked for: a program that only records should not wait for it.
+_ASKING = {"Box": "_box", "Spans": "_spans", "Trace": "_trace", "open": "_box"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ASKING:
+        raise AttributeError(f"module 'spanbox' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"spanbox.{_ASKING[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

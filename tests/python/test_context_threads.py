@@ -239,12 +239,15 @@ def run(code: str, tmp_path: Path, **environment: str) -> str:
     return done.stdout
 
 
-def test_import_loads_neither_threading_nor_executors(tmp_path: Path) -> None:
+def test_import_loads_nothing_that_recording_does_not_need(tmp_path: Path) -> None:
+    """Half of the time went into modules that only some programs use."""
     code = """
     import sys
-    sys.modules.pop("threading", None)
+    heavy = {"threading", "concurrent.futures", "multiprocessing", "logging", "asyncio", "dataclasses", "json"}
+    heavy -= sys.modules.keys()  # the interpreter's own start, or a .pth file
     import spanbox
-    print([name for name in ("threading", "concurrent.futures", "multiprocessing", "logging") if name in sys.modules])
+    print(sorted((heavy | {"spanbox._box", "spanbox._trace"}) & sys.modules.keys()))
+    assert spanbox.Box is spanbox._box.Box
     """
     assert run(code, tmp_path) == "[]\n"
 
@@ -278,23 +281,18 @@ def test_environment_switches_propagation_off(tmp_path: Path) -> None:
     assert run(code, tmp_path, SPANBOX_PROPAGATE="0") == "None\n"
 
 
-def test_configuring_a_thousand_times_leaves_no_thread_and_no_file_open(tmp_path: Path) -> None:
+def test_configuring_a_thousand_times_gathers_no_threads_and_no_files(tmp_path: Path) -> None:
     """Enabling a peer again made a batch processor more each time, and stopped none."""
     code = """
     import os, spanbox
-
-    def resources():
-        with spanbox.span("x"): pass
-        assert spanbox.flush(10)
-        return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
-
     spanbox.configure("store")
-    before = resources()
     for n in range(1000):
         spanbox.configure("store")
         if n % 100 == 0:
-            assert resources() == before, (n, before, resources())
-    assert resources() == before
+            with spanbox.span("x"): pass
+            assert spanbox.flush(10)
+            threads, files = os.listdir("/proc/self/task"), os.listdir("/proc/self/fd")
+            assert len(threads) < 10 and len(files) < 40, (n, threads, files)  # helpers come and go
     print(spanbox.open("store").spans().count())
     """
-    assert run(code, tmp_path) == "12\n"
+    assert run(code, tmp_path) == "10\n"
