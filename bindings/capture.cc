@@ -8,9 +8,16 @@
 
 namespace spanbox::python {
 
+namespace {
+
+// 308 digits; what is longer is cut to its size.
+constexpr std::size_t kMaxIntBits = 1024;
+
+}  // namespace
+
 std::string BigIntText(PyObject* value) {
   const std::size_t bits = _PyLong_NumBits(value);
-  if (bits > 4096) return "<int of " + std::to_string(bits) + " bits>";
+  if (bits > kMaxIntBits) return "<int of " + std::to_string(bits) + " bits>";
   PyObject* text = PyLong_Type.tp_repr(value);
   if (text == nullptr) {
     PyErr_Clear();
@@ -27,6 +34,7 @@ void Capture::PackInt(PyObject* value) {
   if (overflow == 0) [[likely]] {
     MsgpackWriter(out_.buffer()).Int(integer);
   } else {
+    truncated_ |= _PyLong_NumBits(value) > kMaxIntBits;
     PackText(BigIntText(value));
   }
 }
@@ -72,7 +80,10 @@ void Capture::AddValue(Column column, std::string_view name, PyObject* value) {
   if (type == &PyLong_Type) {
     int overflow = 0;
     const long long integer = PyLong_AsLongLongAndOverflow(value, &overflow);
-    if (overflow != 0) return out_.AddString(column, name, BigIntText(value));
+    if (overflow != 0) {
+      truncated_ |= _PyLong_NumBits(value) > kMaxIntBits;
+      return out_.AddString(column, name, BigIntText(value));
+    }
     const bool wants_float = Columns()[static_cast<std::size_t>(column)].type == ColumnType::kFloat;
     if (column != Column::kAttribute && wants_float) {
       return out_.AddFloat(column, name, static_cast<double>(integer));
@@ -126,7 +137,7 @@ void Capture::AddMember(Mapping& mapping, std::string_view packed_name, bool sec
     return;
   }
   out_.buffer().PutText(packed_name);
-  if (HasDeniedNames() && !secret) {
+  if (has_denied_names && !secret) {
     // The name may have been denied after it was packed.
     const std::size_t head = packed_name.size() <= 32 ? 1 : packed_name.size() <= 0xFF + 2 ? 2 : 3;
     secret = IsSecretName(packed_name.substr(std::min(head, packed_name.size())));

@@ -27,6 +27,7 @@
 
 #include "base/msgpack.h"
 #include "base/record_codec.h"
+#include "record/secret_names.h"
 #include "spanbox/span.h"
 
 namespace spanbox::python {
@@ -51,8 +52,13 @@ inline constexpr std::size_t kInlineBytes = 1024;
 inline constexpr int kMaxCaptureDepth = 60;
 static_assert(kMaxCaptureDepth + 3 < kMsgpackMaxDepth);
 
+inline bool has_denied_names = false;  // configure(redact_keys=...) has named some
+bool IsDeniedName(std::string_view name);
+
 // True for names such as "api_key" or "X-Api-Key", and those of configure(redact_keys=...).
-bool IsSecretName(std::string_view name);
+inline bool IsSecretName(std::string_view name) {
+  return spanbox::IsSecretName(name) || (has_denied_names && IsDeniedName(name));
+}
 
 // The UTF-8 of a str without growing the object: ASCII is borrowed from it, the rest is encoded into a buffer of this
 // object; lone surrogates become U+FFFD.

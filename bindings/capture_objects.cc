@@ -192,7 +192,8 @@ bool Capture::PackNumpyScalar(PyObject* value) {
   PyTypeObject* type = Py_TYPE(value);
   // A class statement makes heap types: what it may override is not called.
   if ((type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0 || std::strncmp(type->tp_name, "numpy.", 6) != 0 ||
-      type->tp_as_number == nullptr || type->tp_as_sequence == nullptr || type->tp_as_sequence->sq_length != nullptr) {
+      type->tp_as_number == nullptr ||
+      (type->tp_as_sequence != nullptr && type->tp_as_sequence->sq_length != nullptr)) {
     return false;  // an array has a length, a scalar has none
   }
   const PyNumberMethods& number = *type->tp_as_number;

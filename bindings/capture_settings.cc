@@ -69,9 +69,8 @@ PyMethodDef functions[] = {{"set_capture", SetCapture, METH_VARARGS, nullptr},
 
 }  // namespace
 
-bool IsSecretName(std::string_view name) {
-  if (spanbox::IsSecretName(name)) return true;
-  return has_denied_names && name.size() <= kInlineBytes && DeniedNames().contains(FoldedName(name));
+bool IsDeniedName(std::string_view name) {
+  return name.size() <= kInlineBytes && DeniedNames().contains(FoldedName(name));
 }
 
 CaptureLimits RecordLimits(std::size_t max_payload_bytes) {

@@ -22,9 +22,6 @@ inline bool HasEncoders() { return registered_encoders != nullptr; }
 // The encoder of the first class in the type's resolution order that has one; borrowed, or nullptr.
 PyObject* EncoderOf(PyTypeObject* type);
 
-inline bool has_denied_names = false;
-inline bool HasDeniedNames() { return has_denied_names; }
-
 // Adds set_capture and register_encoder to the module: 0, or -1 with an exception set.
 int RegisterCapture(PyObject* module);
 

@@ -60,6 +60,17 @@ std::string StackText(PyObject* exception) {
 
 }  // namespace
 
+Raised SetAside() {
+  Raised raised;
+  PyErr_Fetch(&raised.type, &raised.value, &raised.traceback);
+  if (raised.type == nullptr) return raised;
+  PyErr_NormalizeException(&raised.type, &raised.value, &raised.traceback);
+  if (raised.value != nullptr && raised.traceback != nullptr) {
+    PyException_SetTraceback(raised.value, raised.traceback);
+  }
+  return raised;
+}
+
 void AddError(SpanObject* span, RecordWriter& record, PyObject* exception) {
   // Leaving a generator early is no failure.
   if (PyErr_GivenExceptionMatches(exception, PyExc_GeneratorExit) != 0) return;
@@ -70,7 +81,7 @@ void AddError(SpanObject* span, RecordWriter& record, PyObject* exception) {
   record.AddString(Column::kErrorType, {}, QualifiedTypeName(Py_TYPE(exception)));
   AddMessage(capture, exception);
   const std::string stack = StackText(exception);
-  if (!stack.empty()) record.AddString(Column::kAttribute, "error_stack", stack);
+  if (!stack.empty()) capture.AddText(Column::kAttribute, "error_stack", stack);
 }
 
 }  // namespace spanbox::python

@@ -1,6 +1,7 @@
 // The extension module spanbox._core: puts the parts together.
 #include <pybind11/pybind11.h>
 
+#include "capture_settings.h"
 #include "casters.h"
 #include "query.h"
 #include "recording.h"
@@ -9,7 +10,8 @@ PYBIND11_MODULE(_core, module) {
   module.attr("__version__") = SPANBOX_VERSION;
   spanbox::python::RegisterExceptions(module);
   if (spanbox::python::RegisterContext(module.ptr()) < 0 || spanbox::python::RegisterCarried(module.ptr()) < 0 ||
-      spanbox::python::RegisterSpans(module.ptr()) < 0 || spanbox::python::RegisterObserved(module.ptr()) < 0) {
+      spanbox::python::RegisterSpans(module.ptr()) < 0 || spanbox::python::RegisterObserved(module.ptr()) < 0 ||
+      spanbox::python::RegisterDriven() < 0 || spanbox::python::RegisterCapture(module.ptr()) < 0) {
     throw pybind11::error_already_set();
   }
   spanbox::python::RegisterRecording(module);

@@ -1,75 +1,37 @@
-// @observe on a synchronous function: a callable that records a span around every call.
+// @observe: a callable that records a span around every call.
 //
 // A plain CPython type with vectorcall rather than a pybind11 class: the call path is what users pay for.
+#include "observed.h"
+
 #include <cstddef>
 
-#include "recording.h"
+#include "base/msgpack.h"
 
 namespace spanbox::python {
 namespace {
 
 PyTypeObject observed_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
 
-struct ObservedObject {
-  PyObject_HEAD vectorcallfunc vectorcall;
-  PyObject* fn;
-  PyObject* name;        // of the span
-  PyObject* parameters;  // tuple of the positional parameters' names
-  PyObject* dict;        // __dict__, filled by functools.update_wrapper
-  PyObject* weak_refs;
-  SpanKind kind;
-  bool capture_input;
-  bool capture_output;
-  bool is_method;  // the first parameter is self or cls: left out of the input
-};
-
-// The exception being raised, normalised, as one object; a new reference. Leaves it raised.
-PyObject* RaisedException() {
-  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
-  PyErr_Fetch(&type, &value, &traceback);
-  PyErr_NormalizeException(&type, &value, &traceback);
-  if (value != nullptr && traceback != nullptr) PyException_SetTraceback(value, traceback);
-  PyObject* exception = Py_XNewRef(value);
-  PyErr_Restore(type, value, traceback);
-  return exception;
-}
-
-// Ends the span of a call that raised; what it raised stays raised.
-void EndRaised(Recorder& recorder, SpanObject* span) {
-  PyObject* exception = RaisedException();
-  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
-  PyErr_Fetch(&type, &value, &traceback);
-  EndSpan(recorder, span, [&](Capture&, RecordWriter& record) {
-    if (exception != nullptr) AddError(span, record, exception);
-  });
-  PyErr_Restore(type, value, traceback);
-  Py_XDECREF(exception);
-}
-
 PyObject* Call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
   auto* observed = reinterpret_cast<ObservedObject*>(self);
-  Recorder* recorder = recording_off ? nullptr : ActiveRecorder();
-  SpanObject* span = recorder == nullptr ? nullptr : NewSpan(observed->name, observed->kind);
-  if (span == nullptr) {
-    PyErr_Clear();
-    return PyObject_Vectorcall(observed->fn, args, nargsf, keyword_names);
-  }
-  StartSpan(*recorder, span, [&](Capture& capture) {
-    if (!observed->capture_input) return;
-    capture.AddArguments(observed->parameters, observed->is_method, args, PyVectorcall_NARGS(nargsf), keyword_names);
-  });
+  PyObject* token = nullptr;
+  SpanObject* span = StartCall(observed, args, nargsf, keyword_names, &token);
   PyObject* result = PyObject_Vectorcall(observed->fn, args, nargsf, keyword_names);
-  // The call may have run for hours: the recorder may be another one by now.
-  recorder = ActiveRecorder();
+  if (span == nullptr) return result;
+  const auto leave = [&] { LeaveCall(span, token); };
+  // The call may have run for hours: the recorder may be another one by now, or none.
+  Recorder* recorder = open_recorder;
   if (recorder == nullptr) {
     span->open = false;
-    LeaveContext(span);
+    leave();
   } else if (result == nullptr) {
-    EndRaised(*recorder, span);
+    EndSpanRaised(
+        *recorder, span, [](Capture&, RecordWriter&) {}, leave);
   } else {
-    EndSpan(*recorder, span, [&](Capture& capture, RecordWriter&) {
-      if (observed->capture_output) capture.AddValue(Column::kOutput, {}, result);
-    });
+    const auto add_output = [&](Capture& capture, RecordWriter&) {
+      if (observed->shape->capture_output) capture.AddValue(Column::kOutput, {}, result);
+    };
+    EndSpan(*recorder, span, add_output, leave);
   }
   Py_DECREF(span);
   return result;
@@ -77,6 +39,15 @@ PyObject* Call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* k
 
 PyObject* DescriptorGet(PyObject* self, PyObject* instance, PyObject*) {
   return instance == nullptr || instance == Py_None ? Py_NewRef(self) : PyMethod_New(self, instance);
+}
+
+// What is not here is the function's: __code__, __defaults__, and whatever else is looked up on functions, so that
+// inspect takes the one for the other.
+PyObject* GetAttribute(PyObject* self, PyObject* name) {
+  PyObject* found = PyObject_GenericGetAttr(self, name);
+  if (found != nullptr || PyErr_ExceptionMatches(PyExc_AttributeError) == 0) return found;
+  PyErr_Clear();
+  return PyObject_GetAttr(reinterpret_cast<ObservedObject*>(self)->fn, name);
 }
 
 int Traverse(PyObject* self, visitproc visit, void* arg) {
@@ -88,8 +59,8 @@ int Traverse(PyObject* self, visitproc visit, void* arg) {
 
 int Clear(PyObject* self) {
   auto* observed = reinterpret_cast<ObservedObject*>(self);
-  Py_CLEAR(observed->fn);
   Py_CLEAR(observed->dict);
+  Py_XSETREF(observed->fn, Py_NewRef(Py_None));  // never null: it may still be called from the garbage
   return 0;
 }
 
@@ -97,9 +68,10 @@ void Dealloc(PyObject* self) {
   auto* observed = reinterpret_cast<ObservedObject*>(self);
   PyObject_GC_UnTrack(self);
   if (observed->weak_refs != nullptr) PyObject_ClearWeakRefs(self);
-  Clear(self);
+  Py_CLEAR(observed->dict);
+  Py_CLEAR(observed->fn);
   Py_CLEAR(observed->name);
-  Py_CLEAR(observed->parameters);
+  delete observed->shape;
   PyObject_GC_Del(self);
 }
 
@@ -113,13 +85,14 @@ PyObject* Reduce(PyObject* self, PyObject*) { return PyObject_GetAttrString(self
 
 PyObject* Observe(PyObject*, PyObject* args) {
   PyObject *fn = nullptr, *name = nullptr, *kind_name = nullptr, *parameters = nullptr;
-  int capture_input = 1, capture_output = 1;
-  if (PyArg_ParseTuple(args, "OUUppO!:observed", &fn, &name, &kind_name, &capture_input, &capture_output, &PyTuple_Type,
-                       &parameters) == 0) {
+  int capture_input = 1, capture_output = 1, returns = 0;
+  if (PyArg_ParseTuple(args, "OUUppO!i:observed", &fn, &name, &kind_name, &capture_input, &capture_output,
+                       &PyTuple_Type, &parameters, &returns) == 0) {
     return nullptr;
   }
   const auto kind = SpanKindFromString(Utf8(kind_name).view());
   if (!kind) return PyErr_Format(PyExc_ValueError, "unknown span kind %R", kind_name);
+  if (returns < 0 || returns > 3) return PyErr_Format(PyExc_ValueError, "returns is 0 to 3");
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(parameters); ++i) {
     if (!PyUnicode_Check(PyTuple_GET_ITEM(parameters, i))) {
       return PyErr_Format(PyExc_TypeError, "parameter names are strings");
@@ -127,20 +100,17 @@ PyObject* Observe(PyObject*, PyObject* args) {
   }
   ObservedObject* observed = PyObject_GC_New(ObservedObject, &observed_type);
   if (observed == nullptr) return nullptr;
-  observed->vectorcall = Call;
+  observed->vectorcall = returns != 0 ? CallDriven : Call;
   observed->fn = Py_NewRef(fn);
   observed->name = Py_NewRef(name);
-  observed->parameters = Py_NewRef(parameters);
   observed->dict = nullptr;
   observed->weak_refs = nullptr;
-  observed->kind = *kind;
-  observed->capture_input = capture_input != 0;
-  observed->capture_output = capture_output != 0;
-  observed->is_method = false;
-  if (PyTuple_GET_SIZE(parameters) > 0) {
-    const Utf8 first(PyTuple_GET_ITEM(parameters, 0));
-    observed->is_method = first.view() == "self" || first.view() == "cls";
-  }
+  observed->shape = new CallShape{.head = EncodeHead(*kind, Utf8(name).view()),
+                                  .parameters = Parameters(parameters),
+                                  .kind = *kind,
+                                  .returns = static_cast<Returns>(returns),
+                                  .capture_input = capture_input != 0,
+                                  .capture_output = capture_output != 0};
   PyObject_GC_Track(reinterpret_cast<PyObject*>(observed));
   return reinterpret_cast<PyObject*>(observed);
 }
@@ -150,11 +120,56 @@ PyGetSetDef getset[] = {{"__dict__", PyObject_GenericGetDict, PyObject_GenericSe
 PyMethodDef methods[] = {{"__reduce__", Reduce, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
 PyMethodDef functions[] = {
     {"observed", Observe, METH_VARARGS,
-     "observed(fn, name, kind, capture_input, capture_output, parameters) -> callable\n\n"
-     "The traced form of a synchronous function; parameters are the names of its positional parameters."},
+     "observed(fn, name, kind, capture_input, capture_output, parameters, returns) -> callable\n\n"
+     "The traced form of a function; parameters are the names of its positional parameters. returns: 0 its value,\n"
+     "1 a coroutine, 2 a generator, 3 an async generator; of 1 to 3 the traced form returns an object that drives it."},
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace
+
+Parameters::Parameters(PyObject* names) {
+  ByteBuffer buffer;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); ++i) {
+    const Utf8 name(PyTuple_GET_ITEM(names, i));
+    if (i == 0 && (name.view() == "self" || name.view() == "cls")) first_ = 1;
+    buffer.Clear();
+    MsgpackWriter(buffer).Str(name.view());
+    parameters_.push_back({std::string(buffer.text()), IsSecretName(name.view())});
+  }
+}
+
+void Parameters::AddTo(Capture& capture, PyObject* const* args, Py_ssize_t count, PyObject* keyword_names) const {
+  const Py_ssize_t keywords = keyword_names == nullptr ? 0 : PyTuple_GET_SIZE(keyword_names);
+  if (count <= first_ && keywords == 0) return;
+  const auto named = static_cast<Py_ssize_t>(parameters_.size());
+  auto mapping = capture.BeginMapping(Column::kInput);
+  for (Py_ssize_t i = first_; i < count && i < named; ++i) {
+    const Parameter& parameter = parameters_[static_cast<std::size_t>(i)];
+    capture.AddMember(mapping, parameter.packed_name, parameter.secret, args[i]);
+  }
+  const Py_ssize_t extra = named > first_ ? named : first_;
+  if (count > extra) capture.AddMembers(mapping, "args", args + extra, count - extra);
+  for (Py_ssize_t k = 0; k < keywords; ++k) {
+    capture.AddMember(mapping, Utf8(PyTuple_GET_ITEM(keyword_names, k)).view(), args[count + k]);
+  }
+  capture.EndMapping(mapping);
+}
+
+SpanObject* StartCall(ObservedObject* observed, PyObject* const* args, size_t nargsf, PyObject* keyword_names,
+                      PyObject** token) {
+  Recorder* recorder = ActiveRecorder();
+  if (recorder == nullptr) return nullptr;
+  const CallShape& shape = *observed->shape;
+  SpanObject* span = NewSpan(observed->name, shape.kind);
+  if (span == nullptr) {
+    PyErr_Clear();
+    return nullptr;
+  }
+  *token = StartSpan(*recorder, span, shape.head, [&](Capture& capture) {
+    if (shape.capture_input) shape.parameters.AddTo(capture, args, PyVectorcall_NARGS(nargsf), keyword_names);
+  });
+  return span;
+}
 
 int RegisterObserved(PyObject* module) {
   observed_type.tp_name = "spanbox._core.Observed";
@@ -167,6 +182,7 @@ int RegisterObserved(PyObject* module) {
   observed_type.tp_repr = Repr;
   observed_type.tp_call = PyVectorcall_Call;
   observed_type.tp_vectorcall_offset = offsetof(ObservedObject, vectorcall);
+  observed_type.tp_getattro = GetAttribute;
   observed_type.tp_descr_get = DescriptorGet;
   observed_type.tp_dictoffset = offsetof(ObservedObject, dict);
   observed_type.tp_weaklistoffset = offsetof(ObservedObject, weak_refs);

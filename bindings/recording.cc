@@ -62,7 +62,12 @@ std::optional<std::string> DefaultPath(State& state) {
   }
 }
 
-// The slow half of ActiveRecorder: at most once a second, never from within itself.
+void Use(Recorder* recorder) {
+  open_recorder = recorder;
+  if (recorder != nullptr) process_limits.bytes = RecordLimits(recorder->MaxPayloadBytes()).bytes;
+}
+
+// At most once a second, never from within itself.
 Recorder* OpenNow(State& state) {
   const std::int64_t now_ns = MonotonicNowNs();
   if (state.closed || state.opening || now_ns < state.next_attempt_ns) {
@@ -87,11 +92,13 @@ Recorder* OpenNow(State& state) {
   PyErr_Restore(type, value, traceback);
   state.opening = false;
   if (state.recorder == nullptr) ++state.unrecorded_spans;
-  return state.recorder.get();
+  Use(state.recorder.get());
+  return open_recorder;
 }
 
 void CloseRecorder(State& state) {
   std::shared_ptr<Recorder> old = std::move(state.recorder);
+  open_recorder = nullptr;
   if (old == nullptr) return;
   py::gil_scoped_release release;
   old.reset();
@@ -120,6 +127,7 @@ void Configure(const std::string& path, const std::string& full_ring, std::uint6
   Opened replacement = Unwrap(std::move(opened), Wrong::kStore);
   CloseRecorder(state);
   state.recorder = std::move(replacement.recorder);
+  Use(state.recorder.get());
   state.path = std::move(replacement.path);
   state.options = options;
   state.open_error.clear();
@@ -151,12 +159,7 @@ py::dict HealthDict() {
 
 }  // namespace
 
-Recorder* ActiveRecorder() {
-  State& state = TheState();
-  if (state.recorder != nullptr) [[likely]]
-    return state.recorder.get();
-  return recording_off ? nullptr : OpenNow(state);
-}
+Recorder* OpenRecorderNow() { return OpenNow(TheState()); }
 
 const std::string& RecordingPath() { return TheState().path; }
 

@@ -8,18 +8,29 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "base/coding.h"
 #include "base/record_codec.h"
 #include "capture.h"
+#include "capture_settings.h"
 #include "context.h"
 #include "spanbox/recorder.h"
 #include "spanbox/span.h"
 
 namespace spanbox::python {
 
-// nullptr when nothing can be recorded (health() has the reason). Opens the recorder on first use.
-Recorder* ActiveRecorder();
+// What spans go to; nullptr until the first one, and when nothing can be recorded.
+inline Recorder* open_recorder = nullptr;
+// Opens the recorder, at most once a second; nullptr when that fails (health() has the reason).
+Recorder* OpenRecorderNow();
+
+inline Recorder* ActiveRecorder() {
+  if (recording_off) [[unlikely]]
+    return nullptr;
+  return open_recorder != nullptr ? open_recorder : OpenRecorderNow();
+}
 
 // The store recorded into; empty: not chosen yet.
 const std::string& RecordingPath();
@@ -40,76 +51,118 @@ struct SpanObject : ContextObject {
   bool recorded;      // its START was accepted, so its END is owed
 };
 
-// A buffer to encode into; thread-local. Nested use (a finalizer that runs during capture) gets another one.
+// A buffer to encode into. Nested use (a finalizer that runs during capture) gets another one.
 class Scratch {
  public:
-  Scratch() : buffer_(Lease()) {}
-  ~Scratch() { Release(); }
+  Scratch() : buffer_(spare_ != nullptr ? std::exchange(spare_, nullptr) : Lease()) {}
+  ~Scratch() {
+    if (spare_ == nullptr && buffer_->capacity() <= kMaxKeptBytes) {
+      spare_ = buffer_;
+    } else {
+      GiveBack(buffer_);
+    }
+  }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
-  ByteBuffer& buffer() { return buffer_; }
+  ByteBuffer& buffer() { return *buffer_; }
 
  private:
-  static ByteBuffer& Lease();
-  static void Release();
+  static constexpr std::size_t kMaxKeptBytes = 4u << 20;
+  static ByteBuffer* Lease();
+  static void GiveBack(ByteBuffer* buffer);
 
-  ByteBuffer& buffer_;
+  inline static ByteBuffer* spare_ = nullptr;
+  ByteBuffer* const buffer_;
 };
 
 // A span that has not started; nullptr with MemoryError set.
 SpanObject* NewSpan(PyObject* name, SpanKind kind);
 
-CaptureLimits LimitsFor(const Recorder& recorder);
+// As a START record begins: kind and name, encoded once for the many spans that have them.
+std::string EncodeHead(SpanKind kind, std::string_view name);
 
-// Makes the span current and writes its START: identity, inherited tags, then what `add_fields(Capture&)` adds.
+// Starts the span under the current context and makes it current: writes START with `head`, inherited tags, and what
+// `add_fields(Capture&)` adds. Returns the token of the ContextVar (a new reference, nullptr when that failed).
 template <typename AddFields>
-void StartSpan(Recorder& recorder, SpanObject* span, AddFields add_fields);
+PyObject* StartSpan(Recorder& recorder, SpanObject* span, std::string_view head, AddFields add_fields);
 
-// Writes END with what `add_fields(Capture&, RecordWriter&)` adds, and puts the parent context back.
-template <typename AddFields>
-void EndSpan(Recorder& recorder, SpanObject* span, AddFields add_fields);
+// Ends the span: writes END with what `add_fields(Capture&, RecordWriter&)` adds. `leave()` puts another context back.
+template <typename AddFields, typename Leave>
+void EndSpan(Recorder& recorder, SpanObject* span, AddFields add_fields, Leave leave);
+
+// The same for a span whose code raised: adds the exception. What is raised stays raised.
+template <typename AddFields, typename Leave>
+void EndSpanRaised(Recorder& recorder, SpanObject* span, AddFields add_fields, Leave leave);
+
+// The exception being raised, normalised, set aside: nothing is raised until RaiseAgain, which takes the references
+// back.
+struct Raised {
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+};
+Raised SetAside();
+inline void RaiseAgain(const Raised& raised) { PyErr_Restore(raised.type, raised.value, raised.traceback); }
 
 // Adds error_type, error_message and error_stack; sets the span's status. Takes a normalised exception.
 void AddError(SpanObject* span, RecordWriter& record, PyObject* exception);
 
-// The parts of the templates above that do not depend on what is captured.
-void EnterSpan(SpanObject* span);
-void WriteStart(SpanObject* span, RecordWriter& record);
-void WriteEnd(SpanObject* span, RecordWriter& record);
+// Puts back what was current before StartSpan gave `token`, in the same call: for code that cannot be suspended between
+// the two. Steals the token; what is being raised stays raised.
+void LeaveCall(SpanObject* span, PyObject* token);
+
+// The parts of the templates below that do not depend on what is captured.
+void BeginSpan(SpanObject* span);  // identity, time, parent, tags
+void BeginStart(SpanObject* span, std::string_view head, RecordWriter& record);
+void BeginEnd(SpanObject* span, RecordWriter& record);
 
 // Add the types and functions to the module: 0, or -1 with an exception set.
 int RegisterSpans(PyObject* module);
 int RegisterObserved(PyObject* module);
+int RegisterDriven();
 
+// Both encode first, then change the context, then write: bytes just stored would have to be waited for when the
+// checksum reads them back.
 template <typename AddFields>
-void StartSpan(Recorder& recorder, SpanObject* span, AddFields add_fields) {
-  EnterSpan(span);
+PyObject* StartSpan(Recorder& recorder, SpanObject* span, std::string_view head, AddFields add_fields) {
+  BeginSpan(span);
   Scratch scratch;
   RecordWriter record(scratch.buffer());
-  WriteStart(span, record);
-  const CaptureLimits limits = LimitsFor(recorder);
-  Capture capture(record, limits);
+  BeginStart(span, head, record);
+  Capture capture(record, process_limits);
   add_fields(capture);
   capture.MarkTruncated();
+  PyObject* token = PyContextVar_Set(context_var, reinterpret_cast<PyObject*>(span));
+  if (token == nullptr) PyErr_Clear();
   span->recorded = recorder.Append(RecordType::kStart, scratch.buffer().bytes());
+  return token;
 }
 
-template <typename AddFields>
-void EndSpan(Recorder& recorder, SpanObject* span, AddFields add_fields) {
-  if (span->recorded) {
-    Scratch scratch;
-    RecordWriter record(scratch.buffer());
-    WriteEnd(span, record);
-    const CaptureLimits limits = LimitsFor(recorder);
-    Capture capture(record, limits);
-    add_fields(capture, record);
-    capture.MarkTruncated();
-    // The status may have been learnt while the fields were written.
-    scratch.buffer().PatchAt(sizeof(SpanId) + sizeof(std::int64_t), static_cast<std::uint8_t>(span->status));
-    recorder.Append(RecordType::kEnd, scratch.buffer().bytes());
-  }
+template <typename AddFields, typename Leave>
+void EndSpan(Recorder& recorder, SpanObject* span, AddFields add_fields, Leave leave) {
   span->open = false;
-  LeaveContext(span);
+  if (!span->recorded) return leave();
+  Scratch scratch;
+  RecordWriter record(scratch.buffer());
+  BeginEnd(span, record);
+  Capture capture(record, process_limits);
+  add_fields(capture, record);
+  capture.MarkTruncated();
+  // The status may have been learnt while the fields were written.
+  scratch.buffer().PatchAt(sizeof(SpanId) + sizeof(std::int64_t), static_cast<std::uint8_t>(span->status));
+  leave();
+  recorder.Append(RecordType::kEnd, scratch.buffer().bytes());
+}
+
+template <typename AddFields, typename Leave>
+void EndSpanRaised(Recorder& recorder, SpanObject* span, AddFields add_fields, Leave leave) {
+  const Raised raised = SetAside();
+  EndSpan(
+      recorder, span,
+      [&](Capture& capture, RecordWriter& record) {
+        add_fields(capture, record);
+        if (raised.value != nullptr) AddError(span, record, raised.value);
+      },
+      leave);
+  RaiseAgain(raised);
 }
 
 }  // namespace spanbox::python

@@ -1,9 +1,7 @@
 // The Span context manager.
 #include <algorithm>
-#include <memory>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "base/clock.h"
 #include "base/ids.h"
@@ -14,17 +12,23 @@ namespace {
 
 PyTypeObject span_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
 
-thread_local std::vector<std::unique_ptr<ByteBuffer>> scratch_buffers;
-thread_local std::size_t scratch_depth = 0;
+// Spans and buffers that are free again: allocating either costs more than the rest of starting a span.
+constexpr std::size_t kMaxFree = 64;
+SpanObject* free_spans[kMaxFree];
+std::size_t free_span_count = 0;
 
 void SpanDealloc(PyObject* self) {
   auto* span = reinterpret_cast<SpanObject*>(self);
-  ClearContext(span);
+  if (span->parent != nullptr || span->tags != nullptr) ClearContext(span);
   Py_CLEAR(span->name);
   Py_CLEAR(span->attributes);
   Py_CLEAR(span->input);
   Py_CLEAR(span->output);
-  PyObject_Free(self);
+  if (free_span_count < kMaxFree) {
+    free_spans[free_span_count++] = span;
+  } else {
+    PyObject_Free(self);
+  }
 }
 
 // --- Span ------------------------------------------------------------------------------------------------------------
@@ -68,11 +72,12 @@ PyObject* SpanEnter(PyObject* self, PyObject*) {
     return nullptr;
   }
   ContextObject* given = span->start_monotonic_ns == 0 ? std::exchange(span->parent, nullptr) : nullptr;
-  if (Recorder* recorder = recording_off ? nullptr : ActiveRecorder()) {
+  if (Recorder* recorder = ActiveRecorder()) {
     ContextObject* under = given == nullptr ? nullptr : EnterUnder(given, nullptr);
-    StartSpan(*recorder, span, [span](Capture& capture) {
+    const std::string head = EncodeHead(span->kind, Utf8(span->name).view());
+    Py_XDECREF(StartSpan(*recorder, span, head, [span](Capture& capture) {
       if (span->attributes != nullptr) capture.AddAll(span->attributes);
-    });
+    }));
     if (under != nullptr) Py_XSETREF(span->parent, std::exchange(under->parent, nullptr));
     Py_XDECREF(under);
   }
@@ -85,13 +90,15 @@ PyObject* SpanExit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   auto* span = reinterpret_cast<SpanObject*>(self);
   PyObject* exception = count > 1 ? args[1] : Py_None;
   if (span->open) {
-    if (Recorder* recorder = ActiveRecorder()) {
-      EndSpan(*recorder, span, [&](Capture&, RecordWriter& record) {
+    const auto leave = [span] { LeaveContext(span); };
+    if (Recorder* recorder = open_recorder) {
+      const auto add_error = [&](Capture&, RecordWriter& record) {
         if (exception != Py_None) AddError(span, record, exception);
-      });
+      };
+      EndSpan(*recorder, span, add_error, leave);
     } else {
       span->open = false;
-      LeaveContext(span);
+      leave();
     }
   }
   Py_CLEAR(span->input);
@@ -102,13 +109,12 @@ PyObject* SpanExit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
 // Writes fields of an open span at once, so that they survive a kill.
 template <typename AddFields>
 void WriteFields(SpanObject* span, AddFields add_fields) {
-  Recorder* recorder = span->open && span->recorded ? ActiveRecorder() : nullptr;
+  Recorder* recorder = span->open && span->recorded ? open_recorder : nullptr;
   if (recorder == nullptr) return;
   Scratch scratch;
   RecordWriter record(scratch.buffer());
   record.Fields(span->span_id);
-  const CaptureLimits limits = LimitsFor(*recorder);
-  Capture capture(record, limits);
+  Capture capture(record, process_limits);
   add_fields(capture);
   capture.MarkTruncated();
   recorder->Append(RecordType::kFields, scratch.buffer().bytes());
@@ -203,23 +209,27 @@ PyGetSetDef span_getset[] = {
 
 bool IsSpan(PyObject* object) { return Py_IS_TYPE(object, &span_type); }
 
-ByteBuffer& Scratch::Lease() {
-  if (scratch_depth == scratch_buffers.size()) scratch_buffers.push_back(std::make_unique<ByteBuffer>());
-  return *scratch_buffers[scratch_depth++];
-}
+ByteBuffer* Scratch::Lease() { return new ByteBuffer; }
 
-void Scratch::Release() { --scratch_depth; }
+void Scratch::GiveBack(ByteBuffer* buffer) { delete buffer; }
 
-CaptureLimits LimitsFor(const Recorder& recorder) {
-  CaptureLimits limits;
-  // Tags, names and a mark still have to fit behind the captured value.
-  limits.bytes = std::min(limits.bytes, recorder.MaxPayloadBytes() / 2);
-  return limits;
+std::string EncodeHead(SpanKind kind, std::string_view name) {
+  if (name.size() > 0xFFFF) name = name.substr(0, 0xFFFF);
+  const auto size = static_cast<std::uint16_t>(name.size());
+  std::string head(1, static_cast<char>(kind));
+  head.append(reinterpret_cast<const char*>(&size), sizeof size);
+  return head.append(name);
 }
 
 SpanObject* NewSpan(PyObject* name, SpanKind kind) {
-  SpanObject* span = PyObject_New(SpanObject, &span_type);
-  if (span == nullptr) return nullptr;
+  SpanObject* span = nullptr;
+  if (free_span_count > 0) {
+    span = free_spans[--free_span_count];
+    Py_SET_REFCNT(reinterpret_cast<PyObject*>(span), 1);  // its type is a static one, and still set
+  } else {
+    span = PyObject_New(SpanObject, &span_type);
+    if (span == nullptr) return nullptr;
+  }
   span->trace_id = TraceId{};
   span->span_id = 0;
   span->tags = nullptr;
@@ -236,28 +246,43 @@ SpanObject* NewSpan(PyObject* name, SpanKind kind) {
   return span;
 }
 
-void EnterSpan(SpanObject* span) {
+void BeginSpan(SpanObject* span) {
   ContextObject* outer = CurrentContext();
   span->start_monotonic_ns = MonotonicNowNs();
-  span->span_id = NewSpanId();
-  span->parent_id = outer == nullptr ? 0 : outer->span_id;
-  span->trace_id = span->parent_id == 0 ? NewTraceId(WallFromMonotonic(span->start_monotonic_ns)) : outer->trace_id;
+  if (outer == nullptr || outer->span_id == 0) {
+    span->parent_id = 0;
+    NewRootIds(WallFromMonotonic(span->start_monotonic_ns), span->trace_id, span->span_id);
+  } else {
+    span->parent_id = outer->span_id;
+    span->trace_id = outer->trace_id;
+    span->span_id = NewSpanId();
+  }
   span->ttft_ns = -1;
   span->status = SpanStatus::kOk;
   span->open = true;
   Py_XSETREF(span->tags, outer == nullptr ? nullptr : Py_XNewRef(outer->tags));
   Py_XSETREF(span->parent, outer);
-  MakeCurrent(span);
 }
 
-void WriteStart(SpanObject* span, RecordWriter& record) {
-  record.Start(span->trace_id, span->span_id, span->parent_id, WallFromMonotonic(span->start_monotonic_ns), span->kind,
-               Utf8(span->name).view());
+void LeaveCall(SpanObject* span, PyObject* token) {
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  if (token == nullptr || PyContextVar_Reset(context_var, token) < 0) {
+    PyErr_Clear();
+    LeaveContext(span);
+  }
+  Py_CLEAR(span->parent);  // see LeaveContext
+  Py_XDECREF(token);
+  PyErr_Restore(type, value, traceback);
+}
+
+void BeginStart(SpanObject* span, std::string_view head, RecordWriter& record) {
+  record.Start(span->trace_id, span->span_id, span->parent_id, WallFromMonotonic(span->start_monotonic_ns), head);
   if (span->tags == nullptr) return;
   record.buffer().PutBytes(PyBytes_AS_STRING(span->tags), static_cast<std::size_t>(PyBytes_GET_SIZE(span->tags)));
 }
 
-void WriteEnd(SpanObject* span, RecordWriter& record) {
+void BeginEnd(SpanObject* span, RecordWriter& record) {
   record.End(span->span_id, MonotonicNowNs() - span->start_monotonic_ns, span->status);
   if (span->ttft_ns >= 0) record.AddInt(Column::kTtftNs, {}, span->ttft_ns);
 }

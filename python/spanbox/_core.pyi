@@ -67,15 +67,12 @@ class Tags:
 def observed(
     fn: Callable[..., Any],
     name: str,
-    kind: Kind,
+    kind: str,
     capture_input: bool,
     capture_output: bool,
     parameters: tuple[str, ...],
-    /,
-) -> Callable[..., Any]:
-    """The traced form of a synchronous function; `parameters` are the names of its positional parameters."""
-
-def current_span() -> Span | None: ...
+    returns: int,
+) -> Callable[..., Any]: ...
 
 @final
 class Handle:
@@ -141,6 +138,10 @@ def configure(path: str, full_ring: Literal["wait", "drop", "block"], max_ring_b
 def recording_path() -> str | None:
     """The store this process records into; None before the first span."""
 
+def set_capture(bytes: int, nodes: int, depth: int, redact: bool, denied_names: tuple[str, ...], /) -> None:
+    """Limits and redaction of every capture from now on."""
+
+def register_encoder(kind: type, encode: Callable[[Any], object] | None, /) -> None: ...
 def flush(timeout_s: float) -> bool: ...
 
 class Health(TypedDict):
@@ -290,6 +291,9 @@ class Store:
         ignore_case: bool,
         limit: int,
     ) -> tuple[list[GrepHit], int]: ...
+    def blob(self, id: str) -> bytes:
+        """ValueError for a malformed id, NotFoundError for an unknown one."""
+
     def info(self) -> StoreInfo: ...
     def verify(self) -> Verification: ...
     def merge(self) -> int:

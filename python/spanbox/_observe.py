@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overload
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from spanbox import _core
+from spanbox._capture import Redact, set_capture
 from spanbox._core import Handle, Span, Tags
 from spanbox._paths import resolve_store
 
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+
+
+class _Decorator(Protocol):
+    @overload
+    def __call__(self, fn: type[T], /) -> type[T]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]: ...
+
 
 FullRing = Literal["wait", "drop", "block"]
 
@@ -43,100 +52,157 @@ def _check_kind(kind: str) -> Kind:
     return kind
 
 
+# What a function returns, as _core.observed counts.
+_VALUE, _COROUTINE, _GENERATOR, _ASYNC_GENERATOR = range(4)
+_CO_GENERATOR, _CO_COROUTINE, _CO_ITERABLE_COROUTINE, _CO_ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
+
+
+@overload
+def observe(fn: type[T], /) -> type[T]: ...
 @overload
 def observe(fn: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def observe(
     *, name: str | None = None, kind: Kind = "span", capture_input: bool = True, capture_output: bool = True
-) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+) -> _Decorator: ...
 def observe(
-    fn: Callable[P, R] | None = None,
+    fn: Any = None,
     /,
     *,
     name: str | None = None,
     kind: Kind = "span",
     capture_input: bool = True,
     capture_output: bool = True,
-) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
+) -> Any:
     """Record a span around every call of a function, with its arguments, its result or its exception.
 
         @observe
         def answer(question: str) -> str: ...
 
         @observe(kind="tool", name="search")
-        def search(query: str) -> list[str]: ...
+        async def search(query: str) -> list[str]: ...
 
-    The function behaves as before: same result, same exception, same signature. Coroutine functions are traced from the
-    first step to the last. Generator functions are refused with TypeError: put `with spanbox.span(...)` inside them.
+    The function behaves as before: same result, same exception, same signature, and inspect says the same of it.
+
+    A coroutine is traced from its first step to its last. A generator or async generator is traced until it is
+    exhausted or closed: the first chunk is ttft_ns, the arrival of every chunk is kept (chunks, chunk_deltas_us,
+    longest_stall_ns), and the output is the text of all chunks, or the list of them.
+
+    Any callable will do: methods, functools.partial, builtins. Of a class, the public methods that its body defines
+    (and __call__) are observed, and the class itself is returned.
 
     name: of the span; the function's qualified name by default. kind: what the work is, one of KINDS.
     capture_input, capture_output: False keeps arguments or result out of the store.
     """
     checked = _check_kind(kind)
 
-    def decorate(target: Callable[P, R]) -> Callable[P, R]:
-        return _traced(target, name or _span_name(target), checked, capture_input, capture_output)
+    def decorate(target: Any) -> Any:
+        return _observed(target, name, (checked, capture_input, capture_output))
 
     return decorate if fn is None else decorate(fn)
 
 
-def _span_name(fn: Callable[..., Any]) -> str:
-    qualified = getattr(fn, "__qualname__", None) or type(fn).__qualname__
-    return cast(str, qualified.rsplit("<locals>.", 1)[-1])
+def _observed(target: Any, name: str | None, settings: tuple[Kind, bool, bool]) -> Any:
+    if isinstance(target, type):
+        return _observed_class(target, name or target.__qualname__, settings)
+    if isinstance(target, (staticmethod, classmethod)):
+        return type(target)(_observed(target.__func__, name, settings))
+    if not callable(target):
+        raise TypeError(f"observe() decorates a function or a class, not {type(target).__name__}")
+    returns = _returns(target)
+    traced = _core.observed(target, name or _span_name(target), *settings, _parameter_names(target), returns)
+    return functools.update_wrapper(_SHELLS[returns](traced), target)
 
 
-def _parameter_names(fn: Callable[..., Any]) -> tuple[str, ...]:
+def _observed_class(cls: type, name: str, settings: tuple[Kind, bool, bool]) -> type:
+    for attribute, value in list(vars(cls).items()):
+        public = not attribute.startswith("_") or attribute == "__call__"
+        if public and isinstance(value, (_FUNCTION, staticmethod, classmethod)):
+            setattr(cls, attribute, _observed(value, f"{name}.{attribute}", settings))
+    return cls
+
+
+def _plain_function(fn: Any) -> Any:
+    """The function with a code object behind partials, bound methods and instances with __call__."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    if not hasattr(fn, "__code__"):
+        fn = getattr(fn, "__func__", None) or type(fn).__call__
+    return fn
+
+
+def _returns(fn: Any) -> int:
+    flags = getattr(getattr(_plain_function(fn), "__code__", None), "co_flags", 0)
+    if flags & (_CO_COROUTINE | _CO_ITERABLE_COROUTINE):
+        return _COROUTINE
+    if flags & _CO_ASYNC_GENERATOR:
+        return _ASYNC_GENERATOR
+    return _GENERATOR if flags & _CO_GENERATOR else _VALUE
+
+
+def _span_name(fn: Any) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    qualified: str = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    return qualified.rsplit("<locals>.", 1)[-1]
+
+
+def _parameter_names(fn: Any) -> tuple[str, ...]:
     code = getattr(fn, "__code__", None)
-    return () if code is None else cast("tuple[str, ...]", code.co_varnames[: code.co_argcount])
+    if code is not None:
+        names: tuple[str, ...] = code.co_varnames[: code.co_argcount]
+        bound = getattr(fn, "__self__", None) is not None
+        return names[1:] if bound else names
+    import inspect
+
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):  # a builtin that does not tell
+        return ()
+    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
 
 
-def _traced(fn: Callable[P, R], name: str, kind: Kind, capture_input: bool, capture_output: bool) -> Callable[P, R]:
-    if not callable(fn):
-        raise TypeError(
-            f"observe() decorates a function, not {type(fn).__name__}; "
-            "in a class, put it under @staticmethod or @classmethod"
-        )
-    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-        raise TypeError(
-            f"observe() does not trace generator functions such as {name}: put `with spanbox.span({name!r})` inside it"
-        )
-    parameters = _parameter_names(fn)
-    if inspect.iscoroutinefunction(fn):
-        return cast("Callable[P, R]", _traced_coroutine(fn, name, kind, capture_input, capture_output, parameters))
-    traced = _core.observed(fn, name, kind, capture_input, capture_output, parameters)
-    return functools.update_wrapper(cast("Callable[P, R]", traced), fn)
+# A Driven does the work of a coroutine or generator; these give it the type that the decorated function's has, so that
+# whoever looks (inspect, asyncio, web frameworks) finds what it would have found.
 
 
-def _traced_coroutine(
-    fn: Callable[..., Any],
-    name: str,
-    kind: Kind,
-    capture_input: bool,
-    capture_output: bool,
-    parameters: tuple[str, ...],
-) -> Callable[..., Any]:
-    skip = 1 if parameters[:1] in (("self",), ("cls",)) else 0
+def _coroutine_function(traced: Any) -> Any:
+    async def observed(*args: Any, **kwargs: Any) -> Any:
+        return await traced(*args, **kwargs)
 
-    @functools.wraps(fn)
-    async def traced(*args: Any, **kwargs: Any) -> Any:
-        with Span(name, kind) as span:
-            if capture_input and (len(args) > skip or kwargs):
-                span.input = _arguments(parameters, skip, args, kwargs)
-            result = await fn(*args, **kwargs)
-            if capture_output:
-                span.output = result
-            return result
-
-    return traced
+    return observed
 
 
-def _arguments(
-    parameters: tuple[str, ...], skip: int, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, object]:
-    named: dict[str, object] = dict(zip(parameters[skip:], args[skip:], strict=False))
-    if len(args) > len(parameters):
-        named["args"] = args[max(len(parameters), skip) :]
-    return named | kwargs
+def _generator_function(traced: Any) -> Any:
+    def observed(*args: Any, **kwargs: Any) -> Any:
+        return (yield from traced(*args, **kwargs))
+
+    return observed
+
+
+def _async_generator_function(traced: Any) -> Any:
+    async def observed(*args: Any, **kwargs: Any) -> Any:
+        steps = traced(*args, **kwargs)
+        try:
+            chunk = await steps.asend(None)
+            while True:
+                try:
+                    sent = yield chunk
+                except GeneratorExit:
+                    await steps.aclose()
+                    raise
+                except BaseException as error:
+                    chunk = await steps.athrow(error)
+                else:
+                    chunk = await steps.asend(sent)
+        except StopAsyncIteration:
+            return
+
+    return observed
+
+
+_SHELLS = (lambda traced: traced, _coroutine_function, _generator_function, _async_generator_function)
+_FUNCTION = type(_returns)
 
 
 def span(name: str, /, *, kind: Kind = "span", parent: Handle | Span | str | None = None, **attributes: object) -> Span:
@@ -170,6 +236,11 @@ def configure(
     full_ring: FullRing = "wait",
     max_ring_bytes: int = 64 << 20,
     propagate: bool | None = None,
+    capture_bytes: int | None = None,
+    capture_nodes: int | None = None,
+    capture_depth: int | None = None,
+    redact: Redact | None = None,
+    redact_keys: Iterable[str] | None = None,
 ) -> None:
     """Choose where this process records, before or after its first span. Without it: $SPANBOX_DIR, or the nearest
     .spanbox folder upward, or a new one in the working directory.
@@ -178,12 +249,24 @@ def configure(
     once, or "block" until there is room (for batch jobs). max_ring_bytes: memory and disk for spans not yet stored.
     propagate: False leaves threads, executors and child processes without the span they were started in, True undoes
     it, None keeps what is ($SPANBOX_PROPAGATE=0 means False from the start).
+    capture_bytes, capture_nodes, capture_depth: how much of an argument or result is kept (256 KiB, 10,000 values, 16
+    levels); None keeps what is set. redact: "secrets" replaces keys and passwords found in text before it is written,
+    "off" does not. redact_keys: names whose values are never kept, besides api_key, password and the like.
     Raises StoreError, CorruptionError or StoreFullError when the store cannot be used; the recorder in use then stays.
     """
     if full_ring not in ("wait", "drop", "block"):
         raise ValueError(f"full_ring must be one of wait, drop, block, not {full_ring!r}")
     if not 1 << 20 <= max_ring_bytes <= 1 << 32:
         raise ValueError(f"max_ring_bytes must be between 1 MiB and 4 GiB, not {max_ring_bytes}")
+    captures = set_capture(
+        capture_bytes=capture_bytes,
+        capture_nodes=capture_nodes,
+        capture_depth=capture_depth,
+        redact=redact,
+        redact_keys=redact_keys,
+    )
+    if (captures or propagate is not None) and path is None:
+        path = _core.recording_path()
     _core.configure(str(resolve_store(path)), full_ring, max_ring_bytes)
     if propagate is not None:
         _core.set_propagate(propagate)

@@ -150,12 +150,26 @@ def test_coroutine_function_is_traced_to_its_end(recorded: Any) -> None:
     assert sorted(str(i) for i in inputs) == ["None", "{'n': 1}", "{'n': 2}"]
 
 
-def test_generator_function_is_refused_with_advice() -> None:
-    def chunks() -> Any:
-        yield 1
+def test_inspect_takes_the_decorated_for_the_function() -> None:
+    def plain(a: int, /, b: str = "x", *args: int, c: float, **kwargs: int) -> str:
+        """Says so."""
+        return b
 
-    with pytest.raises(TypeError, match=r"with spanbox\.span\('.*chunks'\)"):
-        observe(chunks)
+    traced = observe(plain)
+    assert inspect.signature(traced) == inspect.signature(plain)
+    assert inspect.getdoc(traced) == "Says so."
+    assert inspect.getsource(traced) == inspect.getsource(plain)
+    assert inspect.isroutine(traced)
+    assert not inspect.iscoroutinefunction(traced)
+    assert not inspect.isgeneratorfunction(traced)
+    assert traced.__defaults__ == ("x",)
+    assert traced.__code__ is plain.__code__
+    assert traced.__annotations__ == plain.__annotations__
+    with pytest.raises(AttributeError):
+        _ = traced.no_such_attribute
+    traced.label = 7
+    assert traced.label == 7
+    assert not hasattr(plain, "label")
 
 
 def test_unknown_kind_is_refused_at_decoration() -> None:

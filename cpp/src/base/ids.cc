@@ -87,7 +87,8 @@ void NewRootIds(std::int64_t wall_ns, TraceId& trace, SpanId& span) noexcept {
   const std::uint64_t high_bytes = __builtin_bswap64(high);
   std::memcpy(trace.bytes.data(), &high_bytes, 8);
   std::memcpy(trace.bytes.data() + 8, &low, 8);
-  if (!trace.is_valid()) trace.bytes[15] = 1;
+  if ((high | low) == 0) [[unlikely]]
+    trace.bytes[15] = 1;
   span = NextSpanId(random);
 }
 

@@ -91,7 +91,7 @@ inline constexpr std::uint16_t kRecordVersion = 1;
 
 struct RecordHeader {
   std::uint32_t length;    // header and payload, rounded up to a multiple of 8; or kPadLength
-  std::uint32_t checksum;  // low half of XXH3 over the rest of the header and XXH3 of the payload, see RecordChecksum
+  std::uint32_t checksum;  // over the payload and the fields after this one, see RecordChecksum
   std::uint64_t position;
   std::uint64_t seq;  // of this lane, from 1, one more each record
   std::uint32_t payload_bytes;
@@ -100,7 +100,6 @@ struct RecordHeader {
   std::uint16_t version;
 };
 static_assert(sizeof(RecordHeader) == 32);
-inline constexpr std::size_t kChecksumBegin = offsetof(RecordHeader, position);
 
 inline constexpr std::uint64_t AlignRecord(std::uint64_t bytes) { return (bytes + 7) & ~std::uint64_t{7}; }
 
@@ -108,15 +107,18 @@ inline std::uint64_t RecordSeed(const RingId& ring, std::uint32_t lane) {
   return Hash64(std::as_bytes(std::span(ring)), lane);
 }
 
-// The payload first, then what is left of the header with it: the writer hashes the caller's bytes, not those it has
-// just stored into the ring and would have to wait for.
+// XXH3 of the payload, and the rest of the header mixed in: each word times a large odd number (those of XXH64), so
+// that what differs in any of them differs in the sum. The caller's bytes are hashed, not those just stored into the
+// ring, which would have to be waited for.
 inline std::uint32_t RecordChecksum(std::uint64_t seed, const RecordHeader& header,
                                     std::span<const std::byte> payload) {
-  std::byte block[sizeof header - kChecksumBegin + sizeof(std::uint64_t)];
-  const std::uint64_t payload_hash = Hash64(payload);
-  std::memcpy(block, reinterpret_cast<const std::byte*>(&header) + kChecksumBegin, sizeof header - kChecksumBegin);
-  std::memcpy(block + sizeof header - kChecksumBegin, &payload_hash, sizeof payload_hash);
-  return static_cast<std::uint32_t>(Hash64(block, seed));
+  std::uint64_t rest;
+  const auto* bytes = reinterpret_cast<const std::byte*>(&header);
+  std::memcpy(&rest, bytes + offsetof(RecordHeader, payload_bytes), sizeof rest);  // size, type, flags, version
+  const std::uint64_t words =
+      seed + header.position * 0x9E3779B185EBCA87u + header.seq * 0xC2B2AE3D27D4EB4Fu + rest * 0x165667B19E3779F9u;
+  const std::uint64_t sum = (Hash64(payload) ^ words) * 0x9FB21C651E98DF25u;
+  return static_cast<std::uint32_t>(sum >> 32);
 }
 
 inline std::uint64_t HeaderChecksum(const RingHeader& header) {

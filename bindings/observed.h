@@ -1,0 +1,62 @@
+// What @observe knows of a function: how its spans look, worked out once when the function is decorated.
+//
+// Thread rule: hold the GIL.
+#pragma once
+
+#include <Python.h>
+
+#include <string>
+#include <vector>
+
+#include "recording.h"
+
+namespace spanbox::python {
+
+// The positional parameters of a function, with their names as they stand in a captured mapping.
+class Parameters {
+ public:
+  // `names`: a tuple of str. A leading self or cls is never captured.
+  explicit Parameters(PyObject* names);
+
+  // Adds the arguments of a vectorcall as one mapping in Column::kInput; positional ones past the named parameters are
+  // listed under "args". No arguments: adds nothing.
+  void AddTo(Capture& capture, PyObject* const* args, Py_ssize_t count, PyObject* keyword_names) const;
+
+ private:
+  struct Parameter {
+    std::string packed_name;  // as MessagePack
+    bool secret;
+  };
+  std::vector<Parameter> parameters_;
+  Py_ssize_t first_ = 0;  // 1: skip self
+};
+
+enum class Returns { kValue = 0, kCoroutine = 1, kGenerator = 2, kAsyncGenerator = 3 };
+
+struct CallShape {
+  std::string head;  // see EncodeHead
+  Parameters parameters;
+  SpanKind kind;
+  Returns returns;
+  bool capture_input;
+  bool capture_output;
+};
+
+// A callable that records a span around every call of `fn`.
+struct ObservedObject {
+  PyObject_HEAD vectorcallfunc vectorcall;
+  PyObject* fn;
+  PyObject* name;  // of the span
+  PyObject* dict;  // __dict__, filled by functools.update_wrapper
+  PyObject* weak_refs;
+  CallShape* shape;  // owned
+};
+
+// vectorcall of observed functions whose work goes on after they return.
+PyObject* CallDriven(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names);
+
+// Starts a span for a call: nullptr when there is nothing to record to. `token` is that of the ContextVar.
+SpanObject* StartCall(ObservedObject* observed, PyObject* const* args, size_t nargsf, PyObject* keyword_names,
+                      PyObject** token);
+
+}  // namespace spanbox::python
