@@ -67,12 +67,20 @@ class Tags:
 def observed(
     fn: Callable[..., Any],
     name: str,
-    kind: str,
+    kind: Kind,
     capture_input: bool,
     capture_output: bool,
     parameters: tuple[str, ...],
     returns: int,
-) -> Callable[..., Any]: ...
+    /,
+) -> Callable[..., Any]:
+    """The traced form of a function; `parameters` are the names of its positional parameters.
+
+    returns: 0 its value, 1 a coroutine, 2 a generator, 3 an async generator; of 1 to 3 the traced form returns an object
+    that drives it.
+    """
+
+def current_span() -> Span | None: ...
 
 @final
 class Handle:
