@@ -272,6 +272,11 @@ py::list TraceIds(PyStore& self, const std::string& hex_prefix, std::uint64_t li
   return ids;
 }
 
+py::bytes BlobBytes(PyStore& self, const std::string& id) {
+  const BlobId blob = Unwrap(BlobIdFromHex(id));
+  return py::bytes(Unwrap(WithoutGil([&] { return self.store->ReadBlob(blob); })));
+}
+
 py::dict InfoDict(PyStore& self) {
   const StoreInfo info = Unwrap(WithoutGil([&] { return self.store->Info(); }));
   using namespace py::literals;
@@ -360,6 +365,7 @@ void RegisterStore(py::module_& module) {
       .def("trace", TraceSpans, "trace_id"_a)
       .def("find_traces", TraceIds, "hex_prefix"_a, "limit"_a)
       .def("grep", GrepText, "filter"_a, "since_ns"_a, "until_ns"_a, "pattern"_a, "regex"_a, "ignore_case"_a, "limit"_a)
+      .def("blob", BlobBytes, "id"_a)
       .def("info", InfoDict)
       .def("verify", VerifyDict)
       .def("merge", MergeAll)

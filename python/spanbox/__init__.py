@@ -16,6 +16,7 @@ import atexit as _atexit
 from typing import TYPE_CHECKING
 
 from spanbox import _core, _propagate
+from spanbox._capture import register_encoder
 from spanbox._context import attach, environ, off, on, wrap
 from spanbox._core import (
     CorruptionError,
@@ -61,6 +62,7 @@ __all__ = [
     "off",
     "on",
     "open",
+    "register_encoder",
     "span",
     "tags",
     "wrap",

@@ -130,6 +130,10 @@ class Box:
         hits, matched = self._fresh_store().grep(filter, *bounds, text, regex, ignore_case, limit)
         return GrepResult(text, tuple(hits), matched)
 
+    def blob(self, id: str) -> bytes:
+        """The content of a value that was too large for its span, which has {"$blob": id, ...} in its place."""
+        return self._fresh_store().blob(id)
+
     def info(self) -> _core.StoreInfo:
         """Sizes and counts."""
         return self._fresh_store().info()

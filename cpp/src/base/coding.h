@@ -27,8 +27,9 @@ class ByteBuffer {
   void Truncate(std::size_t size) { size_ = size; }  // REQUIRES: size <= this->size()
 
   // Room for `n` more bytes at the returned place; they count only after Advance.
-  std::byte* Reserve(std::size_t n) {
-    if (size_ + n > data_.size()) Grow(size_ + n);
+  [[gnu::always_inline]] std::byte* Reserve(std::size_t n) {
+    if (size_ + n > data_.size()) [[unlikely]]
+      Grow(size_ + n);
     return data_.data() + size_;
   }
   void Advance(std::size_t n) { size_ += n; }
@@ -53,7 +54,7 @@ class ByteBuffer {
   }
 
  private:
-  void Grow(std::size_t need) { data_.resize(need < 4096 ? 4096 : need + need / 2); }
+  [[gnu::noinline]] void Grow(std::size_t need) { data_.resize(need < 4096 ? 4096 : need + need / 2); }
 
   std::vector<std::byte> data_;
   std::size_t size_ = 0;

@@ -67,7 +67,8 @@ std::string_view Words(std::string_view name, std::array<char, 2 * kMaxName>& ou
 }
 
 bool EndsInWords(std::string_view words, std::string_view tail) {
-  if (words.back() != tail.back() || !words.ends_with(tail)) return false;
+  const std::size_t n = words.size();
+  if (words[n - 1] != tail.back() || words[n - 2] != tail[tail.size() - 2] || !words.ends_with(tail)) return false;
   return words.size() == tail.size() || words[words.size() - tail.size() - 1] == '_';
 }
 
@@ -87,7 +88,7 @@ namespace internal {
 bool IsSecretNameSlow(std::string_view name) {
   std::array<char, 2 * kMaxName> buffer;
   const std::string_view words = Words(name, buffer);
-  if (words.empty()) return false;
+  if (words.size() < 3) return false;
   const auto ends = [words](std::string_view tail) { return EndsInWords(words, tail); };
   return std::any_of(std::begin(kTails), std::end(kTails), ends) || IsSecretToken(words) ||
          std::find(std::begin(kWhole), std::end(kWhole), words) != std::end(kWhole);
