@@ -225,6 +225,12 @@ def test_configured_off_threads_start_trees_of_their_own(recorded: Any) -> None:
     assert recorded.shape() == "leaf x2\nroot\n  leaf"
 
 
+def test_switching_propagation_keeps_the_store(recorded: Any) -> None:
+    for propagate in (False, True):
+        spanbox.configure(propagate=propagate)
+        assert spanbox.health()["path"] == str(recorded.path)
+
+
 def run(code: str, tmp_path: Path, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
