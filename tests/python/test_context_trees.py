@@ -1,4 +1,4 @@
-"""What users of other tracers lose (COMPLAINTS: "Threads lose the parent", "Failed to detach context"): whole trees."""
+"""Whole trees, as text, where users of other tracers lost parents to threads or to "Failed to detach context"."""
 
 from __future__ import annotations
 
