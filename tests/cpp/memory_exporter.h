@@ -139,7 +139,7 @@ class MemoryExporter : public SpanExporter {
       }
       spans_.push_back(std::move(span));
     }
-    for (const OpenSpan& open : batch.open) state.open[open.span_id] = open.records;
+    for (const OpenSpan& open : batch.open) state.open[open.span_id] += open.records;
     for (const SpanId closed : batch.closed) state.open.erase(closed);
     for (const LaneCursor& cursor : batch.cursors) state.cursors[cursor.lane] = cursor;
     for (const BlobPiece& piece : batch.blobs) {

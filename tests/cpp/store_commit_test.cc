@@ -111,6 +111,60 @@ TEST_F(CommitTest, OpenSpanIsSeenAsRunningUntilItEnds) {
   EXPECT_EQ(Must(store_->Info()).open_spans, 0u);
 }
 
+std::string FieldsRecord(SpanId span, std::string_view name, std::int64_t value) {
+  ByteBuffer payload;
+  RecordWriter writer(payload);
+  writer.Fields(span);
+  writer.AddInt(Column::kAttribute, name, value);
+  std::string records;
+  AppendOpenRecord({RecordType::kFields, payload.bytes()}, records);
+  return records;
+}
+
+// A span that lives for hours and sets a thousand attributes wrote all of them anew with every one.
+TEST_F(CommitTest, RecordsOfAnOpenSpanAreAppended) {
+  Row row(Trace(3), 33);
+  std::string all;
+  for (std::uint64_t i = 0; i < 300; ++i) {
+    const std::string part = i == 0 ? OpenRecords(row) : FieldsRecord(33, "n" + std::to_string(i), 7);
+    SpanBatch batch = Batch(i + 1);
+    batch.open = {{33, part}, {34, part}};
+    ASSERT_OK(store_->Commit(batch));
+    if (i > 0) row.Set("n" + std::to_string(i), Value::Int(7));
+    all += part;
+  }
+  EXPECT_EQ(Must(store_->LoadRing(ring_)).open.at(33), all);
+  EXPECT_EQ(Must(store_->Info()).open_spans, 2u);
+  row.Duration(-1).End(SpanStatus::kRunning);
+  EXPECT_EQ(AllRows(*store_), (std::vector<std::string>{ToText(row.row()), ToText(row.row())}));
+  SpanBatch end = Batch(301);
+  end.closed = {33};
+  ASSERT_OK(store_->Commit(end));
+  const RingState state = Must(store_->LoadRing(ring_));
+  EXPECT_FALSE(state.open.contains(33));
+  EXPECT_EQ(state.open.at(34), all);
+}
+
+TEST_F(CommitTest, BatchOutOfTurnIsRefusedWhole) {
+  Row row;
+  SpanBatch batch = Batch(1);
+  batch.turn = 1;
+  ASSERT_OK(store_->Commit(batch));
+  batch = Batch(2);
+  batch.spans = {row.row()};
+  for (const std::uint64_t turn : {1, 3}) {
+    batch.turn = turn;
+    EXPECT_EQ(store_->Commit(batch).code(), StatusCode::kUnavailable) << turn;
+  }
+  EXPECT_EQ(CountRows(*store_), 0u);
+  EXPECT_EQ(Must(store_->LoadRing(ring_)).cursors.at(0).seq, 1u);
+  EXPECT_EQ(Must(store_->LoadRing(ring_)).turn, 1u);
+  batch.turn = 2;
+  ASSERT_OK(store_->Commit(batch));
+  EXPECT_EQ(CountRows(*store_), 1u);
+  EXPECT_EQ(Must(store_->LoadRing(ring_)).cursors.size(), 1u);
+}
+
 TEST_F(CommitTest, RetiredRingIsForgottenButRemembered) {
   Row open(Trace(4), 44);
   const std::string records = OpenRecords(open);

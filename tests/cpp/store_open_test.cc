@@ -11,6 +11,8 @@
 #include <fstream>
 #include <functional>
 
+#include "base/record_codec.h"
+#include "store/manifest.h"
 #include "store_test_util.h"
 
 namespace spanbox::testing {
@@ -244,6 +246,40 @@ TEST_F(StoreOpenTest, LmdbFileOfAnotherProgramIsRefused) {
   std::filesystem::create_directory(dir_ / "s");
   WithLmdb(dir_ / "s", [](MDB_txn* txn) { Put(txn, "theirs", "key", "value"); });
   ExpectRefused(dir_ / "s", StatusCode::kUnsupported, "another program");
+}
+
+// Format 1 had no table of blobs, and one value for each open span.
+TEST_F(StoreOpenTest, StoreOfFormat1IsReadAndBecomesOneOfTheNext) {
+  MakeStore(dir_ / "s");
+  ByteBuffer payload;
+  RecordWriter(payload).Start(Trace(9), 5, 0, 1'000, SpanKind::kTool, "old");
+  std::string records, more;
+  AppendOpenRecord({RecordType::kStart, payload.bytes()}, records);
+  RecordWriter(payload).Fields(5);
+  AppendOpenRecord({RecordType::kFields, payload.bytes()}, more);
+  RingId ring{};
+  ring[0] = 1;
+  WithLmdb(dir_ / "s", [&](MDB_txn* txn) {
+    Put(txn, "meta", "format", std::string("\x01\0\0\0\0\0\0\0", 8));
+    Put(txn, "open", OpenPrefix(ring, 5), EncodeOpen(records));
+    MDB_dbi blobs = 0;
+    ASSERT_EQ(mdb_dbi_open(txn, "blobs", 0, &blobs), 0);
+    ASSERT_EQ(mdb_drop(txn, blobs, 1), 0);
+  });
+  const auto store = Must(Store::Open(dir_ / "s"));
+  EXPECT_EQ(Must(store->Info()).format, kStoreFormat);
+  EXPECT_EQ(Must(store->Info()).open_spans, 1u);
+  EXPECT_EQ(Must(store->LoadRing(ring)).open.at(5), records);
+  SpanBatch batch;
+  batch.ring = ring;
+  batch.open = {{5, more}, {5, more}};
+  ASSERT_OK(store->Commit(batch));
+  EXPECT_EQ(Must(store->LoadRing(ring)).open.at(5), records + more + more);
+  EXPECT_TRUE(Must(store->Blobs()).empty());
+  batch.open.clear();
+  batch.closed = {5};
+  ASSERT_OK(store->Commit(batch));
+  EXPECT_EQ(Must(store->Info()).open_spans, 0u);
 }
 
 TEST_F(StoreOpenTest, NewerFormatIsRefusedNamingBoth) {

@@ -314,7 +314,7 @@ def read_store(folder: Path) -> Iterator[dict[str, Any]]:
     with lmdb.open(str(folder), max_dbs=6, readonly=True, lock=False) as env:
         tables = {name: env.open_db(name.encode(), create=False) for name in ("meta", "segments", "chunks")}
         with env.begin() as txn:
-            assert txn.get(b"format", db=tables["meta"]) == struct.pack("<Q", 1)
+            assert txn.get(b"format", db=tables["meta"]) == struct.pack("<Q", 2)
             assert len(txn.get(b"uuid", db=tables["meta"])) == 16
             (last,) = struct.unpack("<Q", txn.get(b"last_segment", default=bytes(8), db=tables["meta"]))
             for key, value in txn.cursor(tables["segments"]):

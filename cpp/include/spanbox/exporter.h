@@ -35,7 +35,7 @@ struct LaneCursor {
   std::uint64_t dropped_bytes = 0;
 };
 
-// The records of a span that has started and not ended: see base/record_codec.h for the bytes.
+// Records of a span that has started and not ended: see base/record_codec.h for the bytes.
 struct OpenSpan {
   SpanId span_id = 0;
   std::string_view records;
@@ -47,7 +47,7 @@ struct SpanBatch {
   // two who believe to be at work only one stores. 0: not numbered.
   std::uint64_t turn = 0;
   std::vector<SpanRow> spans;       // ended or interrupted
-  std::vector<OpenSpan> open;       // put or replaced
+  std::vector<OpenSpan> open;       // what is new of them: it goes behind what is stored already
   std::vector<SpanId> closed;       // no longer open (their spans are among `spans`)
   std::vector<LaneCursor> cursors;  // after this batch
   std::vector<BlobPiece> blobs;     // stored once each: what is there already is not written again
@@ -60,7 +60,7 @@ struct RingState {
   bool retired = false;
   std::uint64_t turn = 0;  // of the last batch
   std::map<std::uint32_t, LaneCursor> cursors;
-  std::map<SpanId, std::string> open;  // records, as in OpenSpan
+  std::map<SpanId, std::string> open;  // all their records, as in OpenSpan
 };
 
 class SpanExporter {

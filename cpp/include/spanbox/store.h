@@ -28,7 +28,7 @@
 
 namespace spanbox {
 
-inline constexpr std::uint32_t kStoreFormat = 1;
+inline constexpr std::uint32_t kStoreFormat = 2;
 
 struct StoreInfo {
   std::string path;

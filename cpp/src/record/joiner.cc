@@ -164,6 +164,7 @@ void SpanJoiner::FinishSpan(const Slot& slot, SpanBatch& batch) {
     waiting.round = round_;
     if (!has_start) startless_.push_back(slot.span);
   }
+  const std::size_t known = waiting.records.size();
   const bool was_open = waiting.has_start && !waiting.has_end;
   for (std::uint32_t link = slot.first; link != kNoLink; link = links_[link].next) {
     const RecordView& record = links_[link].record;
@@ -179,7 +180,7 @@ void SpanJoiner::FinishSpan(const Slot& slot, SpanBatch& batch) {
   open_spans_ += (has_start && !has_end) - was_open;
   // By the END now, or by a START whose END was seen earlier and was not yet allowed to.
   if (has_start && has_end && slot.held) held_.push_back(slot.span);
-  batch.open.push_back({slot.span, waiting.records});
+  batch.open.push_back({slot.span, std::string_view(waiting.records).substr(known)});
 }
 
 void SpanJoiner::Gather(const Partial* partial, const Slot* slot) {

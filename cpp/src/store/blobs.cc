@@ -13,7 +13,7 @@ namespace {
 
 // Pieces are written on the collector's thread while the ring waits for room: speed counts.
 constexpr int kLevel = 1;
-constexpr std::uint64_t kMaxPieceBytes = 256u << 20;  // larger ones are no work of ours
+constexpr std::uint64_t kMaxPieceBytes = 64u << 20;  // a quarter of the largest lane, and more
 
 std::string_view Prefix(const BlobId& id) { return {reinterpret_cast<const char*>(id.bytes.data()), id.bytes.size()}; }
 

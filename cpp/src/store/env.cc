@@ -343,6 +343,20 @@ Status Txn::Walk(Table table, std::string_view from, std::string_view prefix, co
   return code == MDB_NOTFOUND ? OkStatus() : env_->Error(code, "cannot read");
 }
 
+Result<std::optional<std::string>> Txn::LastKey(Table table, std::string_view prefix) const {
+  MDB_cursor* raw = nullptr;
+  int code = mdb_cursor_open(txn_, env_->tables_[static_cast<int>(table)], &raw);
+  if (code != 0) return env_->Error(code, "cannot read");
+  const std::unique_ptr<MDB_cursor, void (*)(MDB_cursor*)> cursor(raw, mdb_cursor_close);
+  const std::string behind = std::string(prefix).append(17, '\xFF');
+  MDB_val k = ToVal(behind), v{};
+  code = mdb_cursor_get(raw, &k, &v, MDB_SET_RANGE);
+  code = mdb_cursor_get(raw, &k, &v, code == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
+  if (code != 0 && code != MDB_NOTFOUND) return env_->Error(code, "cannot read");
+  if (code == MDB_NOTFOUND || !AsText(ToBytes(k)).starts_with(prefix)) return std::optional<std::string>{};
+  return std::optional<std::string>(AsText(ToBytes(k)));
+}
+
 Result<std::uint64_t> Txn::Count(Table table) const {
   MDB_stat stat{};
   const int code = mdb_stat(txn_, env_->tables_[static_cast<int>(table)], &stat);

@@ -51,6 +51,9 @@ class Txn {
   using Visitor = std::function<Result<bool>(std::string_view key, Bytes value)>;
   Status Scan(Table table, std::string_view prefix, const Visitor& visit) const;
   Status ScanFrom(Table table, std::string_view first_key, const Visitor& visit) const;
+  // The last key that begins with `prefix`; nullopt: there is none. REQUIRES: the key after the prefix has no more than
+  // 16 bytes.
+  Result<std::optional<std::string>> LastKey(Table table, std::string_view prefix) const;
   Result<std::uint64_t> Count(Table table) const;
 
  protected:

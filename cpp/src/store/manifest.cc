@@ -67,10 +67,27 @@ std::string ChunkKeyOf(std::uint64_t id, std::uint32_t number) {
   return key;
 }
 
-std::string OpenKey(const RingId& ring, SpanId span) {
+std::string OpenPrefix(const RingId& ring, SpanId span) {
   std::string key = RingPrefix(ring);
   PutBigEndian(span, key);
   return key;
+}
+
+std::string OpenKey(const RingId& ring, SpanId span, std::uint32_t part) {
+  std::string key = OpenPrefix(ring, span);
+  PutBigEndian(part, key);
+  return key;
+}
+
+std::uint32_t NextOpenPart(std::string_view last_key) {
+  const std::string_view part = last_key.substr(OpenPrefixOf(last_key).size());
+  return part.empty() ? 0 : static_cast<std::uint32_t>(BigEndian(part)) + 1;
+}
+
+std::string_view OpenPrefixOf(std::string_view key) {
+  constexpr std::size_t kPrefixBytes = sizeof(RingId) + sizeof(SpanId);
+  const bool right = key.size() == kPrefixBytes || key.size() == kPrefixBytes + sizeof(std::uint32_t);
+  return right ? key.substr(0, kPrefixBytes) : std::string_view();
 }
 
 std::string CursorKey(const RingId& ring, std::uint32_t lane) {
@@ -84,7 +101,8 @@ std::string RingKey(const RingId& ring) { return RingPrefix(ring); }
 std::uint64_t SegmentIdOf(std::string_view key) { return key.size() == 8 ? BigEndian(key) : 0; }
 
 SpanId OpenSpanIdOf(std::string_view key) {
-  return key.size() == sizeof(RingId) + sizeof(SpanId) ? BigEndian(key.substr(sizeof(RingId))) : 0;
+  const std::string_view prefix = OpenPrefixOf(key);
+  return prefix.empty() ? 0 : BigEndian(prefix.substr(sizeof(RingId)));
 }
 
 std::string Hex(const RingId& ring) {

@@ -21,7 +21,11 @@ namespace spanbox {
 
 std::string SegmentKey(std::uint64_t id);
 std::string ChunkKeyOf(std::uint64_t id, std::uint32_t number);  // 0: columns; n: text block n - 1
-std::string OpenKey(const RingId& ring, SpanId span);
+// The records of an open span lie in parts, a part a commit. Format 1 had one value a span, under the prefix alone.
+std::string OpenPrefix(const RingId& ring, SpanId span);
+std::string OpenKey(const RingId& ring, SpanId span, std::uint32_t part);
+std::uint32_t NextOpenPart(std::string_view last_key);
+std::string_view OpenPrefixOf(std::string_view key);  // empty when the key has the wrong size
 std::string CursorKey(const RingId& ring, std::uint32_t lane);
 std::string RingKey(const RingId& ring);
 std::uint64_t SegmentIdOf(std::string_view key);  // 0 when the key has the wrong size

@@ -37,20 +37,31 @@ class StoreReadView : public ReadView {
   }
 
  private:
-  // Spans that have started and not ended. One that does not decode is left out: Verify names it.
+  // Spans that have started and not ended, each in one or more parts. One that does not decode is left out: Verify
+  // names it.
   Status FillOpen() {
     SegmentBuilder& builder = ThreadBuilder();
+    std::string_view span;  // its prefix of the key
+    std::vector<RecordView> records;
+    bool whole = true;
     RowArena arena;
-    SPANBOX_RETURN_IF_ERROR(txn_->Scan(Table::kOpen, {}, [&](std::string_view, Bytes value) -> Result<bool> {
-      const auto bytes = ParseOpen(value);
-      if (!bytes.ok()) return true;
-      const auto records = ParseOpenRecords(*bytes);
-      if (!records.ok()) return true;
+    const auto add = [&] {
       arena.Reset();
-      const auto row = AssembleSpan(*records, arena);
-      if (row.ok() && row->trace_id.is_valid()) builder.Add(*row);
+      const auto row = AssembleSpan(records, arena);
+      if (whole && row.ok() && row->trace_id.is_valid()) builder.Add(*row);
+      records.clear();
+      whole = true;
+    };
+    SPANBOX_RETURN_IF_ERROR(txn_->Scan(Table::kOpen, {}, [&](std::string_view key, Bytes value) -> Result<bool> {
+      if (OpenPrefixOf(key) != span) add();
+      span = OpenPrefixOf(key);
+      const auto bytes = ParseOpen(value);
+      const auto part = bytes.ok() ? ParseOpenRecords(*bytes) : bytes.status();
+      whole &= part.ok();
+      if (part.ok()) records.insert(records.end(), part->begin(), part->end());
       return true;
     }));
+    add();
     if (builder.rows() == 0) return OkStatus();
     open_ = builder.Finish();
     metas_.push_back({0, open_.rows, open_.min_start_ns, open_.max_start_ns, open_.min_trace, open_.max_trace});

@@ -74,7 +74,11 @@ Status CheckOrMakeFormat(Env& env, const std::string& folder) {
     return Unsupported("the store " + folder + " has format " + std::to_string(format) +
                        ", and this spanbox reads formats up to " + std::to_string(kStoreFormat) + ": upgrade spanbox");
   }
-  if (format != 0) return OkStatus();
+  if (format == kStoreFormat) return OkStatus();
+  if (format != 0) {
+    // What this version writes a former one would misread; what that one wrote this one reads.
+    return env.Write(0, [&](WriteTxn& txn) { return PutMetaNumber(txn, "format", kStoreFormat); });
+  }
   const RingId uuid = NewRingId();
   return env.Write(0, [&](WriteTxn& txn) -> Status {
     SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t made, GetMetaNumber(txn, "format"));
@@ -125,13 +129,27 @@ Status TakeTurn(WriteTxn& txn, const SpanBatch& batch) {
   return txn.Put(Table::kCursors, key, AsBytes(Encode(last)));
 }
 
-// Forgets the ring's cursors and open spans, keeping their counters.
-Status ForgetRing(WriteTxn& txn, const RingId& ring, RingRecord& record) {
-  std::vector<std::string> open_keys, cursor_keys;
-  SPANBOX_RETURN_IF_ERROR(txn.Scan(Table::kOpen, RingKey(ring), [&](std::string_view key, Bytes) -> Result<bool> {
-    open_keys.emplace_back(key);
+Status AppendOpen(WriteTxn& txn, const RingId& ring, const OpenSpan& open) {
+  SPANBOX_ASSIGN_OR_RETURN(const auto last, txn.LastKey(Table::kOpen, OpenPrefix(ring, open.span_id)));
+  const std::uint32_t part = last ? NextOpenPart(*last) : 0;
+  return txn.PutNew(Table::kOpen, OpenKey(ring, open.span_id, part), AsBytes(EncodeOpen(open.records)));
+}
+
+// Every part of one span, or of all spans of a ring.
+Status ForgetOpen(WriteTxn& txn, const std::string& prefix) {
+  std::vector<std::string> keys;
+  SPANBOX_RETURN_IF_ERROR(txn.Scan(Table::kOpen, prefix, [&](std::string_view key, Bytes) -> Result<bool> {
+    keys.emplace_back(key);
     return true;
   }));
+  for (const std::string& key : keys) SPANBOX_RETURN_IF_ERROR(txn.Delete(Table::kOpen, key));
+  return OkStatus();
+}
+
+// Forgets the ring's cursors and open spans, keeping their counters.
+Status ForgetRing(WriteTxn& txn, const RingId& ring, RingRecord& record) {
+  SPANBOX_RETURN_IF_ERROR(ForgetOpen(txn, RingKey(ring)));
+  std::vector<std::string> cursor_keys;
   SPANBOX_RETURN_IF_ERROR(
       txn.Scan(Table::kCursors, RingKey(ring), [&](std::string_view key, Bytes value) -> Result<bool> {
         SPANBOX_ASSIGN_OR_RETURN(const LaneCursor cursor, ParseCursor(key, value));
@@ -140,7 +158,6 @@ Status ForgetRing(WriteTxn& txn, const RingId& ring, RingRecord& record) {
         cursor_keys.emplace_back(key);
         return true;
       }));
-  for (const std::string& key : open_keys) SPANBOX_RETURN_IF_ERROR(txn.Delete(Table::kOpen, key));
   for (const std::string& key : cursor_keys) SPANBOX_RETURN_IF_ERROR(txn.Delete(Table::kCursors, key));
   return OkStatus();
 }
@@ -250,7 +267,7 @@ Result<RingState> StoreImpl::LoadRing(const RingId& ring) {
   SPANBOX_RETURN_IF_ERROR(
       txn->Scan(Table::kOpen, RingKey(ring), [&](std::string_view key, Bytes value) -> Result<bool> {
         SPANBOX_ASSIGN_OR_RETURN(const std::string_view records, ParseOpen(value));
-        state.open[OpenSpanIdOf(key)] = records;
+        state.open[OpenSpanIdOf(key)] += records;
         return true;
       }));
   return state;
@@ -278,10 +295,9 @@ Status StoreImpl::Commit(const SpanBatch& batch) {
     if (encoded.rows > 0) SPANBOX_RETURN_IF_ERROR(PutSegment(txn, encoded, std::move(ranges)));
     SPANBOX_RETURN_IF_ERROR(blobs.Put(txn));
     for (const OpenSpan& open : batch.open) {
-      SPANBOX_RETURN_IF_ERROR(
-          txn.Put(Table::kOpen, OpenKey(batch.ring, open.span_id), AsBytes(EncodeOpen(open.records))));
+      SPANBOX_RETURN_IF_ERROR(AppendOpen(txn, batch.ring, open));
     }
-    for (SpanId closed : batch.closed) SPANBOX_RETURN_IF_ERROR(txn.Delete(Table::kOpen, OpenKey(batch.ring, closed)));
+    for (SpanId closed : batch.closed) SPANBOX_RETURN_IF_ERROR(ForgetOpen(txn, OpenPrefix(batch.ring, closed)));
     return PutRing(txn, batch);
   });
 }

@@ -136,7 +136,12 @@ Result<StoreInfo> StoreImpl::Info() {
     info.raw_text_bytes += record.raw_text_bytes;
     return OkStatus();
   }));
-  SPANBOX_ASSIGN_OR_RETURN(info.open_spans, txn->Count(Table::kOpen));
+  std::string open_span;
+  SPANBOX_RETURN_IF_ERROR(txn->Scan(Table::kOpen, {}, [&](std::string_view key, Bytes) -> Result<bool> {
+    info.open_spans += OpenPrefixOf(key) != open_span;
+    open_span = OpenPrefixOf(key);
+    return true;
+  }));
   info.file_bytes = env->file_bytes();
   info.lmdb_version = mdb_version(nullptr, nullptr, nullptr);
   return info;
