@@ -116,7 +116,7 @@ inline constexpr SecretPrefix kSecretPrefixes[] = {
     {"docker_token", "dckr_oat_", Tail::kWord, 24, 0},
     {"circleci_token", "CCIPAT_", Tail::kWord, 40, 0},
     {"buildkite_token", "bkua_", Tail::kHex, 40, 0},
-    {"artifactory_key", "AKCp", Tail::kAlnum, 60, 0},
+    {"jfrog_key", "AKCp", Tail::kAlnum, 60, 0},
     {"postman_key", "PMAK-", Tail::kWord, 50, 0},
     {"readme_key", "rdme_", Tail::kAlnum, 60, 0},
     // money
