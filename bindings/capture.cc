@@ -42,7 +42,7 @@ void Capture::PackInt(PyObject* value) {
 // A packed field may grow to the limit of one value, past the record's: EndField moves it into a blob then.
 std::size_t Capture::BeginField(Column column, std::string_view name) {
   const std::size_t begin = out_.BeginPacked(column, name);
-  end_ = begin + limits_.value_bytes;
+  end_ = begin + value_bytes_;
   if (!limits_.blobs) end_ = std::min(end_, limits_.bytes);
   return begin;
 }
@@ -183,24 +183,6 @@ void Capture::EndMapping(Mapping& mapping) {
   }
   pack.SetCount(mapping.count_place, mapping.count);
   EndField(mapping.begin);
-}
-
-void Capture::AddArguments(PyObject* names, bool skip_first, PyObject* const* args, Py_ssize_t count,
-                           PyObject* keyword_names) {
-  const Py_ssize_t keywords = keyword_names == nullptr ? 0 : PyTuple_GET_SIZE(keyword_names);
-  const Py_ssize_t first = skip_first ? 1 : 0;
-  if (count <= first && keywords == 0) return;
-  const Py_ssize_t named = PyTuple_GET_SIZE(names);
-  Mapping mapping = BeginMapping(Column::kInput);
-  for (Py_ssize_t i = first; i < count && i < named; ++i) {
-    AddMember(mapping, Utf8(PyTuple_GET_ITEM(names, i)).view(), args[i]);
-  }
-  const Py_ssize_t extra = named > first ? named : first;
-  if (count > extra) AddMembers(mapping, "args", args + extra, count - extra);
-  for (Py_ssize_t k = 0; k < keywords; ++k) {
-    AddMember(mapping, Utf8(PyTuple_GET_ITEM(keyword_names, k)).view(), args[count + k]);
-  }
-  EndMapping(mapping);
 }
 
 void Capture::AddMarks() {

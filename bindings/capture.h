@@ -84,7 +84,11 @@ class Utf8 {
 
 class Capture {
  public:
-  Capture(RecordWriter& out, const CaptureLimits& limits) : out_(out), limits_(limits), end_(limits.bytes) {}
+  Capture(RecordWriter& out, const CaptureLimits& limits)
+      : out_(out), limits_(limits), value_bytes_(limits.value_bytes), end_(limits.bytes) {}
+
+  // Instead of CaptureLimits::value_bytes, for what is added from now on.
+  void SetValueBytes(std::size_t bytes) { value_bytes_ = bytes; }
 
   // Adds `value` as the field `column` (or attribute `name`). None adds nothing. A scalar is added with its own type,
   // converted to the column's where that loses nothing.
@@ -115,9 +119,6 @@ class Capture {
   void AddMember(Mapping& mapping, std::string_view name, PyObject* value);
   void AddMembers(Mapping& mapping, std::string_view name, PyObject* const* values, Py_ssize_t count);  // as a list
   void EndMapping(Mapping& mapping);
-
-  // The arguments of a vectorcall as one mapping in Column::kInput; `names` is a tuple of the positional parameters.
-  void AddArguments(PyObject* names, bool skip_first, PyObject* const* args, Py_ssize_t count, PyObject* keyword_names);
 
   // Something did not fit; the record is marked with the attribute truncated = true, and with capture_error when an
   // encoder raised.
@@ -195,6 +196,7 @@ class Capture {
 
   RecordWriter& out_;
   const CaptureLimits& limits_;
+  std::size_t value_bytes_;
   std::size_t end_;          // the buffer's size at which the value is full
   std::uint32_t nodes_ = 1;  // the value itself
   bool truncated_ = false;

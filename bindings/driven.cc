@@ -91,6 +91,7 @@ void Finish(DrivenObject* driven, PyObject* output, bool early) {
   }
   const auto add = [&](Capture& capture, RecordWriter& record) {
     if (early) record.AddBool(Column::kAttribute, "closed_early", true);
+    driven->observed->shape->LimitCapture(capture);
     if (driven->chunks != nullptr) driven->chunks->AddTo(capture, record, keep);
     if (output != nullptr && keep) capture.AddValue(Column::kOutput, {}, output);
   };

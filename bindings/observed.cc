@@ -29,7 +29,9 @@ PyObject* Call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* k
         *recorder, span, [](Capture&, RecordWriter&) {}, leave);
   } else {
     const auto add_output = [&](Capture& capture, RecordWriter&) {
-      if (observed->shape->capture_output) capture.AddValue(Column::kOutput, {}, result);
+      if (!observed->shape->capture_output) return;
+      observed->shape->LimitCapture(capture);
+      capture.AddValue(Column::kOutput, {}, result);
     };
     EndSpan(*recorder, span, add_output, leave);
   }
@@ -86,8 +88,9 @@ PyObject* Reduce(PyObject* self, PyObject*) { return PyObject_GetAttrString(self
 PyObject* Observe(PyObject*, PyObject* args) {
   PyObject *fn = nullptr, *name = nullptr, *kind_name = nullptr, *parameters = nullptr;
   int capture_input = 1, capture_output = 1, returns = 0;
-  if (PyArg_ParseTuple(args, "OUUppO!i:observed", &fn, &name, &kind_name, &capture_input, &capture_output,
-                       &PyTuple_Type, &parameters, &returns) == 0) {
+  long long capture_bytes = -1;
+  if (PyArg_ParseTuple(args, "OUUppLO!i:observed", &fn, &name, &kind_name, &capture_input, &capture_output,
+                       &capture_bytes, &PyTuple_Type, &parameters, &returns) == 0) {
     return nullptr;
   }
   const auto kind = SpanKindFromString(Utf8(kind_name).view());
@@ -110,7 +113,8 @@ PyObject* Observe(PyObject*, PyObject* args) {
                                   .kind = *kind,
                                   .returns = static_cast<Returns>(returns),
                                   .capture_input = capture_input != 0,
-                                  .capture_output = capture_output != 0};
+                                  .capture_output = capture_output != 0,
+                                  .capture_bytes = capture_bytes};
   PyObject_GC_Track(reinterpret_cast<PyObject*>(observed));
   return reinterpret_cast<PyObject*>(observed);
 }
@@ -120,7 +124,7 @@ PyGetSetDef getset[] = {{"__dict__", PyObject_GenericGetDict, PyObject_GenericSe
 PyMethodDef methods[] = {{"__reduce__", Reduce, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
 PyMethodDef functions[] = {
     {"observed", Observe, METH_VARARGS,
-     "observed(fn, name, kind, capture_input, capture_output, parameters, returns) -> callable\n\n"
+     "observed(fn, name, kind, capture_input, capture_output, capture_bytes, parameters, returns) -> callable\n\n"
      "The traced form of a function; parameters are the names of its positional parameters. returns: 0 its value,\n"
      "1 a coroutine, 2 a generator, 3 an async generator; of 1 to 3 the traced form returns an object that drives it."},
     {nullptr, nullptr, 0, nullptr}};
@@ -166,7 +170,9 @@ SpanObject* StartCall(ObservedObject* observed, PyObject* const* args, size_t na
     return nullptr;
   }
   *token = StartSpan(*recorder, span, shape.head, [&](Capture& capture) {
-    if (shape.capture_input) shape.parameters.AddTo(capture, args, PyVectorcall_NARGS(nargsf), keyword_names);
+    if (!shape.capture_input) return;
+    shape.LimitCapture(capture);
+    shape.parameters.AddTo(capture, args, PyVectorcall_NARGS(nargsf), keyword_names);
   });
   return span;
 }

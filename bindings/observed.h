@@ -40,6 +40,12 @@ struct CallShape {
   Returns returns;
   bool capture_input;
   bool capture_output;
+  std::int64_t capture_bytes;  // of one argument mapping or result; -1: as configured
+
+  void LimitCapture(Capture& capture) const {
+    if (capture_bytes >= 0) [[unlikely]]
+      capture.SetValueBytes(static_cast<std::size_t>(capture_bytes));
+  }
 };
 
 // A callable that records a span around every call of `fn`.

@@ -70,14 +70,15 @@ def observed(
     kind: Kind,
     capture_input: bool,
     capture_output: bool,
+    capture_bytes: int,
     parameters: tuple[str, ...],
     returns: int,
     /,
 ) -> Callable[..., Any]:
     """The traced form of a function; `parameters` are the names of its positional parameters.
 
-    returns: 0 its value, 1 a coroutine, 2 a generator, 3 an async generator; of 1 to 3 the traced form returns an object
-    that drives it.
+    capture_bytes: -1 as configured. returns: 0 its value, 1 a coroutine, 2 a generator, 3 an async generator; of 1 to 3
+    the traced form returns an object that drives it.
     """
 
 def current_span() -> Span | None: ...

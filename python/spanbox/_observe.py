@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from spanbox import _core
-from spanbox._capture import Redact, set_capture
+from spanbox._capture import Redact, check_bytes, set_capture
 from spanbox._core import Handle, Span, Tags
 from spanbox._paths import resolve_store
 
@@ -63,7 +63,12 @@ def observe(fn: type[T], /) -> type[T]: ...
 def observe(fn: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def observe(
-    *, name: str | None = None, kind: Kind = "span", capture_input: bool = True, capture_output: bool = True
+    *,
+    name: str | None = None,
+    kind: Kind = "span",
+    capture_input: bool = True,
+    capture_output: bool = True,
+    capture_bytes: int | None = None,
 ) -> _Decorator: ...
 def observe(
     fn: Any = None,
@@ -73,6 +78,7 @@ def observe(
     kind: Kind = "span",
     capture_input: bool = True,
     capture_output: bool = True,
+    capture_bytes: int | None = None,
 ) -> Any:
     """Record a span around every call of a function, with its arguments, its result or its exception.
 
@@ -92,17 +98,19 @@ def observe(
     (and __call__) are observed, and the class itself is returned.
 
     name: of the span; the function's qualified name by default. kind: what the work is, one of KINDS.
-    capture_input, capture_output: False keeps arguments or result out of the store.
+    capture_input, capture_output: False keeps arguments or result out of the store. capture_bytes: how much of them is
+    kept, instead of what configure() says.
     """
     checked = _check_kind(kind)
+    limit = -1 if capture_bytes is None else check_bytes(capture_bytes)
 
     def decorate(target: Any) -> Any:
-        return _observed(target, name, (checked, capture_input, capture_output))
+        return _observed(target, name, (checked, capture_input, capture_output, limit))
 
     return decorate if fn is None else decorate(fn)
 
 
-def _observed(target: Any, name: str | None, settings: tuple[Kind, bool, bool]) -> Any:
+def _observed(target: Any, name: str | None, settings: tuple[Kind, bool, bool, int]) -> Any:
     if isinstance(target, type):
         return _observed_class(target, name or target.__qualname__, settings)
     if isinstance(target, (staticmethod, classmethod)):
@@ -114,7 +122,7 @@ def _observed(target: Any, name: str | None, settings: tuple[Kind, bool, bool]) 
     return functools.update_wrapper(_SHELLS[returns](traced), target)
 
 
-def _observed_class(cls: type, name: str, settings: tuple[Kind, bool, bool]) -> type:
+def _observed_class(cls: type, name: str, settings: tuple[Kind, bool, bool, int]) -> type:
     for attribute, value in list(vars(cls).items()):
         public = not attribute.startswith("_") or attribute == "__call__"
         if public and isinstance(value, (_FUNCTION, staticmethod, classmethod)):

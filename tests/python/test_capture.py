@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import dataclasses
 import datetime
@@ -99,6 +100,25 @@ def test_arguments_past_the_limit_are_counted(recorded: Any) -> None:
 
     f(1, 2, 3, 4, 5)
     assert attributes(recorded)["input"] == {"a": 1, "b": 2, "c": 3, "…": "… (+2 items)"}
+
+
+def test_a_function_may_have_a_limit_of_its_own(recorded: Any) -> None:
+    @spanbox.observe(capture_bytes=1000)
+    def short(text: str) -> str:
+        return text
+
+    @spanbox.observe(capture_bytes=1000)
+    async def short_too(text: str) -> str:
+        return text
+
+    short("x" * 3000)
+    asyncio.run(short_too("x" * 3000))
+    for span in recorded.spans():
+        assert len(span["attributes"]["input"]["text"]) < 1100
+        assert len(span["attributes"]["output"]) < 1100
+    assert kept(recorded, "x" * 3000) == "x" * 3000
+    with pytest.raises(ValueError, match="capture_bytes"):
+        spanbox.observe(capture_bytes=-5)
 
 
 def test_limits_given_are_checked() -> None:
