@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 ALLOWED_LAYERS = {
     "base": set(),
     "record": {"base"},
-    "store": {"base"},
+    "store": {"base", "stats"},
     "stats": {"base"},
     "wire": {"base"},
     "query": {"base", "store", "stats"},

@@ -46,13 +46,14 @@ struct SpanBatch {
   // Batches of a ring are numbered 1, 2, ...: one whose turn is not one more than the stored one is refused, so that of
   // two who believe to be at work only one stores. 0: not numbered.
   std::uint64_t turn = 0;
-  std::vector<SpanRow> spans;       // ended or interrupted
-  std::vector<OpenSpan> open;       // what is new of them: it goes behind what is stored already
-  std::vector<SpanId> closed;       // no longer open (their spans are among `spans`)
-  std::vector<LaneCursor> cursors;  // after this batch
-  std::vector<BlobPiece> blobs;     // stored once each: what is there already is not written again
-  std::string process;              // JSON about the process that wrote the ring; empty: unchanged
-  bool retire = false;              // the ring is finished: forget cursors and open spans, remember its id
+  std::vector<SpanRow> spans;        // ended or interrupted
+  std::vector<SpanRow> sampled_out;  // ended, and not to be kept: only counted and summed up
+  std::vector<OpenSpan> open;        // what is new of them: it goes behind what is stored already
+  std::vector<SpanId> closed;        // no longer open (their spans are in `spans` or `sampled_out`)
+  std::vector<LaneCursor> cursors;   // after this batch
+  std::vector<BlobPiece> blobs;      // stored once each: what is there already is not written again
+  std::string process;               // JSON about the process that wrote the ring; empty: unchanged
+  bool retire = false;               // the ring is finished: forget cursors and open spans, remember its id
 };
 
 // What is stored about one ring.

@@ -34,13 +34,14 @@ struct StoreInfo {
   std::string path;
   std::uint32_t format = kStoreFormat;
   std::uint64_t segments = 0;
-  std::uint64_t spans = 0;           // in segments
-  std::uint64_t open_spans = 0;      // started, not ended
-  std::uint64_t column_bytes = 0;    // of segments, encoded
-  std::uint64_t text_bytes = 0;      // of text blocks, compressed
-  std::uint64_t raw_text_bytes = 0;  // before compression
-  std::uint64_t file_bytes = 0;      // size of data.mdb
-  std::int64_t first_start_ns = 0;   // 0 when empty
+  std::uint64_t spans = 0;              // in segments
+  std::uint64_t open_spans = 0;         // started, not ended
+  std::uint64_t sampled_out_spans = 0;  // dropped by sampling: only their counts, sums and sketches are there
+  std::uint64_t column_bytes = 0;       // of segments, encoded
+  std::uint64_t text_bytes = 0;         // of text blocks, compressed
+  std::uint64_t raw_text_bytes = 0;     // before compression
+  std::uint64_t file_bytes = 0;         // size of data.mdb
+  std::int64_t first_start_ns = 0;      // 0 when empty
   std::int64_t last_start_ns = 0;
   std::string lmdb_version;
 };
@@ -48,6 +49,7 @@ struct StoreInfo {
 struct VerifyReport {
   std::uint64_t segments = 0;
   std::uint64_t spans = 0;
+  std::uint64_t rollups = 0;
   std::uint64_t blobs = 0;
   std::vector<std::string> problems;  // one line each: what is damaged, where, what it costs
 };

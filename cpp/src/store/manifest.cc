@@ -275,7 +275,7 @@ Status PutMetaNumber(WriteTxn& txn, std::string_view key, std::uint64_t value) {
   return txn.Put(Table::kMeta, key, std::as_bytes(std::span(&value, 1)));
 }
 
-Status PutSegment(WriteTxn& txn, const SegmentBuilder::Encoded& encoded, std::vector<RingRange> ranges) {
+Status PutSegment(WriteTxn& txn, Table table, const SegmentBuilder::Encoded& encoded, std::vector<RingRange> ranges) {
   SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t last, GetMetaNumber(txn, "last_segment"));
   SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t generation, GetMetaNumber(txn, "generation"));
   SegmentRecord record;
@@ -288,7 +288,7 @@ Status PutSegment(WriteTxn& txn, const SegmentBuilder::Encoded& encoded, std::ve
   std::memcpy(&record.columns_checksum, encoded.columns.data() + 8, sizeof record.columns_checksum);
   record.ranges = std::move(ranges);
   const std::uint64_t id = record.meta.id;
-  SPANBOX_RETURN_IF_ERROR(txn.PutNew(Table::kSegments, SegmentKey(id), AsBytes(Encode(record))));
+  SPANBOX_RETURN_IF_ERROR(txn.PutNew(table, SegmentKey(id), AsBytes(Encode(record))));
   SPANBOX_RETURN_IF_ERROR(txn.PutNew(Table::kChunks, ChunkKeyOf(id, 0), AsBytes(encoded.columns)));
   for (std::uint32_t i = 0; i < record.text_blocks; ++i) {
     SPANBOX_RETURN_IF_ERROR(txn.PutNew(Table::kChunks, ChunkKeyOf(id, i + 1), AsBytes(encoded.text_blocks[i])));
@@ -297,16 +297,16 @@ Status PutSegment(WriteTxn& txn, const SegmentBuilder::Encoded& encoded, std::ve
   return PutMetaNumber(txn, "generation", generation + 1);
 }
 
-Status DeleteSegment(WriteTxn& txn, const SegmentRecord& record) {
+Status DeleteSegment(WriteTxn& txn, Table table, const SegmentRecord& record) {
   for (std::uint32_t i = 0; i <= record.text_blocks; ++i) {
     SPANBOX_RETURN_IF_ERROR(txn.Delete(Table::kChunks, ChunkKeyOf(record.meta.id, i)));
   }
-  return txn.Delete(Table::kSegments, SegmentKey(record.meta.id));
+  return txn.Delete(table, SegmentKey(record.meta.id));
 }
 
-Status ForEachSegment(const Txn& txn, const std::function<Status(SegmentRecord)>& visit,
+Status ForEachSegment(const Txn& txn, Table table, const std::function<Status(SegmentRecord)>& visit,
                       const std::function<void(std::uint64_t, const Status&)>& damaged) {
-  return txn.Scan(Table::kSegments, {}, [&](std::string_view key, Bytes value) -> Result<bool> {
+  return txn.Scan(table, {}, [&](std::string_view key, Bytes value) -> Result<bool> {
     auto record = ParseSegmentRecord(key, value);
     if (record.ok()) {
       SPANBOX_RETURN_IF_ERROR(visit(*std::move(record)));

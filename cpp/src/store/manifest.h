@@ -84,11 +84,12 @@ Result<std::string_view> ParseOpen(Bytes value);
 Result<std::uint64_t> GetMetaNumber(const Txn& txn, std::string_view key);  // 0 when absent
 Status PutMetaNumber(WriteTxn& txn, std::string_view key, std::uint64_t value);
 
+// `table` is kSegments or kRollups: both kinds share the ids and the chunks.
 // Writes one segment under a new id; counts the generation up.
-Status PutSegment(WriteTxn& txn, const SegmentBuilder::Encoded& encoded, std::vector<RingRange> ranges);
-Status DeleteSegment(WriteTxn& txn, const SegmentRecord& record);
+Status PutSegment(WriteTxn& txn, Table table, const SegmentBuilder::Encoded& encoded, std::vector<RingRange> ranges);
+Status DeleteSegment(WriteTxn& txn, Table table, const SegmentRecord& record);
 // Visits every segment in order of id; damaged records go to `damaged` when given, else end the scan.
-Status ForEachSegment(const Txn& txn, const std::function<Status(SegmentRecord)>& visit,
+Status ForEachSegment(const Txn& txn, Table table, const std::function<Status(SegmentRecord)>& visit,
                       const std::function<void(std::uint64_t id, const Status&)>& damaged = nullptr);
 
 // The segment's bytes, tied to `txn`.

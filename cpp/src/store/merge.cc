@@ -6,6 +6,7 @@
 #include <map>
 
 #include "store/disk.h"
+#include "store/rollup.h"
 #include "store/segment_rows.h"
 #include "store/store_impl.h"
 
@@ -14,6 +15,7 @@ namespace {
 
 // What a finished segment holds at most, besides rows: keeps transactions short and memory small.
 constexpr double kMaxTextBytes = 8 << 20, kMaxRawTextBytes = 32 << 20;
+constexpr std::uint32_t kTargetCells = 8192;  // of a rollup; each with up to three sketches
 
 // 1 or more: finished.
 double Fullness(const SegmentRecord& record, std::uint32_t target_rows) {
@@ -58,28 +60,29 @@ Result<bool> StoreImpl::MergeOnce() {
   // Nor is it worth while that two processes merge the same segments: one would throw its work away.
   const FolderLock lock(ring_dir(), /*wait=*/false);
   if (!lock.held()) return false;
-  return MergeOneGroup();
+  SPANBOX_ASSIGN_OR_RETURN(const bool merged, MergeOneGroup(Table::kSegments));
+  return merged ? true : MergeOneGroup(Table::kRollups);
 }
 
-Result<bool> StoreImpl::MergeOneGroup() {
+Result<bool> StoreImpl::MergeOneGroup(Table table) {
   SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
   std::vector<SegmentRecord> sources;
   SegmentBuilder::Encoded encoded;
   {
     SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
-    SPANBOX_ASSIGN_OR_RETURN(sources, PlanMerge(*txn));
+    SPANBOX_ASSIGN_OR_RETURN(sources, PlanMerge(*txn, table));
     if (sources.empty()) return false;
-    SPANBOX_ASSIGN_OR_RETURN(encoded, Rewrite(*txn, sources));
+    SPANBOX_ASSIGN_OR_RETURN(encoded, Rewrite(*txn, table, sources));
   }
   bool gone = false;
   const auto swap = [&](WriteTxn& txn) -> Status {
     for (const SegmentRecord& source : sources) {
-      SPANBOX_ASSIGN_OR_RETURN(const auto still, txn.Get(Table::kSegments, SegmentKey(source.meta.id)));
+      SPANBOX_ASSIGN_OR_RETURN(const auto still, txn.Get(table, SegmentKey(source.meta.id)));
       gone = !still.has_value();
       if (gone) return OkStatus();
     }
-    SPANBOX_RETURN_IF_ERROR(PutSegment(txn, encoded, Joined(sources)));
-    for (const SegmentRecord& source : sources) SPANBOX_RETURN_IF_ERROR(DeleteSegment(txn, source));
+    SPANBOX_RETURN_IF_ERROR(PutSegment(txn, table, encoded, Joined(sources)));
+    for (const SegmentRecord& source : sources) SPANBOX_RETURN_IF_ERROR(DeleteSegment(txn, table, source));
     return OkStatus();
   };
   SPANBOX_RETURN_IF_ERROR(env->Write(encoded.columns.size() + encoded.text_bytes, swap));
@@ -87,12 +90,14 @@ Result<bool> StoreImpl::MergeOneGroup() {
 }
 
 // The first group of the smallest tier that has one; empty when there is nothing to merge.
-Result<std::vector<SegmentRecord>> StoreImpl::PlanMerge(const Txn& txn) const {
+Result<std::vector<SegmentRecord>> StoreImpl::PlanMerge(const Txn& txn, Table table) const {
+  const bool rollups = table == Table::kRollups;
+  const std::uint32_t target_rows = rollups ? kTargetCells : options_.target_segment_rows;
   std::map<int, std::vector<SegmentRecord>, std::greater<>> tiers;
   SPANBOX_RETURN_IF_ERROR(ForEachSegment(
-      txn,
+      txn, table,
       [&](SegmentRecord record) {
-        const double fullness = Fullness(record, options_.target_segment_rows);
+        const double fullness = Fullness(record, target_rows);
         if (fullness < 1 && !damaged_.contains(record.meta.id)) {
           tiers[TierOf(fullness, options_.merge_fan_in)].push_back(std::move(record));
         }
@@ -103,7 +108,7 @@ Result<std::vector<SegmentRecord>> StoreImpl::PlanMerge(const Txn& txn) const {
     std::size_t count = 0;
     double fullness = 0;
     while (count < records.size() && count < options_.merge_fan_in && fullness < 1) {
-      fullness += Fullness(records[count++], options_.target_segment_rows);
+      fullness += Fullness(records[count++], target_rows);
     }
     if (count < options_.merge_fan_in && fullness < 1) continue;
     records.resize(count);
@@ -112,10 +117,13 @@ Result<std::vector<SegmentRecord>> StoreImpl::PlanMerge(const Txn& txn) const {
   return std::vector<SegmentRecord>{};
 }
 
-Result<SegmentBuilder::Encoded> StoreImpl::Rewrite(const Txn& txn, std::span<const SegmentRecord> sources) {
+Result<SegmentBuilder::Encoded> StoreImpl::Rewrite(const Txn& txn, Table table,
+                                                   std::span<const SegmentRecord> sources) {
+  RollupBuilder rollup;
   SegmentBuilder builder(SegmentBuilder::kMergeTextLevel);
   const auto add_all = [&](const SegmentRecord& source) -> Status {
     SPANBOX_ASSIGN_OR_RETURN(const Segment segment, LoadSegment(txn, source));
+    if (table == Table::kRollups) return rollup.AddCells(segment);
     SPANBOX_ASSIGN_OR_RETURN(SegmentRows rows, SegmentRows::Open(segment));
     for (std::uint32_t row = 0; row < rows.rows(); ++row) {
       SPANBOX_ASSIGN_OR_RETURN(const SpanRow span, rows.Row(row));
@@ -130,7 +138,7 @@ Result<SegmentBuilder::Encoded> StoreImpl::Rewrite(const Txn& txn, std::span<con
     if (status.code() == StatusCode::kDataLoss) damaged_.insert(source.meta.id);
     return status;
   }
-  return builder.Finish();
+  return table == Table::kRollups ? rollup.Finish(SegmentBuilder::kMergeTextLevel) : builder.Finish();
 }
 
 }  // namespace spanbox

@@ -13,30 +13,40 @@ class StoreReadView : public ReadView {
   explicit StoreReadView(std::unique_ptr<ReadTxn> txn) : txn_(std::move(txn)) {}
 
   Status Fill() {
-    SPANBOX_RETURN_IF_ERROR(ForEachSegment(*txn_, [this](SegmentRecord record) {
-      metas_.push_back(record.meta);
-      records_.push_back(std::move(record));
-      return OkStatus();
-    }));
+    SPANBOX_RETURN_IF_ERROR(FillFrom(Table::kSegments, metas_, records_));
+    SPANBOX_RETURN_IF_ERROR(FillFrom(Table::kRollups, rollup_metas_, rollup_records_));
     return FillOpen();
   }
 
   std::span<const SegmentMeta> segments() const override { return metas_; }
+  std::span<const SegmentMeta> rollups() const override { return rollup_metas_; }
+  Result<Segment> LoadRollup(const SegmentMeta& rollup) override { return LoadFrom(rollup_records_, rollup.id); }
 
   Result<Segment> Load(const SegmentMeta& segment) override {
     if (segment.id == 0) {
       return Segment::Open(AsBytes(open_.columns),
                            [this](std::uint32_t block) -> Result<Bytes> { return AsBytes(open_.text_blocks[block]); });
     }
-    const auto found = std::lower_bound(records_.begin(), records_.end(), segment.id,
-                                        [](const SegmentRecord& r, std::uint64_t id) { return r.meta.id < id; });
-    if (found == records_.end() || found->meta.id != segment.id) {
-      return NotFound("segment " + std::to_string(segment.id) + " is not in this view");
+    return LoadFrom(records_, segment.id);
+  }
+
+ private:
+  Status FillFrom(Table table, std::vector<SegmentMeta>& metas, std::vector<SegmentRecord>& records) {
+    return ForEachSegment(*txn_, table, [&](SegmentRecord record) {
+      metas.push_back(record.meta);
+      records.push_back(std::move(record));
+      return OkStatus();
+    });
+  }
+
+  Result<Segment> LoadFrom(const std::vector<SegmentRecord>& records, std::uint64_t id) {
+    const auto found = std::ranges::lower_bound(records, id, {}, [](const SegmentRecord& r) { return r.meta.id; });
+    if (found == records.end() || found->meta.id != id) {
+      return NotFound("segment " + std::to_string(id) + " is not in this view");
     }
     return LoadSegment(*txn_, *found);
   }
 
- private:
   // Spans that have started and not ended, each in one or more parts. One that does not decode is left out: Verify
   // names it.
   Status FillOpen() {
@@ -69,8 +79,8 @@ class StoreReadView : public ReadView {
   }
 
   std::unique_ptr<ReadTxn> txn_;
-  std::vector<SegmentMeta> metas_;
-  std::vector<SegmentRecord> records_;
+  std::vector<SegmentMeta> metas_, rollup_metas_;
+  std::vector<SegmentRecord> records_, rollup_records_;
   SegmentBuilder::Encoded open_;
 };
 

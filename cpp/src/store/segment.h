@@ -166,10 +166,16 @@ class Segment {
   TracePlaces traces_;
 };
 
-// Collects rows and encodes them. Copies what it is given. A value of more than 1 GiB is cut.
-//
-// An attribute named like a named column is that column; one named like the fixed part of SpanRow (trace_id ...
-// duration_ns) is kept as "attribute.<name>".
+// The named column that a field of a row is stored as: an attribute named like one is that column. kAttribute: none, or
+// one of the fixed part of SpanRow (trace_id ... duration_ns), which is kept as the attribute "attribute.<name>".
+Column StoredColumn(const Field& field);
+
+// Time per output token after the first, rounded down: (duration - ttft) / (output tokens - 1). nullopt where these are
+// no ints or make no sense.
+std::optional<std::int64_t> DerivedTpot(std::int64_t duration_ns, const Value& ttft_ns, const Value& output_tokens);
+
+// Collects rows and encodes them. Copies what it is given. A value of more than 1 GiB is cut. StoredColumn and
+// DerivedTpot say where values go.
 class SegmentBuilder {
  public:
   // `text_level`: of zstd. Low for a commit, whose time counts; higher for a merge, whose size counts.
@@ -179,7 +185,7 @@ class SegmentBuilder {
   SegmentBuilder(const SegmentBuilder&) = delete;
   SegmentBuilder& operator=(const SegmentBuilder&) = delete;
 
-  // Also derives tpot_ns = (duration - ttft) / (output_tokens - 1) where it is absent and can be.
+  // Also derives tpot_ns where it is absent and can be.
   // REQUIRES: rows() < kMaxRows.
   static constexpr std::uint32_t kMaxRows = 1u << 24;
   void Add(const SpanRow& row);

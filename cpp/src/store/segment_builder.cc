@@ -155,16 +155,15 @@ void SegmentBuilder::Impl::AddText(ColumnCells& cells, std::uint32_t row, std::s
   texts.append(text);
 }
 
-// Time per output token after the first, rounded down; absent where the parts are absent or make no sense.
 void SegmentBuilder::Impl::DeriveTpot(std::uint32_t row, std::int64_t duration_ns) {
   ColumnCells& tpot = named[static_cast<std::size_t>(Column::kTpotNs)];
   const ColumnCells& ttft = named[static_cast<std::size_t>(Column::kTtftNs)];
   const ColumnCells& output = named[static_cast<std::size_t>(Column::kOutputTokens)];
   const auto is_int = [row](const ColumnCells& c) { return c.last_row == row && c.last_store == StoredAs::kInt; };
   if (tpot.last_row == row || !is_int(ttft) || !is_int(output)) return;
-  const std::int64_t ttft_ns = ttft.ints.values.back(), tokens = output.ints.values.back();
-  if (tokens < 2 || ttft_ns < 0 || duration_ns < ttft_ns) return;
-  AddValue(tpot, row, Value::Int((duration_ns - ttft_ns) / (tokens - 1)));
+  const auto derived =
+      DerivedTpot(duration_ns, Value::Int(ttft.ints.values.back()), Value::Int(output.ints.values.back()));
+  if (derived) AddValue(tpot, row, Value::Int(*derived));
 }
 
 void SegmentBuilder::Impl::OrderRows() {
@@ -383,6 +382,21 @@ void SegmentBuilder::Impl::Clear() {
   text_places.clear();
   packer.blocks.clear();
   packer.infos.clear();
+}
+
+Column StoredColumn(const Field& field) {
+  Column column = field.column;
+  if (column == Column::kAttribute || static_cast<std::uint16_t>(column) >= kColumnCount) {
+    const ColumnInfo* info = FindColumn(field.name);
+    column = info != nullptr && info->name == field.name ? info->column : Column::kAttribute;
+  }
+  return IsFixed(column) ? Column::kAttribute : column;
+}
+
+std::optional<std::int64_t> DerivedTpot(std::int64_t duration_ns, const Value& ttft_ns, const Value& output_tokens) {
+  if (ttft_ns.type != ValueType::kInt || output_tokens.type != ValueType::kInt) return std::nullopt;
+  if (output_tokens.integer < 2 || ttft_ns.integer < 0 || duration_ns < ttft_ns.integer) return std::nullopt;
+  return (duration_ns - ttft_ns.integer) / (output_tokens.integer - 1);
 }
 
 SegmentBuilder::SegmentBuilder(int text_level) : impl_(std::make_unique<Impl>(text_level)) {}

@@ -12,6 +12,7 @@
 #include "base/ids.h"
 #include "store/blobs.h"
 #include "store/disk.h"
+#include "store/rollup.h"
 #include "store/store_impl.h"
 
 namespace spanbox {
@@ -183,7 +184,8 @@ Status CheckNotRetired(const Txn& txn, const SpanBatch& batch) {
   SPANBOX_ASSIGN_OR_RETURN(const auto stored, txn.Get(Table::kRings, RingKey(batch.ring)));
   if (!stored) return OkStatus();
   SPANBOX_ASSIGN_OR_RETURN(const RingRecord record, ParseRing(*stored));
-  const bool brings = !batch.spans.empty() || !batch.open.empty() || !batch.blobs.empty() || !batch.cursors.empty();
+  const bool brings = !batch.spans.empty() || !batch.sampled_out.empty() || !batch.open.empty() ||
+                      !batch.blobs.empty() || !batch.cursors.empty();
   if (!record.retired || !brings) return OkStatus();
   return Internal("ring " + Hex(batch.ring) + " has been retired; nothing more of it is stored. Please report this");
 }
@@ -281,18 +283,25 @@ Status StoreImpl::Commit(const SpanBatch& batch) {
     for (const SpanRow& row : batch.spans) builder.Add(row);
     encoded = builder.Finish();
   }
+  SegmentBuilder::Encoded rollup;
+  if (!batch.sampled_out.empty()) {
+    RollupBuilder cells;
+    for (const SpanRow& row : batch.sampled_out) cells.Add(row);
+    rollup = cells.Finish();
+  }
   BlobWriter blobs;
   if (!batch.blobs.empty()) {
     SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
     SPANBOX_RETURN_IF_ERROR(blobs.Prepare(*txn, batch.blobs));
   }
-  std::uint64_t payload_bytes = SizeOf(encoded) + blobs.bytes() + batch.process.size();
+  std::uint64_t payload_bytes = SizeOf(encoded) + SizeOf(rollup) + blobs.bytes() + batch.process.size();
   for (const OpenSpan& open : batch.open) payload_bytes += open.records.size() + 64;
   return env->Write(payload_bytes, [&](WriteTxn& txn) -> Status {
     SPANBOX_RETURN_IF_ERROR(CheckNotRetired(txn, batch));
     SPANBOX_RETURN_IF_ERROR(TakeTurn(txn, batch));
     SPANBOX_ASSIGN_OR_RETURN(auto ranges, PutCursors(txn, batch));
-    if (encoded.rows > 0) SPANBOX_RETURN_IF_ERROR(PutSegment(txn, encoded, std::move(ranges)));
+    if (encoded.rows > 0) SPANBOX_RETURN_IF_ERROR(PutSegment(txn, Table::kSegments, encoded, std::move(ranges)));
+    if (rollup.rows > 0) SPANBOX_RETURN_IF_ERROR(PutSegment(txn, Table::kRollups, rollup, {}));
     SPANBOX_RETURN_IF_ERROR(blobs.Put(txn));
     for (const OpenSpan& open : batch.open) {
       SPANBOX_RETURN_IF_ERROR(AppendOpen(txn, batch.ring, open));
@@ -320,7 +329,7 @@ Status StoreImpl::Append(std::span<const SpanRow> rows) {
   SegmentBuilder& builder = ThreadBuilder();
   for (const SpanRow& row : rows) builder.Add(row);
   const SegmentBuilder::Encoded encoded = builder.Finish();
-  return env->Write(SizeOf(encoded), [&](WriteTxn& txn) { return PutSegment(txn, encoded, {}); });
+  return env->Write(SizeOf(encoded), [&](WriteTxn& txn) { return PutSegment(txn, Table::kSegments, encoded, {}); });
 }
 
 }  // namespace spanbox

@@ -45,9 +45,9 @@ class StoreImpl : public Store {
   // The environment of this process: opened anew in a forked child.
   Result<Env*> LiveEnv();
 
-  Result<bool> MergeOneGroup();
-  Result<std::vector<SegmentRecord>> PlanMerge(const Txn& txn) const;
-  Result<SegmentBuilder::Encoded> Rewrite(const Txn& txn, std::span<const SegmentRecord> sources);
+  Result<bool> MergeOneGroup(Table table);
+  Result<std::vector<SegmentRecord>> PlanMerge(const Txn& txn, Table table) const;
+  Result<SegmentBuilder::Encoded> Rewrite(const Txn& txn, Table table, std::span<const SegmentRecord> sources);
 
   const std::string path_;
   const StoreOptions options_;

@@ -1,8 +1,10 @@
 #include <chrono>
+#include <numeric>
 
 #include "base/record_codec.h"
 #include "store/blobs.h"
 #include "store/disk.h"
+#include "store/rollup.h"
 #include "store/segment_rows.h"
 #include "store/store_impl.h"
 
@@ -12,9 +14,10 @@ namespace {
 // Longest time one read transaction is held: a longer one makes the file grow while others write.
 constexpr auto kSlice = std::chrono::seconds(1);
 
-Status ReadEverything(const Txn& txn, const SegmentRecord& record) {
+Status ReadEverything(const Txn& txn, Table table, const SegmentRecord& record) {
   SPANBOX_ASSIGN_OR_RETURN(const Segment segment, LoadSegment(txn, record));
   if (segment.text_blocks() != record.text_blocks) return DataLoss("has another number of text blocks than its record");
+  if (table == Table::kRollups) return RollupBuilder().AddCells(segment);
   SPANBOX_ASSIGN_OR_RETURN(SegmentRows rows, SegmentRows::Open(segment));
   for (std::uint32_t row = 0; row < rows.rows(); ++row) {
     SPANBOX_ASSIGN_OR_RETURN(const SpanRow span, rows.Row(row));
@@ -26,23 +29,26 @@ Status ReadEverything(const Txn& txn, const SegmentRecord& record) {
 }
 
 // Segments with id > `after`, until the slice is over. Returns the last id looked at, or nullopt at the end.
-Result<std::optional<std::uint64_t>> VerifySlice(const Txn& txn, std::uint64_t after, VerifyReport& report) {
+Result<std::optional<std::uint64_t>> VerifySlice(const Txn& txn, Table table, std::uint64_t after,
+                                                 VerifyReport& report) {
   const auto until = std::chrono::steady_clock::now() + kSlice;
   std::optional<std::uint64_t> last;
   SPANBOX_RETURN_IF_ERROR(
-      txn.ScanFrom(Table::kSegments, SegmentKey(after + 1), [&](std::string_view key, Bytes value) -> Result<bool> {
+      txn.ScanFrom(table, SegmentKey(after + 1), [&](std::string_view key, Bytes value) -> Result<bool> {
         const std::uint64_t id = SegmentIdOf(key);
         const auto record = ParseSegmentRecord(key, value);
-        ++report.segments;
+        const bool rollup = table == Table::kRollups;
+        ++(rollup ? report.rollups : report.segments);
         if (!record.ok()) {
           report.problems.push_back("segment " + std::to_string(id) + ": " + record.status().message() +
-                                    "; its spans cannot be read");
+                                    "; its spans cannot be " + (rollup ? "counted" : "read"));
         } else {
-          report.spans += record->meta.rows;
-          const Status status = ReadEverything(txn, *record);
+          if (!rollup) report.spans += record->meta.rows;
+          const Status status = ReadEverything(txn, table, *record);
           if (!status.ok()) {
             report.problems.push_back("segment " + std::to_string(id) + ": " + status.message() + "; " +
-                                      std::to_string(record->meta.rows) + " spans are affected");
+                                      std::to_string(record->meta.rows) + (rollup ? " cells" : " spans") +
+                                      " are affected");
           }
         }
         last = id;
@@ -77,7 +83,8 @@ Status VerifyNoOrphans(const Txn& txn, VerifyReport& report) {
     if (id == known) return true;
     known = id;
     SPANBOX_ASSIGN_OR_RETURN(const auto record, txn.Get(Table::kSegments, SegmentKey(id)));
-    if (!record) report.problems.push_back("segment " + std::to_string(id) + " has chunks but no record");
+    SPANBOX_ASSIGN_OR_RETURN(const auto rollup, txn.Get(Table::kRollups, SegmentKey(id)));
+    if (!record && !rollup) report.problems.push_back("segment " + std::to_string(id) + " has chunks but no record");
     return true;
   });
 }
@@ -107,10 +114,12 @@ Result<VerifyReport> StoreImpl::Verify() {
   // No merging meanwhile: it would move rows from before us to behind us.
   const FolderLock lock(ring_dir());
   VerifyReport report;
-  std::optional<std::uint64_t> last = 0;
-  while (last) {
-    SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
-    SPANBOX_ASSIGN_OR_RETURN(last, VerifySlice(*txn, *last, report));
+  for (const Table table : {Table::kSegments, Table::kRollups}) {
+    std::optional<std::uint64_t> last = 0;
+    while (last) {
+      SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
+      SPANBOX_ASSIGN_OR_RETURN(last, VerifySlice(*txn, table, *last, report));
+    }
   }
   SPANBOX_RETURN_IF_ERROR(VerifyBlobs(*env, report));
   SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
@@ -126,7 +135,7 @@ Result<StoreInfo> StoreImpl::Info() {
   info.path = path_;
   SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t format, GetMetaNumber(*txn, "format"));
   info.format = static_cast<std::uint32_t>(format);
-  SPANBOX_RETURN_IF_ERROR(ForEachSegment(*txn, [&info](const SegmentRecord& record) {
+  SPANBOX_RETURN_IF_ERROR(ForEachSegment(*txn, Table::kSegments, [&info](const SegmentRecord& record) {
     const bool first = info.segments++ == 0;
     info.first_start_ns = first ? record.meta.min_start_ns : std::min(info.first_start_ns, record.meta.min_start_ns);
     info.last_start_ns = first ? record.meta.max_start_ns : std::max(info.last_start_ns, record.meta.max_start_ns);
@@ -134,6 +143,14 @@ Result<StoreInfo> StoreImpl::Info() {
     info.column_bytes += record.column_bytes;
     info.text_bytes += record.text_bytes;
     info.raw_text_bytes += record.raw_text_bytes;
+    return OkStatus();
+  }));
+  SPANBOX_RETURN_IF_ERROR(ForEachSegment(*txn, Table::kRollups, [&](const SegmentRecord& record) -> Status {
+    SPANBOX_ASSIGN_OR_RETURN(const Segment rollup, LoadSegment(*txn, record));
+    SPANBOX_ASSIGN_OR_RETURN(const auto spans, SpansOfCells(rollup));
+    info.sampled_out_spans += std::accumulate(spans.begin(), spans.end(), std::uint64_t{0});
+    info.column_bytes += record.column_bytes;
+    info.text_bytes += record.text_bytes;
     return OkStatus();
   }));
   std::string open_span;
