@@ -316,7 +316,13 @@ TEST(FilterTest, PrunedScanSelectsWhatANaiveEvaluatorSelects) {
     for (int i = 0; i < 250; ++i) {
       const Generated filter = generator.Make(3);
       std::set<SpanId> expected, complement;
-      for (const Row& row : all) (filter.holds(row) ? expected : complement).insert(row.span);
+      const auto row_filter = CompileFilter(filter.text);
+      ASSERT_TRUE(row_filter.ok()) << row_filter.status().message();
+      std::vector<Field> fields;
+      for (const Row& row : all) {
+        (filter.holds(row) ? expected : complement).insert(row.span);
+        ASSERT_EQ((*row_filter)(SpanRowOf(row, fields)), filter.holds(row)) << filter.text << " span " << row.span;
+      }
       ASSERT_EQ(Selected(store, filter.text), expected) << filter.text << " seed " << seed;
       ASSERT_EQ(Selected(store, "not (" + filter.text + ")"), complement) << filter.text << " seed " << seed;
     }

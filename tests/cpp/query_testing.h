@@ -48,6 +48,25 @@ inline Value ValueOf(const AnyValue& value) {
   return Value::Json(std::get<Json>(value).text);
 }
 
+// The row as the store takes it. Borrows from `row` and `fields`.
+inline SpanRow SpanRowOf(const Row& row, std::vector<Field>& fields) {
+  fields.clear();
+  for (const auto& [name, value] : row.fields) {
+    const ColumnInfo* info = FindColumn(name);
+    const bool named = info != nullptr && info->name == name;
+    fields.push_back({named ? info->column : Column::kAttribute, name, ValueOf(value)});
+  }
+  return {.trace_id = TraceIdOf(row.trace),
+          .span_id = row.span,
+          .parent_id = row.parent,
+          .name = row.name,
+          .kind = row.kind,
+          .status = row.status,
+          .start_ns = row.start_ns,
+          .duration_ns = row.duration_ns,
+          .fields = fields};
+}
+
 struct BuiltSegment {
   SegmentMeta meta;
   SegmentBuilder::Encoded encoded;
@@ -57,20 +76,7 @@ inline std::shared_ptr<const BuiltSegment> Build(std::uint64_t id, const std::ve
   SegmentBuilder builder;
   for (const Row& row : rows) {
     std::vector<Field> fields;
-    for (const auto& [name, value] : row.fields) {
-      const ColumnInfo* info = FindColumn(name);
-      const bool named = info != nullptr && info->name == name;
-      fields.push_back({named ? info->column : Column::kAttribute, name, ValueOf(value)});
-    }
-    builder.Add({.trace_id = TraceIdOf(row.trace),
-                 .span_id = row.span,
-                 .parent_id = row.parent,
-                 .name = row.name,
-                 .kind = row.kind,
-                 .status = row.status,
-                 .start_ns = row.start_ns,
-                 .duration_ns = row.duration_ns,
-                 .fields = fields});
+    builder.Add(SpanRowOf(row, fields));
   }
   auto built = std::make_shared<BuiltSegment>();
   built->encoded = builder.Finish();

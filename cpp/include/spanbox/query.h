@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -42,12 +43,24 @@ struct SpanQuery {
 // Only parses: OK, or the error a query with this filter would give.
 Status CheckFilter(std::string_view filter);
 
-Result<std::uint64_t> Count(Store& store, const SpanQuery& query);
+// The filter as a function of one span, e.g. for Sampling::keep. It may be called from any thread.
+Result<std::function<bool(const SpanRow&)>> CompileFilter(std::string_view filter);
+
+// Spans that sampling has dropped and that started in the asked time. Of them only counts, sums and sketches by name,
+// kind, status and some other columns are left (docs/sampling.md); buckets of five minutes count as their begin.
+struct SampledOut {
+  std::uint64_t included = 0;  // match, and are part of the answer
+  std::uint64_t excluded = 0;  // are not in the answer: what is left of them does not tell whether or how they would be
+};
+
+Result<std::uint64_t> Count(Store& store, const SpanQuery& query);  // with those of SampledOutOf that are included
+Result<SampledOut> SampledOutOf(Store& store, const SpanQuery& query);
 
 struct Quantiles {
   std::vector<double> values;  // one for each q asked; NaN when count == 0
   std::uint64_t count = 0;     // spans that match and have a value
   double relative_error = 0;   // 0 when exact
+  SampledOut sampled_out;      // exact: none is included
 };
 // `column`: a numeric column or attribute, or an alias. REQUIRES: every q in [0, 1], else InvalidArgument.
 Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_view column, std::span<const double> qs,
@@ -68,6 +81,7 @@ struct TableColumn {
 struct Table {
   std::vector<TableColumn> columns;
   std::uint64_t rows = 0;
+  SampledOut sampled_out;  // of Aggregated: all columns include them, or none does
 };
 
 // What to compute of each group: text like p99(ttft), sum(cost), mean(score), min(x), max(x), count(), count(x),

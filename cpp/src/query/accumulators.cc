@@ -56,6 +56,26 @@ class CountAccumulator : public Accumulator {
     return OkStatus();
   }
 
+  Status AddCells(const GroupedRows& in, const RollupCells& cells) override {
+    counts_.resize(in.group_count);
+    const auto add = [&](std::size_t i, std::uint64_t spans) { counts_[in.groups[i]] += spans; };
+    if (!column_.empty()) {
+      const std::string counted = CellColumn(column_, CellPart::kCount);
+      SPANBOX_RETURN_IF_ERROR(ForEachNumber(cells.columns, counted, in.rows, [&](std::size_t i, auto spans) {
+        add(i, static_cast<std::uint64_t>(spans));
+      }));
+    }
+    // A measure is no column of a cell: nobody has it. A dimension has no count of its own.
+    Bitmap present = in.selected;
+    if (!column_.empty()) {
+      SPANBOX_ASSIGN_OR_RETURN(present, RowsWithValue(column_, cells.columns, in.selected));
+    }
+    for (std::size_t i = 0; i < in.rows.size(); ++i) {
+      if (present[in.rows[i]]) add(i, cells.spans[in.rows[i]]);
+    }
+    return OkStatus();
+  }
+
   TableColumn Output(const AggregateSpec&, Groups groups) const override { return Counts(counts_, groups); }
 
  private:
@@ -74,6 +94,19 @@ class MomentsAccumulator : public Accumulator {
     moments_.resize(in.group_count);
     return ForEachNumber(in.columns, column_.name, in.rows,
                          [&](std::size_t i, auto value) { Put(moments_[in.groups[i]], value); });
+  }
+
+  // Sum and extremes of a cell are ints or floats, as its numbers were; its number of numbers is added last.
+  Status AddCells(const GroupedRows& in, const RollupCells& cells) override {
+    moments_.resize(in.group_count);
+    const auto each = [&](CellPart part, auto put) {
+      return ForEachNumber(cells.columns, CellColumn(column_.name, part), in.rows,
+                           [&](std::size_t i, auto value) { put(moments_[in.groups[i]], value); });
+    };
+    SPANBOX_RETURN_IF_ERROR(each(CellPart::kSum, [this](Moments& m, auto sum) { AddSum(m, sum); }));
+    SPANBOX_RETURN_IF_ERROR(each(CellPart::kMin, [](Moments& m, auto value) { Extend(m, value); }));
+    SPANBOX_RETURN_IF_ERROR(each(CellPart::kMax, [](Moments& m, auto value) { Extend(m, value); }));
+    return AddCellCounts(in, cells);
   }
 
   TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
@@ -103,7 +136,8 @@ class MomentsAccumulator : public Accumulator {
  private:
   __extension__ using Wide = __int128;
   struct Moments {
-    std::uint64_t count = 0, float_count = 0;
+    std::uint64_t count = 0;
+    bool any_int = false;
     Wide int_sum = 0;
     std::int64_t int_min = std::numeric_limits<std::int64_t>::max(), int_max = std::numeric_limits<std::int64_t>::min();
     double float_sum = 0;
@@ -112,18 +146,40 @@ class MomentsAccumulator : public Accumulator {
 
   void Put(Moments& m, std::int64_t value) {
     ++m.count;
-    m.int_sum += value;
-    m.int_min = std::min(m.int_min, value);
-    m.int_max = std::max(m.int_max, value);
+    AddSum(m, value);
+    Extend(m, value);
   }
   void Put(Moments& m, double value) {
     if (std::isnan(value)) return;
-    any_float_ = true;
     ++m.count;
-    ++m.float_count;
+    AddSum(m, value);
+    Extend(m, value);
+  }
+
+  void AddSum(Moments& m, std::int64_t value) { m.int_sum += value; }
+  void AddSum(Moments& m, double value) {
+    any_float_ = true;
     m.float_sum += value;
+  }
+  static void Extend(Moments& m, std::int64_t value) {
+    m.any_int = true;
+    m.int_min = std::min(m.int_min, value);
+    m.int_max = std::max(m.int_max, value);
+  }
+  static void Extend(Moments& m, double value) {
     m.float_min = std::min(m.float_min, value);
     m.float_max = std::max(m.float_max, value);
+  }
+
+  Status AddCellCounts(const GroupedRows& in, const RollupCells& cells) {
+    std::vector<std::uint64_t> numbers(in.rows.size());
+    for (const CellPart part : {CellPart::kCount, CellPart::kNumbers}) {  // the second one where they differ
+      SPANBOX_RETURN_IF_ERROR(
+          ForEachNumber(cells.columns, CellColumn(column_.name, part), in.rows,
+                        [&](std::size_t i, auto count) { numbers[i] = static_cast<std::uint64_t>(count); }));
+    }
+    for (std::size_t i = 0; i < numbers.size(); ++i) moments_[in.groups[i]].count += numbers[i];
+    return OkStatus();
   }
 
   static double Mean(const Moments& m) {
@@ -134,9 +190,9 @@ class MomentsAccumulator : public Accumulator {
   static double FloatAnswer(Function function, const Moments& m) {
     if (function == Function::kSum) return static_cast<double>(m.int_sum) + m.float_sum;
     if (m.count == 0) return std::numeric_limits<double>::quiet_NaN();
-    const bool ints = m.count > m.float_count;
-    if (function == Function::kMin) return ints ? std::min(static_cast<double>(m.int_min), m.float_min) : m.float_min;
-    return ints ? std::max(static_cast<double>(m.int_max), m.float_max) : m.float_max;
+    if (function == Function::kMin)
+      return m.any_int ? std::min(static_cast<double>(m.int_min), m.float_min) : m.float_min;
+    return m.any_int ? std::max(static_cast<double>(m.int_max), m.float_max) : m.float_max;
   }
 
   bool FitsInts(Function function, Groups groups) const {
@@ -163,6 +219,12 @@ class SketchAccumulator : public Accumulator {
                          [&](std::size_t i, auto value) { sketches_[in.groups[i]].Add(static_cast<double>(value)); });
   }
 
+  Status AddCells(const GroupedRows& in, const RollupCells& cells) override {
+    sketches_.resize(in.group_count, empty_);
+    return ForEachSketch(cells.columns, column_, in.rows,
+                         [&](std::size_t i, const DDSketch& sketch) { return sketches_[in.groups[i]].Merge(sketch); });
+  }
+
   TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
     return Floats(groups, [&](std::uint32_t group) {
       return group < sketches_.size() ? sketches_[group].Quantile(spec.q) : empty_.Quantile(spec.q);
@@ -186,6 +248,18 @@ class RateAccumulator : public Accumulator {
     for (std::size_t i = 0; i < in.rows.size(); ++i) {
       ++totals_[in.groups[i]];
       hits_[in.groups[i]] += holds[in.rows[i]] ? 1 : 0;
+    }
+    return OkStatus();
+  }
+
+  Status AddCells(const GroupedRows& in, const RollupCells& cells) override {
+    totals_.resize(in.group_count);
+    hits_.resize(in.group_count);
+    SPANBOX_ASSIGN_OR_RETURN(const Bitmap holds, Select(filter_, cells.columns, in.selected));
+    for (std::size_t i = 0; i < in.rows.size(); ++i) {
+      const std::uint64_t spans = cells.spans[in.rows[i]];
+      totals_[in.groups[i]] += spans;
+      hits_[in.groups[i]] += holds[in.rows[i]] ? spans : 0;
     }
     return OkStatus();
   }
@@ -217,6 +291,8 @@ class DistinctAccumulator : public Accumulator {
     }
     return OkStatus();
   }
+
+  Status AddCells(const GroupedRows& in, const RollupCells&) override { return Add(in); }
 
   TableColumn Output(const AggregateSpec&, Groups groups) const override { return Counts(counts_, groups); }
 
@@ -259,6 +335,23 @@ std::unique_ptr<Accumulator> NewAccumulator(const AggregateSpec& spec) {
       return std::make_unique<DistinctAccumulator>(spec);
     default:
       return std::make_unique<MomentsAccumulator>(spec);
+  }
+}
+
+void AddNeeds(const AggregateSpec& spec, CellNeeds& needs) {
+  switch (spec.function) {
+    case Function::kCount:
+      return;
+    case Function::kCountOf:
+      return needs.Value(spec.column);
+    case Function::kQuantile:
+      return needs.Sketched(spec.column);
+    case Function::kRate:
+      return needs.Test(spec.filter);
+    case Function::kDistinct:
+      return needs.Distinct(spec.column);
+    default:
+      return needs.Measure(spec.column);
   }
 }
 

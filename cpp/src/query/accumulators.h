@@ -10,6 +10,7 @@
 
 #include "query/filter.h"
 #include "query/query_run.h"
+#include "query/rollup_cells.h"
 #include "spanbox/query.h"
 
 namespace spanbox {
@@ -39,6 +40,9 @@ class Accumulator {
   virtual ~Accumulator() = default;
   virtual Status Add(const GroupedRows& rows) = 0;
 
+  // The same of dropped spans: the rows are cells. REQUIRES: AddNeeds leaves them answerable.
+  virtual Status AddCells(const GroupedRows& rows, const RollupCells& cells) = 0;
+
   // The answer for these groups, in this order. Groups that no Add has seen are empty sets.
   virtual TableColumn Output(const AggregateSpec& spec, std::span<const std::uint32_t> groups) const = 0;
 };
@@ -46,5 +50,8 @@ class Accumulator {
 // Specs with the same key can share an accumulator: p50(ttft) and p99(ttft) read one sketch.
 std::string SharingKey(const AggregateSpec& spec);
 std::unique_ptr<Accumulator> NewAccumulator(const AggregateSpec& spec);
+
+// Adds what the aggregate asks of a span.
+void AddNeeds(const AggregateSpec& spec, CellNeeds& needs);
 
 }  // namespace spanbox

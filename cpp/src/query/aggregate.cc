@@ -104,6 +104,10 @@ Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& g
   SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
   Groups groups(grouping);
   for (const KeyColumn& column : groups.columns()) SPANBOX_RETURN_IF_ERROR(run->CheckKnown(column.column()));
+  CellNeeds needs;
+  needs.Every(grouping.every_ns);
+  for (const KeyColumn& column : groups.columns()) needs.Dimension(column.column());
+  for (const AggregateSpec& spec : specs) AddNeeds(spec, needs);
   std::vector<std::unique_ptr<Accumulator>> accumulators;
   std::vector<std::string> keys;
   std::vector<std::size_t> accumulator_of_spec;
@@ -126,8 +130,16 @@ Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& g
     return OkStatus();
   };
   SPANBOX_RETURN_IF_ERROR(run->ForEach(add));
+  const auto add_cells = [&](const RollupCells& cells, const Bitmap& selected) {
+    const std::vector<std::uint32_t> rows = selected.Rows();
+    SPANBOX_RETURN_IF_ERROR(groups.Read(cells.columns, rows, group_of_row));
+    const GroupedRows in{cells.columns, selected, rows, group_of_row, groups.count()};
+    for (const auto& accumulator : accumulators) SPANBOX_RETURN_IF_ERROR(accumulator->AddCells(in, cells));
+    return OkStatus();
+  };
 
   Table table;
+  SPANBOX_ASSIGN_OR_RETURN(table.sampled_out, ForEachRollup(*run, needs, add_cells));
   const std::vector<std::uint32_t> order = groups.Ordered();
   table.rows = order.size();
   table.columns = std::move(groups).Output(order);

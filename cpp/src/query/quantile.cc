@@ -4,6 +4,7 @@
 
 #include "query/lexer.h"
 #include "query/numbers.h"
+#include "query/rollup_cells.h"
 #include "spanbox/query.h"
 
 namespace spanbox {
@@ -52,7 +53,15 @@ Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_
       }
     });
   }));
+  CellNeeds needs{.answerable = !exact};
+  needs.Sketched(ref);
   Quantiles result;
+  SPANBOX_ASSIGN_OR_RETURN(
+      result.sampled_out, ForEachRollup(*run, needs, [&](const RollupCells& cells, const Bitmap& selected) {
+        const std::vector<std::uint32_t> rows = selected.Rows();
+        return ForEachSketch(cells.columns, ref.name, rows,
+                             [&](std::size_t, const DDSketch& other) { return sketch.Merge(other); });
+      }));
   result.count = exact ? values.size() : sketch.count();
   result.relative_error = exact ? 0 : sketch.relative_error();
   for (const double q : qs) {

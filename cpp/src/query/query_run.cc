@@ -4,12 +4,17 @@
 
 #include "query/lexer.h"
 #include "query/predicate.h"
+#include "query/rollup_cells.h"
 
 namespace spanbox {
 namespace {
 
 std::string Unknown(std::string_view name, std::string_view closest) {
   return "unknown column " + Ticked(name) + ": did you mean " + Ticked(closest) + "?";
+}
+
+Result<SampledOut> CountDropped(QueryRun& run) {
+  return ForEachRollup(run, {}, [](const RollupCells&, const Bitmap&) { return OkStatus(); });
 }
 
 }  // namespace
@@ -123,7 +128,13 @@ Result<std::uint64_t> Count(Store& store, const SpanQuery& query) {
     SPANBOX_ASSIGN_OR_RETURN(const Bitmap rows, run->Rows(segment, *columns));
     count += rows.count();
   }
-  return count;
+  SPANBOX_ASSIGN_OR_RETURN(const SampledOut dropped, CountDropped(*run));
+  return count + dropped.included;
+}
+
+Result<SampledOut> SampledOutOf(Store& store, const SpanQuery& query) {
+  SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
+  return CountDropped(*run);
 }
 
 }  // namespace spanbox

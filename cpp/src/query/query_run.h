@@ -38,6 +38,8 @@ class QueryRun {
 
   ReadView& view() { return *view_; }
   const Filter& filter() const { return filter_; }
+  std::int64_t since_ns() const { return since_ns_; }
+  std::int64_t until_ns() const { return until_ns_; }
 
   // Segments with spans that started in the asked time, oldest id first, open spans last.
   std::span<const SegmentMeta> segments() const { return segments_; }

@@ -1,0 +1,88 @@
+#include "query/rollup_cells.h"
+
+#include <algorithm>
+
+#include "query/predicate.h"
+
+namespace spanbox {
+namespace {
+
+bool IsKept(Column column) {  // by folded cells, too
+  return column == Column::kKind || column == Column::kStatus;
+}
+
+bool IsDimension(const ColumnInfo* info) {
+  if (info == nullptr) return false;
+  return IsKept(info->column) || info->column == Column::kName ||
+         std::ranges::find(kRollupDimensions, info->column) != std::end(kRollupDimensions);
+}
+
+bool IsMeasure(const ColumnInfo* info, std::size_t among = std::size(kRollupMeasures)) {
+  if (info == nullptr) return false;
+  const auto* end = kRollupMeasures + among;
+  return std::find(kRollupMeasures, end, info->column) != end;
+}
+
+}  // namespace
+
+void CellNeeds::Dimension(const ColumnRef& column) { answerable &= IsDimension(column.info); }
+
+void CellNeeds::Test(const Filter& filter) {
+  if (filter.everything) return;
+  ForEachTerm(filter.root, [this](const Term& term) {
+    answerable &= IsDimension(term.info);
+    names |= term.info == nullptr || !IsKept(term.info->column);
+  });
+}
+
+void CellNeeds::Value(const ColumnRef& column) {
+  if (IsMeasure(column.info)) return;
+  Distinct(column);
+}
+
+void CellNeeds::Measure(const ColumnRef& column) { answerable &= IsMeasure(column.info); }
+void CellNeeds::Sketched(const ColumnRef& column) { answerable &= IsMeasure(column.info, kSketchedMeasures); }
+
+void CellNeeds::Distinct(const ColumnRef& column) {
+  Dimension(column);
+  names |= column.info == nullptr || !IsKept(column.info->column);
+}
+
+void CellNeeds::Every(std::int64_t every_ns) { answerable &= every_ns % kRollupBucketNs == 0; }
+
+Result<SampledOut> ForEachRollup(QueryRun& run, CellNeeds needs, const CellVisitor& visit) {
+  needs.Test(run.filter());
+  SampledOut out;
+  for (const SegmentMeta& meta : run.view().rollups()) {
+    if (meta.max_start_ns < run.since_ns() || meta.min_start_ns >= run.until_ns()) continue;
+    SPANBOX_ASSIGN_OR_RETURN(Segment segment, run.view().LoadRollup(meta));
+    SPANBOX_ASSIGN_OR_RETURN(const std::vector<std::uint64_t> spans, SpansOfCells(segment));
+    const auto sum = [&spans](const Bitmap& rows) {
+      std::uint64_t total = 0;
+      rows.ForEach([&](std::uint32_t row) { total += spans[row]; });
+      return total;
+    };
+    SegmentColumns columns(std::move(segment));
+    SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns.Starts());
+    Bitmap rows(columns.rows());
+    rows.SetWhere([&](std::uint32_t row) {
+      return starts->values[row] >= run.since_ns() && starts->values[row] < run.until_ns();
+    });
+    const std::uint64_t total = sum(rows);
+    if (!needs.answerable) {
+      out.excluded += total;
+      continue;
+    }
+    if (needs.names) {
+      SPANBOX_ASSIGN_OR_RETURN(const Bitmap folded, RowsWithValue(kCellFolded, columns, rows));
+      out.excluded += sum(folded);
+      rows -= folded;
+    }
+    SPANBOX_ASSIGN_OR_RETURN(rows, Select(run.filter(), columns, rows));
+    out.included += sum(rows);
+    if (rows.any()) SPANBOX_RETURN_IF_ERROR(visit({columns, spans}, rows));
+  }
+  return out;
+}
+
+}  // namespace spanbox

@@ -1,0 +1,60 @@
+// What cells of spans that sampling dropped (store/rollup.h) can answer, and their numbers beside the engine's columns.
+//
+// Thread rule: functions and plain values; a SegmentColumns belongs to one thread.
+// Ownership: RollupCells borrows its columns.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "query/filter.h"
+#include "query/query_run.h"
+#include "query/segment_columns.h"
+#include "spanbox/sketch.h"
+#include "store/rollup.h"
+
+namespace spanbox {
+
+// What a question asks of a span. It can be put to cells when `answerable`; to folded ones, too, when not `names`.
+struct CellNeeds {
+  bool answerable = true;
+  bool names = false;
+
+  void Dimension(const ColumnRef& column);  // grouped by or counted as it is: "(other)" is then one value
+  void Test(const Filter& filter);
+  void Value(const ColumnRef& column);     // count(x) of it
+  void Measure(const ColumnRef& column);   // sum, mean, min, max
+  void Sketched(const ColumnRef& column);  // quantiles
+  void Distinct(const ColumnRef& column);
+  void Every(std::int64_t every_ns);  // buckets of time
+};
+
+// The cells of one rollup.
+struct RollupCells {
+  SegmentColumns& columns;
+  const std::vector<std::uint64_t>& spans;  // by row
+};
+
+// Puts the question to the cells of dropped spans: calls `visit` with those that started in the asked time and match
+// the filter, unless `needs`, which says what else is asked, rules them out. Every dropped span of the time is counted.
+using CellVisitor = std::function<Status(const RollupCells& cells, const Bitmap& selected)>;
+Result<SampledOut> ForEachRollup(QueryRun& run, CellNeeds needs, const CellVisitor& visit);
+
+// Calls fn(i, sketch) for every i whose rows[i] has a sketch of the measure. fn returns a Status.
+template <typename Fn>
+Status ForEachSketch(SegmentColumns& columns, std::string_view measure, std::span<const std::uint32_t> rows, Fn&& fn) {
+  const ChunkInfo* chunk = columns.segment().Find(CellColumn(measure, CellPart::kSketch), ColumnType::kText);
+  if (chunk == nullptr) return OkStatus();
+  SPANBOX_ASSIGN_OR_RETURN(TextColumn * texts, columns.Text(*chunk));
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (!texts->valid(rows[i])) continue;
+    SPANBOX_ASSIGN_OR_RETURN(const std::string_view bytes, texts->Get(rows[i]));
+    SPANBOX_ASSIGN_OR_RETURN(const DDSketch sketch, DDSketch::Deserialize(std::as_bytes(std::span(bytes))));
+    SPANBOX_RETURN_IF_ERROR(fn(i, sketch));
+  }
+  return OkStatus();
+}
+
+}  // namespace spanbox
