@@ -35,6 +35,7 @@ void Capture::PackInt(PyObject* value) {
     MsgpackWriter(out_.buffer()).Int(integer);
   } else {
     truncated_ |= _PyLong_NumBits(value) > kMaxIntBits;
+    nodes_ += 16;  // what turning it into digits costs
     PackText(BigIntText(value));
   }
 }

@@ -201,7 +201,9 @@ class Capture {
   std::uint32_t nodes_ = 1;  // the value itself
   bool truncated_ = false;
   static constexpr std::size_t kMaxLookedAt = 1024 * 1024;
-  std::size_t looked_at_ = 0;                          // bytes of cut data that were hashed
+  std::size_t looked_at_ = 0;            // bytes of cut data that were hashed
+  PyTypeObject* opaque_type_ = nullptr;  // compared only
+  std::string opaque_text_;
   std::string error_;                                  // of an encoder
   std::array<PyObject*, kMaxCaptureDepth + 2> above_;  // the containers around the value: to see cycles
 };

@@ -150,6 +150,7 @@ void Capture::PackText(std::string_view text) {
   findings->clear();
   const std::string_view copy = buffer.text().substr(buffer.size() - text.size());
   if (!FindSecretsPadded(copy, *findings)) return;
+  nodes_ += static_cast<std::uint32_t>(findings->size());  // what replacing them costs
   const std::string redacted = Redacted(copy, *findings);
   buffer.Truncate(begin);
   MsgpackWriter(buffer).Str(redacted);
@@ -306,7 +307,7 @@ void Capture::PackContent(std::string_view content) {
   if (PackBlob(content, type, "bytes", {})) return;
   std::string_view head = content.substr(0, std::min(content.size(), kKeptBytes));
   std::string clean;
-  if (IsMedia(type) || Redact(content.substr(0, kBehindCut), clean)) head = {};
+  if (IsMedia(type) || Redact(content.substr(0, 4 * kKeptBytes), clean)) head = {};
   PackCut(content, type, head);
 }
 
