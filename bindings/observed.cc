@@ -6,11 +6,24 @@
 #include <cstddef>
 
 #include "base/msgpack.h"
+#include "scalars.h"
 
 namespace spanbox::python {
 namespace {
 
 PyTypeObject observed_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
+
+// See Parameters::AddShort.
+bool AddShortOutput(RecordWriter& record, PyObject* result) {
+  if (result == Py_None) return true;
+  std::byte* const begin = record.buffer().Reserve(RecordWriter::kSizedKeyBytes + kMaxScalarBytes);
+  RecordWriter::WriteSizedKey(begin, Column::kOutput, kPackedValue, 0);
+  std::byte* const end = PackScalar(begin + RecordWriter::kSizedKeyBytes, result);
+  if (end == nullptr) return false;
+  RecordWriter::PatchSize(begin, end);
+  record.buffer().Advance(static_cast<std::size_t>(end - begin));
+  return true;
+}
 
 PyObject* Call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
   auto* observed = reinterpret_cast<ObservedObject*>(self);
@@ -28,9 +41,10 @@ PyObject* Call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* k
     EndSpanRaised(
         *recorder, span, [](Capture&, RecordWriter&) {}, leave);
   } else {
-    const auto add_output = [&](Capture& capture, RecordWriter&) {
-      if (!observed->shape->capture_output) return;
-      observed->shape->LimitCapture(capture);
+    const auto add_output = [&](Capture& capture, RecordWriter& record) {
+      const CallShape& shape = *observed->shape;
+      if (!shape.capture_output || (shape.MayBeShort() && AddShortOutput(record, result))) return;
+      shape.LimitCapture(capture);
       capture.AddValue(Column::kOutput, {}, result);
     };
     EndSpan(*recorder, span, add_output, leave);
@@ -140,6 +154,36 @@ Parameters::Parameters(PyObject* names) {
     MsgpackWriter(buffer).Str(name.view());
     parameters_.push_back({std::string(buffer.text()), IsSecretName(name.view())});
   }
+  constexpr std::size_t kMaxShort = 16;
+  std::size_t bytes = 64;
+  for (const Parameter& parameter : parameters_) {
+    if (parameter.secret || parameter.packed_name.size() > kMaxShortCopy || parameters_.size() > kMaxShort) return;
+    bytes += parameter.packed_name.size() + kMaxScalarBytes;
+  }
+  short_bytes_ = bytes;
+}
+
+bool Parameters::AddShort(RecordWriter& record, PyObject* const* args, Py_ssize_t count,
+                          PyObject* keyword_names) const {
+  const bool few = count <= static_cast<Py_ssize_t>(parameters_.size()) && keyword_names == nullptr;
+  if (!few || short_bytes_ == 0 || has_denied_names) return false;
+  if (count <= first_) return true;
+  constexpr std::size_t kHead = RecordWriter::kSizedKeyBytes + 5;
+  std::byte* const begin = record.buffer().Reserve(short_bytes_);
+  RecordWriter::WriteSizedKey(begin, Column::kInput, kPackedValue, 0);
+  std::byte* at = begin + kHead;
+  for (Py_ssize_t i = first_; i < count; ++i) {
+    const std::string& name = parameters_[static_cast<std::size_t>(i)].packed_name;
+    CopyShort(at, name.data(), name.size());
+    at = PackScalar(at + name.size(), args[i]);
+    if (at == nullptr) return false;
+  }
+  const std::uint32_t members = __builtin_bswap32(static_cast<std::uint32_t>(count - first_));
+  begin[RecordWriter::kSizedKeyBytes] = std::byte{0xDF};  // map 32
+  std::memcpy(begin + RecordWriter::kSizedKeyBytes + 1, &members, sizeof members);
+  RecordWriter::PatchSize(begin, at);
+  record.buffer().Advance(static_cast<std::size_t>(at - begin));
+  return true;
 }
 
 void Parameters::AddTo(Capture& capture, PyObject* const* args, Py_ssize_t count, PyObject* keyword_names) const {
@@ -169,10 +213,12 @@ SpanObject* StartCall(ObservedObject* observed, PyObject* const* args, size_t na
     PyErr_Clear();
     return nullptr;
   }
-  *token = StartSpan(*recorder, span, shape.head, [&](Capture& capture) {
+  *token = StartSpan(*recorder, span, shape.head, [&](Capture& capture, RecordWriter& record) {
+    const Py_ssize_t count = PyVectorcall_NARGS(nargsf);
     if (!shape.capture_input) return;
+    if (shape.MayBeShort() && shape.parameters.AddShort(record, args, count, keyword_names)) return;
     shape.LimitCapture(capture);
-    shape.parameters.AddTo(capture, args, PyVectorcall_NARGS(nargsf), keyword_names);
+    shape.parameters.AddTo(capture, args, count, keyword_names);
   });
   return span;
 }

@@ -18,6 +18,9 @@ class Parameters {
   // `names`: a tuple of str. A leading self or cls is never captured.
   explicit Parameters(PyObject* names);
 
+  // The same as AddTo when there are few arguments, all of them plain and short; false, and nothing added, otherwise.
+  bool AddShort(RecordWriter& record, PyObject* const* args, Py_ssize_t count, PyObject* keyword_names) const;
+
   // Adds the arguments of a vectorcall as one mapping in Column::kInput; positional ones past the named parameters are
   // listed under "args". No arguments: adds nothing.
   void AddTo(Capture& capture, PyObject* const* args, Py_ssize_t count, PyObject* keyword_names) const;
@@ -28,7 +31,8 @@ class Parameters {
     bool secret;
   };
   std::vector<Parameter> parameters_;
-  Py_ssize_t first_ = 0;  // 1: skip self
+  Py_ssize_t first_ = 0;         // 1: skip self
+  std::size_t short_bytes_ = 0;  // at most, of all parameters the short way; 0: there is none
 };
 
 enum class Returns { kValue = 0, kCoroutine = 1, kGenerator = 2, kAsyncGenerator = 3 };
@@ -42,6 +46,10 @@ struct CallShape {
   bool capture_output;
   std::int64_t capture_bytes;  // of one argument mapping or result; -1: as configured
 
+  // The short way knows no limits: it is for where they are out of sight.
+  bool MayBeShort() const {
+    return capture_bytes < 0 && process_limits.value_bytes >= 1024 && process_limits.nodes > 64;
+  }
   void LimitCapture(Capture& capture) const {
     if (capture_bytes >= 0) [[unlikely]]
       capture.SetValueBytes(static_cast<std::size_t>(capture_bytes));

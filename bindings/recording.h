@@ -82,17 +82,18 @@ SpanObject* NewSpan(PyObject* name, SpanKind kind);
 std::string EncodeHead(SpanKind kind, std::string_view name);
 
 // Starts the span under the current context and makes it current: writes START with `head`, inherited tags, and what
-// `add_fields(Capture&)` adds. Returns the token of the ContextVar (a new reference, nullptr when that failed).
+// `add_fields(Capture&, RecordWriter&)` adds. Returns the token of the ContextVar (a new reference, nullptr when that
+// failed).
 template <typename AddFields>
-PyObject* StartSpan(Recorder& recorder, SpanObject* span, std::string_view head, AddFields add_fields);
+PyObject* StartSpan(Recorder& recorder, SpanObject* span, std::string_view head, const AddFields& add_fields);
 
 // Ends the span: writes END with what `add_fields(Capture&, RecordWriter&)` adds. `leave()` puts another context back.
 template <typename AddFields, typename Leave>
-void EndSpan(Recorder& recorder, SpanObject* span, AddFields add_fields, Leave leave);
+void EndSpan(Recorder& recorder, SpanObject* span, const AddFields& add_fields, const Leave& leave);
 
 // The same for a span whose code raised: adds the exception. What is raised stays raised.
 template <typename AddFields, typename Leave>
-void EndSpanRaised(Recorder& recorder, SpanObject* span, AddFields add_fields, Leave leave);
+void EndSpanRaised(Recorder& recorder, SpanObject* span, const AddFields& add_fields, const Leave& leave);
 
 // The exception being raised, normalised, set aside: nothing is raised until RaiseAgain, which takes the references
 // back.
@@ -122,13 +123,13 @@ int RegisterDriven();
 // Both encode first, then change the context, then write: bytes just stored would have to be waited for when the
 // checksum reads them back.
 template <typename AddFields>
-PyObject* StartSpan(Recorder& recorder, SpanObject* span, std::string_view head, AddFields add_fields) {
+PyObject* StartSpan(Recorder& recorder, SpanObject* span, std::string_view head, const AddFields& add_fields) {
   BeginSpan(span);
   Scratch scratch;
   RecordWriter record(scratch.buffer());
   BeginStart(span, head, record);
   Capture capture(record, process_limits);
-  add_fields(capture);
+  add_fields(capture, record);
   capture.MarkTruncated();
   PyObject* token = PyContextVar_Set(context_var, reinterpret_cast<PyObject*>(span));
   if (token == nullptr) PyErr_Clear();
@@ -137,7 +138,7 @@ PyObject* StartSpan(Recorder& recorder, SpanObject* span, std::string_view head,
 }
 
 template <typename AddFields, typename Leave>
-void EndSpan(Recorder& recorder, SpanObject* span, AddFields add_fields, Leave leave) {
+void EndSpan(Recorder& recorder, SpanObject* span, const AddFields& add_fields, const Leave& leave) {
   span->open = false;
   if (!span->recorded) return leave();
   Scratch scratch;
@@ -153,7 +154,7 @@ void EndSpan(Recorder& recorder, SpanObject* span, AddFields add_fields, Leave l
 }
 
 template <typename AddFields, typename Leave>
-void EndSpanRaised(Recorder& recorder, SpanObject* span, AddFields add_fields, Leave leave) {
+void EndSpanRaised(Recorder& recorder, SpanObject* span, const AddFields& add_fields, const Leave& leave) {
   const Raised raised = SetAside();
   EndSpan(
       recorder, span,

@@ -75,7 +75,7 @@ PyObject* SpanEnter(PyObject* self, PyObject*) {
   if (Recorder* recorder = ActiveRecorder()) {
     ContextObject* under = given == nullptr ? nullptr : EnterUnder(given, nullptr);
     const std::string head = EncodeHead(span->kind, Utf8(span->name).view());
-    Py_XDECREF(StartSpan(*recorder, span, head, [span](Capture& capture) {
+    Py_XDECREF(StartSpan(*recorder, span, head, [span](Capture& capture, RecordWriter&) {
       if (span->attributes != nullptr) capture.AddAll(span->attributes);
     }));
     if (under != nullptr) Py_XSETREF(span->parent, std::exchange(under->parent, nullptr));

@@ -287,3 +287,30 @@ def test_secret_arguments_never_reach_the_disk(recorded: Any) -> None:
             content = file.read_bytes()
             assert b"canary-1" not in content
             assert b"canary-2" not in content
+
+
+SHORT = [None, True, False, 0, 1, -1, 127, 128, -32, -33, 2**31, 2**63 - 1, -(2**63), 2**63, 0.0, -1.5, 1e300, "", "a"]
+SHORT += ["abcd", "what is it?", "x" * 15, "y z" * 5, "sixteen letters!", "x" * 16, "a b" * 10 + "c", "a b" * 11, "né"]
+SHORT += [
+    "password=hunter2secret",
+    "Bearer abcdefghijklmnop",
+    "key: value",
+    "----",
+    "sk-abcdefghijklmnopqrstuv",
+    [1],
+    {"a": 1},
+]
+
+
+@pytest.mark.parametrize("value", SHORT, ids=repr)
+def test_the_short_way_of_small_values_stores_what_the_long_way_does(recorded: Any, value: object) -> None:
+    def same(first: object, second: object) -> object:
+        return second
+
+    short = observe(name="short")(same)
+    long = observe(name="long", capture_bytes=1 << 20)(same)
+    assert short(7, value) is value
+    assert long(7, value) is value
+    first, second = (span["attributes"] for span in recorded.spans())
+    assert first == second
+    assert type(first.get("output")) is type(second.get("output"))

@@ -83,8 +83,12 @@ class RecordWriter {
     out_.Put(value);
   }
   void AddString(Column column, std::string_view name, std::string_view text) {
-    Key(column, name, ValueType::kString);
-    out_.Put(static_cast<std::uint32_t>(text.size()));
+    if (column != Column::kAttribute) {
+      PutSizedKey(column, static_cast<std::uint8_t>(ValueType::kString), static_cast<std::uint32_t>(text.size()));
+    } else {
+      Key(column, name, ValueType::kString);
+      out_.Put(static_cast<std::uint32_t>(text.size()));
+    }
     out_.PutText(text);
   }
   void AddJson(Column column, std::string_view name, std::string_view json) {
@@ -92,11 +96,27 @@ class RecordWriter {
     out_.Put(static_cast<std::uint32_t>(json.size()));
     out_.PutText(json);
   }
+  // The key of a named column, a type, and the size of what follows, in one store: 8 bytes at `at` are overwritten.
+  static constexpr std::size_t kSizedKeyBytes = 7;
+  static void WriteSizedKey(std::byte* at, Column column, std::uint8_t type, std::uint32_t bytes) {
+    const std::uint64_t key =
+        static_cast<std::uint64_t>(column) | std::uint64_t{type} << 16 | std::uint64_t{bytes} << 24;
+    std::memcpy(at, &key, sizeof key);
+  }
+  // The size, once the field that begins with such a key is known to end at `end`.
+  static void PatchSize(std::byte* begin, const std::byte* end) {
+    const auto bytes = static_cast<std::uint32_t>(end - begin - static_cast<std::ptrdiff_t>(kSizedKeyBytes));
+    std::memcpy(begin + kSizedKeyBytes - sizeof bytes, &bytes, sizeof bytes);
+  }
   // Opens a packed field: write one MessagePack value to buffer(), then call EndPacked with what this returned.
   std::size_t BeginPacked(Column column, std::string_view name) {
-    PutKey(column, name);
-    out_.Put(kPackedValue);
-    out_.Put(std::uint32_t{0});
+    if (column != Column::kAttribute) {
+      PutSizedKey(column, kPackedValue, 0);
+    } else {
+      PutKey(column, name);
+      out_.Put(kPackedValue);
+      out_.Put(std::uint32_t{0});
+    }
     return out_.size();
   }
   void EndPacked(std::size_t begin) {
@@ -117,6 +137,10 @@ class RecordWriter {
   void Key(Column column, std::string_view name, ValueType type) {
     PutKey(column, name);
     out_.Put(static_cast<std::uint8_t>(type));
+  }
+  void PutSizedKey(Column column, std::uint8_t type, std::uint32_t bytes) {
+    WriteSizedKey(out_.Reserve(sizeof(std::uint64_t)), column, type, bytes);
+    out_.Advance(kSizedKeyBytes);
   }
 
   ByteBuffer& out_;

@@ -95,18 +95,18 @@ class alignas(64) Lane {
     const std::uint64_t to_end = mask_ + 1 - (head_ & mask_);
     return need > to_end ? to_end : 0;
   }
+  // The header as its four words, see RecordHeader.
   void WriteRecord(RecordType type, std::span<const std::byte> payload, std::uint32_t length) noexcept {
     std::byte* const at = data_ + (head_ & mask_);
-    RecordHeader header{};
-    header.length = length;
-    header.position = head_;
-    header.seq = ++seq_;
-    header.payload_bytes = static_cast<std::uint32_t>(payload.size());
-    header.type = static_cast<std::uint8_t>(type);
-    header.version = kRecordVersion;
-    header.checksum = RecordChecksum(seed_, header, payload);
-    std::memcpy(at, &header, sizeof header);
-    if (!payload.empty()) std::memcpy(at + sizeof header, payload.data(), payload.size());
+    const std::uint64_t last_word =
+        LastWord(static_cast<std::uint32_t>(payload.size()), static_cast<std::uint8_t>(type), 0, kRecordVersion);
+    const std::uint64_t first_word = length | std::uint64_t{RecordChecksum(seed_, head_, ++seq_, last_word, payload)}
+                                                  << 32;
+    std::memcpy(at, &first_word, 8);
+    std::memcpy(at + 8, &head_, 8);
+    std::memcpy(at + 16, &seq_, 8);
+    std::memcpy(at + 24, &last_word, 8);
+    if (!payload.empty()) std::memcpy(at + sizeof(RecordHeader), payload.data(), payload.size());
   }
 
   const std::uint32_t number_;

@@ -107,18 +107,25 @@ inline std::uint64_t RecordSeed(const RingId& ring, std::uint32_t lane) {
   return Hash64(std::as_bytes(std::span(ring)), lane);
 }
 
+// The last word of a header: payload_bytes, type, flags 0, version.
+inline constexpr std::uint64_t LastWord(std::uint32_t payload_bytes, std::uint8_t type, std::uint8_t flags,
+                                        std::uint16_t version) {
+  return payload_bytes | std::uint64_t{type} << 32 | std::uint64_t{flags} << 40 | std::uint64_t{version} << 48;
+}
+
 // XXH3 of the payload, and the rest of the header mixed in: each word times a large odd number (those of XXH64), so
-// that what differs in any of them differs in the sum. The caller's bytes are hashed, not those just stored into the
-// ring, which would have to be waited for.
+// that what differs in any of them differs in the sum. All of it in registers, from the caller's bytes: what has just
+// been stored would have to be waited for.
+inline std::uint32_t RecordChecksum(std::uint64_t seed, std::uint64_t position, std::uint64_t seq,
+                                    std::uint64_t last_word, std::span<const std::byte> payload) {
+  const std::uint64_t words =
+      seed + position * 0x9E3779B185EBCA87u + seq * 0xC2B2AE3D27D4EB4Fu + last_word * 0x165667B19E3779F9u;
+  return static_cast<std::uint32_t>(((Hash64(payload) ^ words) * 0x9FB21C651E98DF25u) >> 32);
+}
 inline std::uint32_t RecordChecksum(std::uint64_t seed, const RecordHeader& header,
                                     std::span<const std::byte> payload) {
-  std::uint64_t rest;
-  const auto* bytes = reinterpret_cast<const std::byte*>(&header);
-  std::memcpy(&rest, bytes + offsetof(RecordHeader, payload_bytes), sizeof rest);  // size, type, flags, version
-  const std::uint64_t words =
-      seed + header.position * 0x9E3779B185EBCA87u + header.seq * 0xC2B2AE3D27D4EB4Fu + rest * 0x165667B19E3779F9u;
-  const std::uint64_t sum = (Hash64(payload) ^ words) * 0x9FB21C651E98DF25u;
-  return static_cast<std::uint32_t>(sum >> 32);
+  return RecordChecksum(seed, header.position, header.seq,
+                        LastWord(header.payload_bytes, header.type, header.flags, header.version), payload);
 }
 
 inline std::uint64_t HeaderChecksum(const RingHeader& header) {

@@ -1,0 +1,78 @@
+// The short way for what small calls are made of: short texts, numbers, None. They are written through a local pointer
+// into room that is there, which takes a few instructions a value; whatever else there is goes the long way, Capture.
+//
+// Thread rule: hold the GIL. Invariant: the bytes written are those that Capture writes for the same value.
+#pragma once
+
+#include <Python.h>
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+#include "record/redactor.h"
+
+namespace spanbox::python {
+
+inline constexpr std::size_t kMaxScalarBytes = 40;  // of one, encoded
+inline constexpr std::size_t kMaxShortCopy = 32;
+
+// Copies at most kMaxShortCopy bytes with two loads and two stores that overlap.
+inline void CopyShort(std::byte* to, const char* from, std::size_t size) {
+  const auto both_ends = [&]<typename Word>(Word head, Word tail) {
+    std::memcpy(&head, from, sizeof head);
+    std::memcpy(&tail, from + size - sizeof tail, sizeof tail);
+    std::memcpy(to, &head, sizeof head);
+    std::memcpy(to + size - sizeof tail, &tail, sizeof tail);
+  };
+  struct Block {
+    std::uint64_t words[2];
+  };
+  if (size >= 16) return both_ends(Block{}, Block{});
+  if (size >= 8) return both_ends(std::uint64_t{}, std::uint64_t{});
+  if (size >= 4) return both_ends(std::uint32_t{}, std::uint32_t{});
+  for (std::size_t i = 0; i < size; ++i) to[i] = static_cast<std::byte>(from[i]);
+}
+
+// The text of a str that is ASCII, at most 31 bytes, and surely no secret; a null view otherwise.
+inline std::string_view ShortText(PyObject* value) {
+  if (Py_TYPE(value) != &PyUnicode_Type || !PyUnicode_IS_COMPACT_ASCII(value)) return {};
+  const auto size = static_cast<std::size_t>(PyUnicode_GET_LENGTH(value));
+  if (size > 31) return {};
+  const std::string_view text(static_cast<const char*>(PyUnicode_DATA(value)), size);
+  return SurelyNoSecret(text) ? text : std::string_view{};
+}
+
+// Writes `value` as MessagePack (base/msgpack.h) at `at`, where kMaxScalarBytes are free, and returns what follows;
+// nullptr, with nothing of value written, when it is to go the long way.
+inline std::byte* PackScalar(std::byte* at, PyObject* value) {
+  if (const std::string_view text = ShortText(value); text.data() != nullptr) {
+    *at = static_cast<std::byte>(0xA0 | text.size());
+    CopyShort(at + 1, text.data(), text.size());
+    return at + 1 + text.size();
+  }
+  const auto tagged = [at](unsigned char tag, std::uint64_t word) {
+    *at = std::byte{tag};
+    word = __builtin_bswap64(word);
+    std::memcpy(at + 1, &word, sizeof word);
+    return at + 1 + sizeof word;
+  };
+  if (Py_TYPE(value) == &PyLong_Type) {
+    int overflow = 0;
+    const long long integer = PyLong_AsLongLongAndOverflow(value, &overflow);
+    if (overflow != 0) return nullptr;
+    if (integer < -32 || integer > 127) return tagged(0xD3, static_cast<std::uint64_t>(integer));
+    *at = static_cast<std::byte>(integer);
+    return at + 1;
+  }
+  if (Py_TYPE(value) == &PyFloat_Type) return tagged(0xCB, std::bit_cast<std::uint64_t>(PyFloat_AS_DOUBLE(value)));
+  if (value == Py_None || Py_TYPE(value) == &PyBool_Type) {
+    *at = static_cast<std::byte>(value == Py_None ? 0xC0 : value == Py_True ? 0xC3 : 0xC2);
+    return at + 1;
+  }
+  return nullptr;
+}
+
+}  // namespace spanbox::python
