@@ -26,7 +26,7 @@ package_sources := $(wildcard CMakeLists.txt pyproject.toml README.md LICENSE) $
   -o -name '*.json' -o -name py.typed \) -print 2>/dev/null)
 cpp_files = $(shell find cpp bindings tests/cpp benchmarks -name '*.h' -o -name '*.cc')
 
-.PHONY: demo test test-cpp test-python bench lint format tidy asan tsan clean help packages FORCE
+.PHONY: demo test test-cpp test-python bench lint format tidy asan tsan soak seeded-bugs clean help packages FORCE
 
 demo: $(stamps)/package ## install the package and run the demo: traces recorded, stored, answered
 	SPANBOX_DIR=build/demo .venv/bin/spanbox demo
@@ -64,11 +64,17 @@ asan: build/asan/built ## run the C++ tests under AddressSanitizer and Undefined
 tsan: build/tsan/built ## run the C++ tests under ThreadSanitizer
 	ctest --preset tsan -j $(jobs)
 
+soak: build/release/built ## kill a recording program 10,000 times (KILLS=n), compare what it was promised with the store
+	SPANBOX_KILLS=$(or $(KILLS),10000) build/release/core_tests --gtest_filter='KillTest.*'
+
+seeded-bugs: $(python) | packages ## break the recorder on purpose, one bug at a time: the tests must notice each
+	$(python) scripts/seeded_bugs.py $(SEEDED_BUGS_ARGS)
+
 clean: ## remove everything made: .venv and build/
 	rm -rf .venv build
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 # --- environment ------------------------------------------------------------------------------------------------------
 

@@ -98,7 +98,7 @@ inline Life RandomLife(int number, std::mt19937_64& random) {
   life.threads = 2 + static_cast<int>(random() % (kMaxThreads - 1));
   life.options.lane_bytes = (64u << 10) << random() % 3;
   life.options.lanes = 1 + static_cast<std::uint32_t>(random() % 4);
-  life.options.max_ring_bytes = (2u << 20) << random() % 4;
+  life.options.max_ring_bytes = (1u << 20) << random() % 3;
   life.options.commit_interval_ns = 1'000'000;
   life.options.commit_bytes = random() % 2 == 0 ? 64u << 10 : 4u << 20;
   constexpr FullRingPolicy kPolicies[] = {FullRingPolicy::kBlock, FullRingPolicy::kWait, FullRingPolicy::kDrop};
