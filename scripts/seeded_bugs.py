@@ -183,7 +183,7 @@ def build(program: str) -> None:
     folder = SCRATCH / "build"
     if not (folder / "build.ninja").exists():
         # Tests are not listed: that would run each program after each build.
-        options = ["-DCMAKE_BUILD_TYPE=Release", "-DSPANBOX_TESTS=ON"]
+        options = ["-DCMAKE_BUILD_TYPE=Release", "-DSPANBOX_TESTS=ON", "-DSPANBOX_EXAMPLES=OFF"]
         options.append("-DCMAKE_GTEST_DISCOVER_TESTS_DISCOVERY_MODE=PRE_TEST")
         subprocess.run(
             ["cmake", "-S", str(SCRATCH / "src"), "-B", str(folder), "-G", "Ninja", *options],
