@@ -5,6 +5,8 @@
 #include <string>
 
 #include "capture_settings.h"
+#include "names.h"
+#include "scalars.h"
 
 namespace spanbox::python {
 
@@ -71,6 +73,8 @@ void Capture::AddText(Column column, std::string_view name, std::string_view tex
 void Capture::AddValue(Column column, std::string_view name, PyObject* value) {
   PyTypeObject* const type = Py_TYPE(value);
   if (type == &PyUnicode_Type) {
+    const std::string_view text = ShortText(value);
+    if (text.data() != nullptr) return out_.AddString(column, name, text);
     const std::size_t begin = BeginField(column, name);
     PackStr(value);
     return EndField(begin);
@@ -98,16 +102,16 @@ void Capture::AddValue(Column column, std::string_view name, PyObject* value) {
   EndField(begin);
 }
 
-void Capture::AddNamed(std::string_view name, PyObject* value) {
-  if (limits_.redact_keys && IsSecretName(name) && value != Py_None && !PyBool_Check(value)) {
-    return out_.AddString(Column::kAttribute, name, kRedacted);
+void Capture::AddNamed(PyObject* name, PyObject* value) {
+  const NameInfo info = InfoOf(name);
+  if (info.secret && limits_.redact_keys && value != Py_None && !PyBool_Check(value)) {
+    return out_.AddString(Column::kAttribute, Utf8(name).view(), kRedacted);
   }
-  const ColumnInfo* info = FindColumn(name);
-  if (info == nullptr || info->name != name) return AddValue(Column::kAttribute, name, value);
-  if (info->column <= Column::kDurationNs) {
-    return AddValue(Column::kAttribute, "attributes." + std::string(name), value);
+  if (info.column == nullptr) return AddValue(Column::kAttribute, Utf8(name).view(), value);
+  if (info.column->column <= Column::kDurationNs) {
+    return AddValue(Column::kAttribute, "attributes." + std::string(info.column->name), value);
   }
-  AddValue(info->column, {}, value);
+  AddValue(info.column->column, {}, value);
 }
 
 void Capture::AddAll(PyObject* dict) {
@@ -118,7 +122,7 @@ void Capture::AddAll(PyObject* dict) {
     if (!PyUnicode_Check(key)) continue;
     Py_INCREF(key);
     Py_INCREF(value);
-    AddNamed(Utf8(key).view(), value);
+    AddNamed(key, value);
     Py_DECREF(value);
     Py_DECREF(key);
   }

@@ -100,9 +100,9 @@ class Capture {
   // Appends the value alone, as MessagePack: an element of a list that the caller writes.
   void AddElement(PyObject* value) { Pack(value, 1); }
 
-  // Adds the attribute or column called `name`. Names of identity columns ("trace_id", "name", ...) become
+  // Adds the attribute or column called `name`, a str. Names of identity columns ("trace_id", "name", ...) become
   // "attributes.<name>".
-  void AddNamed(std::string_view name, PyObject* value);
+  void AddNamed(PyObject* name, PyObject* value);
 
   // Adds the items of a dict with str keys (others are skipped) through AddNamed.
   void AddAll(PyObject* dict);

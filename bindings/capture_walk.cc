@@ -5,6 +5,7 @@
 
 #include "capture.h"
 #include "capture_settings.h"
+#include "names.h"
 
 namespace spanbox::python {
 namespace {
@@ -187,7 +188,7 @@ void Capture::PackDict(PyObject* value, int depth) {
         static_cast<std::size_t>(PyUnicode_GET_LENGTH(key)) <= kMaxKey) [[likely]] {
       const std::string_view name(static_cast<const char*>(PyUnicode_DATA(key)),
                                   static_cast<std::size_t>(PyUnicode_GET_LENGTH(key)));
-      secret = IsSecretName(name);
+      secret = InfoOf(key).secret;
       // Where the probabilities of tokens are listed, a token is a piece of text.
       if (secret && name == "token" && HasKey(value, "logprob")) secret = false;
       // The shortest secret has more characters.

@@ -135,7 +135,7 @@ PyObject* SpanSet(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObj
     PyErr_Clear();
   } else if (total > 0) {
     WriteFields(span, [&](Capture& capture) {
-      for (Py_ssize_t i = 0; i < total; ++i) capture.AddNamed(Utf8(PyTuple_GET_ITEM(names, i)).view(), args[i]);
+      for (Py_ssize_t i = 0; i < total; ++i) capture.AddNamed(PyTuple_GET_ITEM(names, i), args[i]);
     });
   }
   return Py_NewRef(self);

@@ -139,7 +139,7 @@ class RowReader {
       const Utf8 column_name(key.ptr());
       const ColumnInfo* info = FindColumn(column_name.view());
       const bool identity = info != nullptr && info->name == column_name.view() && info->column <= Column::kDurationNs;
-      if (!identity) capture.AddNamed(column_name.view(), value.ptr());
+      if (!identity) capture.AddNamed(key.ptr(), value.ptr());
     }
   }
 

@@ -1,0 +1,39 @@
+// What is known of the names that code spells out: the column a name means, and whether it tells of a secret. Such
+// names are interned, the same object at every call, and looked up by it.
+//
+// Thread rule: hold the GIL. Ownership: the names looked up last are kept, a few hundred of them.
+#pragma once
+
+#include <Python.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "capture.h"
+
+namespace spanbox::python {
+
+struct NameInfo {
+  const ColumnInfo* column = nullptr;  // whose name (not alias) it is; nullptr: an attribute's
+  bool secret = false;                 // see IsSecretName
+};
+
+struct KnownName {
+  PyObject* name = nullptr;  // owned
+  NameInfo info;             // without the names of configure(redact_keys=...)
+};
+inline std::array<KnownName, 256> known_names;
+
+NameInfo LookUpName(PyObject* name);
+
+// `name`: a str.
+inline NameInfo InfoOf(PyObject* name) {
+  const auto address = reinterpret_cast<std::uintptr_t>(name);
+  const KnownName& known = known_names[(address >> 4 ^ address >> 12) % known_names.size()];
+  if (known.name != name || has_denied_names) [[unlikely]]
+    return LookUpName(name);
+  return known.info;
+}
+
+}  // namespace spanbox::python
