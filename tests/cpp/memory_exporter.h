@@ -74,6 +74,7 @@ class MemoryExporter : public SpanExporter {
     const std::scoped_lock lock(mutex_);
     return spans_.size();
   }
+  std::vector<StoredSpan> sampled_out() const { return Copy(sampled_out_); }
   std::uint64_t commits() const { return Copy(commits_); }
   std::uint64_t attempts() const { return Copy(attempts_); }
   std::vector<std::string> problems() const { return Copy(problems_); }
@@ -122,23 +123,28 @@ class MemoryExporter : public SpanExporter {
       }
       if (cursor.dropped_spans < found->second.dropped_spans) problems_.push_back("a drop counter moved backwards");
     }
-    for (const SpanRow& row : batch.spans) {
-      if (!ids_.insert(row.span_id).second) problems_.push_back("span " + ToHex(row.span_id) + " was stored twice");
+    for (const auto* rows : {&batch.spans, &batch.sampled_out}) {
+      for (const SpanRow& row : *rows) {
+        if (!ids_.insert(row.span_id).second) problems_.push_back("span " + ToHex(row.span_id) + " was stored twice");
+      }
     }
+  }
+
+  static StoredSpan Stored(const SpanRow& row) {
+    StoredSpan span{row.trace_id, row.span_id,  row.parent_id,   std::string(row.name),
+                    row.status,   row.start_ns, row.duration_ns, {}};
+    for (const Field& field : row.fields) {
+      const auto name =
+          field.column == Column::kAttribute ? field.name : Columns()[static_cast<std::size_t>(field.column)].name;
+      span.fields[std::string(name)] = FieldText(field.value);
+    }
+    return span;
   }
 
   void Apply(const SpanBatch& batch) {
     RingState& state = rings_[batch.ring];
-    for (const SpanRow& row : batch.spans) {
-      StoredSpan span{row.trace_id, row.span_id,  row.parent_id,   std::string(row.name),
-                      row.status,   row.start_ns, row.duration_ns, {}};
-      for (const Field& field : row.fields) {
-        const auto name =
-            field.column == Column::kAttribute ? field.name : Columns()[static_cast<std::size_t>(field.column)].name;
-        span.fields[std::string(name)] = FieldText(field.value);
-      }
-      spans_.push_back(std::move(span));
-    }
+    for (const SpanRow& row : batch.spans) spans_.push_back(Stored(row));
+    for (const SpanRow& row : batch.sampled_out) sampled_out_.push_back(Stored(row));
     for (const OpenSpan& open : batch.open) state.open[open.span_id] += open.records;
     for (const SpanId closed : batch.closed) state.open.erase(closed);
     for (const LaneCursor& cursor : batch.cursors) state.cursors[cursor.lane] = cursor;
@@ -156,7 +162,7 @@ class MemoryExporter : public SpanExporter {
 
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
-  std::vector<StoredSpan> spans_;
+  std::vector<StoredSpan> spans_, sampled_out_;
   std::set<SpanId> ids_;
   std::map<RingId, RingState> rings_;
   std::map<BlobId, std::string> blobs_;

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "spanbox/sampling.h"
+
 namespace spanbox {
 
 // What a writer does when its lane is full and no other lane is to be had.
@@ -44,6 +46,9 @@ struct RecorderOptions {
   // Attributes written on every span's row as it is stored, e.g. release and environment: empty by default.
   std::string release;
   std::string environment;
+
+  // Which traces are stored whole, and which are only counted. By default all are.
+  Sampling sampling;
 };
 
 struct StoreOptions {

@@ -35,9 +35,10 @@ enum class RecordType : std::uint8_t {
 };
 
 struct Health {
-  std::uint64_t recorded_spans = 0;  // spans whose end was accepted by this process, or dropped
-  std::uint64_t stored_spans = 0;    // handed to the exporter and committed
-  std::uint64_t dropped_spans = 0;   // exact, and never silent: no room in time, or no ring to be had
+  std::uint64_t recorded_spans = 0;     // spans whose end was accepted by this process, or dropped
+  std::uint64_t stored_spans = 0;       // handed to the exporter and committed
+  std::uint64_t sampled_out_spans = 0;  // of those: stored as counts, sums and sketches only
+  std::uint64_t dropped_spans = 0;      // exact, and never silent: no room in time, or no ring to be had
   std::uint64_t dropped_bytes = 0;
   std::uint64_t open_spans = 0;     // started, not ended, as the collector last saw them
   std::uint64_t waiting_bytes = 0;  // in the rings, not yet stored

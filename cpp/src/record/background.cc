@@ -249,6 +249,7 @@ void Background::AddTo(Health& health) const {
   health.dropped_bytes = totals.dropped_bytes;
   health.recorded_spans = totals.ended - counters.discarded_ends + health.dropped_spans;
   health.stored_spans = counters.ended;
+  health.sampled_out_spans = counters.sampled_out;
   health.open_spans = ledger_.open_spans;
   health.waiting_bytes = totals.waiting_bytes;
   health.ring_bytes = totals.ring_bytes;

@@ -140,7 +140,8 @@ bool Collector::Load() {
   Doing("while it asked how far the ring is stored");
   const auto state = Guarded([&] { return exporter_->LoadRing(pool_.ring()); });
   if (!state.ok()) return Failed(state.status());
-  joiner_.emplace(options_.release, options_.environment);
+  if (options_.sampling.active()) sampler_.emplace(options_.sampling, sampler_memory_);
+  joiner_.emplace(options_.release, options_.environment, sampler_ ? &*sampler_ : nullptr);
   joiner_->Restore(state->open);
   cursors_ = state->cursors;
   turn_ = state->turn;
@@ -221,7 +222,7 @@ void Collector::BuildGroup(const std::vector<Lane*>& lanes, std::vector<LaneSour
   for (const LaneSource& source : sources) waiting += source.limit - source.cursor.position;
   const std::uint64_t bytes = std::max<std::uint64_t>(options_.commit_bytes, std::min(waiting / 4, kMaxBatchBytes));
   DrainLanes(sources, {.bytes = bytes, .spans = kBatchSpans}, *joiner_, &copies_);
-  joiner_->Finish(group_.batch);
+  joiner_->Finish(group_.batch, /*all_seen=*/std::ranges::all_of(sources, &LaneSource::empty));
   for (std::size_t i = 0; i < lanes.size(); ++i) {
     if (sources[i].cursor.position > cursors_[lanes[i]->number()].position) {
       group_.moved.emplace_back(lanes[i], sources[i].cursor);
@@ -257,9 +258,11 @@ bool Collector::CommitGroup() {
 bool Collector::Committed() {
   ++turn_;
   process_written_ = true;
+  if (sampler_) sampler_->Committed();
   const SpanJoiner::Counters& now = joiner_->counters();
   std::unique_lock lock(ledger_.mutex);
   ledger_.counters.ended += now.ended - group_.before.ended;
+  ledger_.counters.sampled_out += now.sampled_out - group_.before.sampled_out;
   ledger_.counters.interrupted += now.interrupted - group_.before.interrupted;
   ledger_.counters.discarded_ends += now.discarded_ends - group_.before.discarded_ends;
   ledger_.counters.undecodable += now.undecodable - group_.before.undecodable;
@@ -276,11 +279,14 @@ bool Collector::FinishPass(const std::vector<SpanId>& lost_ends) {
   BeginGroup();
   for (const SpanId span : lost_ends) joiner_->Interrupt(span, group_.batch);
   joiner_->ExpireOrphans(group_.batch);
+  joiner_->Decide(group_.batch);
   const auto totals = pool_.GetTotals();
   const std::uint64_t drops = totals.dropped_bytes + totals.dropped_spans;
   if (!group_.batch.closed.empty() || drops != committed_drops_) {
     if (!CommitGroup()) return false;
     committed_drops_ = drops;
+  } else if (sampler_) {
+    sampler_->Committed();  // what was decided concerns no span that waits
   }
   const std::scoped_lock lock(ledger_.mutex);
   if (superseded_.load(std::memory_order_relaxed)) return false;

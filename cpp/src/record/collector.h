@@ -118,6 +118,8 @@ class Collector {
 
   std::mutex work_mutex_;
   std::shared_ptr<SpanExporter> exporter_;
+  SamplerMemory sampler_memory_;
+  std::optional<TraceSampler> sampler_;  // made with the joiner, if there is something to choose
   std::optional<SpanJoiner> joiner_;  // empty: the ring's state has to be read from the exporter first
   std::map<std::uint32_t, LaneCursor> cursors_;
   std::uint64_t turn_ = 0;

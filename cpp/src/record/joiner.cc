@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/clock.h"
+
 namespace spanbox {
 namespace {
 
@@ -22,6 +24,7 @@ void OrderRecords(std::vector<RecordView>& records) {
 }  // namespace
 
 void SpanJoiner::Restore(const std::map<SpanId, std::string>& open) {
+  if (sampler_ != nullptr) now_ns_ = MonotonicNowNs();
   for (const auto& [span, records] : open) {
     const auto views = ParseOpenRecords(records);
     if (!views.ok()) {
@@ -35,6 +38,7 @@ void SpanJoiner::Restore(const std::map<SpanId, std::string>& open) {
       partial.has_end |= view.type == RecordType::kEnd;
     }
     partial.round = round_;
+    for (const RecordView& view : *views) TellStart(view);
     if (!partial.has_start) startless_.push_back(span);
     if (partial.has_start && partial.has_end) ready_.push_back(span);
     if (partial.has_start && !partial.has_end) ++open_spans_;
@@ -54,6 +58,8 @@ void SpanJoiner::Begin() {
   links_.clear();
   for (const std::uint32_t at : order_) table_[at] = Slot{};
   order_.clear();
+  pending_.clear();
+  if (sampler_ != nullptr) now_ns_ = MonotonicNowNs();
   if (table_.empty()) table_.resize(1024);
 }
 
@@ -115,10 +121,41 @@ void SpanJoiner::GrowTable() {
   for (const std::uint32_t at : old_order) SlotOf(old[at].span) = old[at];
 }
 
-void SpanJoiner::Finish(SpanBatch& batch) {
+void SpanJoiner::Finish(SpanBatch& batch, bool all_seen) {
   batch.blobs = blobs_;
+  if (sampler_ != nullptr) TellStarts();
   FinishReady(batch);
   for (const std::uint32_t at : order_) FinishSpan(table_[at], batch);
+  if (sampler_ == nullptr) return;
+  if (all_seen) Decide(batch);
+  for (const Pending& pending : pending_) {
+    if (!pending.done) Wait(pending.span, pending.first, batch);
+  }
+}
+
+void SpanJoiner::TellStart(const RecordView& record) {
+  constexpr std::size_t kNameAt = 43;
+  if (sampler_ == nullptr || record.type != RecordType::kStart || record.payload.size() < kNameAt) return;
+  ByteReader in(record.payload);
+  TraceId trace;
+  std::memcpy(trace.bytes.data(), in.GetBytes(trace.bytes.size()).data(), trace.bytes.size());
+  in.Get<SpanId>();
+  const auto parent = in.Get<SpanId>();
+  const auto start_ns = in.Get<std::int64_t>();
+  in.Get<std::uint8_t>();
+  sampler_->Started(trace, parent, start_ns, in.GetText(in.Get<std::uint16_t>()), now_ns_);
+}
+
+void SpanJoiner::TellStarts() {
+  for (const std::uint32_t at : order_) {
+    const Slot& slot = table_[at];
+    if (slot.starts == 0) continue;
+    const auto known = open_.find(slot.span);
+    if (known != open_.end() && (known->second.has_start || known->second.done)) continue;
+    std::uint32_t link = slot.first;
+    while (links_[link].record.type != RecordType::kStart) link = links_[link].next;
+    TellStart(links_[link].record);
+  }
 }
 
 void SpanJoiner::FinishReady(SpanBatch& batch) {
@@ -127,14 +164,14 @@ void SpanJoiner::FinishReady(SpanBatch& batch) {
     if (found == open_.end() || found->second.done) continue;
     Partial& partial = found->second;
     Gather(&partial, nullptr);
+    std::uint32_t first = kNoLink;
     if (Slot* slot = FindSlot(span)) {
       // Records that came since belong to it too.
       Gather(nullptr, slot);
       counters_.discarded_ends += slot->ends;
-      slot->first = kNoLink;
+      first = std::exchange(slot->first, kNoLink);
     }
-    Emit(batch);
-    Close(span, partial, batch);
+    if (Emit(span, first, batch)) Close(span, partial, batch);
   }
 }
 
@@ -147,10 +184,11 @@ void SpanJoiner::FinishSpan(const Slot& slot, SpanBatch& batch) {
   const bool has_end = slot.ends > 0 || (partial != nullptr && partial->has_end);
   if (slot.ends > 0 && partial != nullptr && partial->has_end) ++counters_.discarded_ends;
 
+  if (partial != nullptr && partial->undecided) return Wait(slot.span, slot.first, batch);
   if (has_start && has_end && !slot.held) {
     Gather(partial, &slot);
-    Emit(batch);
-    if (partial != nullptr) Close(slot.span, *partial, batch);
+    const bool emitted = Emit(slot.span, slot.first, batch);
+    if (emitted && partial != nullptr) Close(slot.span, *partial, batch);
     return;
   }
 
@@ -164,23 +202,58 @@ void SpanJoiner::FinishSpan(const Slot& slot, SpanBatch& batch) {
     waiting.round = round_;
     if (!has_start) startless_.push_back(slot.span);
   }
-  const std::size_t known = waiting.records.size();
   const bool was_open = waiting.has_start && !waiting.has_end;
-  for (std::uint32_t link = slot.first; link != kNoLink; link = links_[link].next) {
+  AppendRecords(slot.span, waiting, slot.first, batch);
+  waiting.has_start = has_start;
+  waiting.has_end = has_end;
+  open_spans_ += (has_start && !has_end) - was_open;
+  // By the END now, or by a START whose END was seen earlier and was not yet allowed to.
+  if (has_start && has_end && slot.held) held_.push_back(slot.span);
+}
+
+// To what is known of the span, and to the batch.
+void SpanJoiner::AppendRecords(SpanId span, Partial& partial, std::uint32_t first, SpanBatch& batch) {
+  if (first == kNoLink) return;
+  const std::size_t known = partial.records.size();
+  for (std::uint32_t link = first; link != kNoLink; link = links_[link].next) {
     const RecordView& record = links_[link].record;
-    AppendOpenRecord(record, waiting.records);
+    AppendOpenRecord(record, partial.records);
     if (record.type == RecordType::kStart && record.payload.size() >= 40) {
       std::int64_t start_ns;
       std::memcpy(&start_ns, record.payload.data() + 32, sizeof start_ns);
       NoteTime(start_ns);
     }
   }
-  waiting.has_start = has_start;
-  waiting.has_end = has_end;
-  open_spans_ += (has_start && !has_end) - was_open;
-  // By the END now, or by a START whose END was seen earlier and was not yet allowed to.
-  if (has_start && has_end && slot.held) held_.push_back(slot.span);
-  batch.open.push_back({slot.span, std::string_view(waiting.records).substr(known)});
+  batch.open.push_back({span, std::string_view(partial.records).substr(known)});
+}
+
+// Complete, and not yet decided.
+void SpanJoiner::Wait(SpanId span, std::uint32_t first, SpanBatch& batch) {
+  Partial& partial = open_[span];
+  if (partial.has_start && !partial.has_end) --open_spans_;
+  AppendRecords(span, partial, first, batch);
+  partial.has_start = partial.has_end = partial.undecided = true;
+}
+
+void SpanJoiner::Decide(SpanBatch& batch) {
+  if (sampler_ == nullptr) return;
+  const auto decisions = sampler_->Decide(now_ns_);
+  if (decisions.empty()) return;
+  std::unordered_map<SpanId, Pending*> here;
+  for (Pending& pending : pending_) here[pending.span] = &pending;
+  for (const auto& [keep, spans] : decisions) {
+    for (const SpanId span : spans) {
+      const auto known = open_.find(span);
+      if (const auto found = here.find(span); found != here.end()) {
+        found->second->done = true;
+        ++counters_.ended;
+        Put(found->second->row, keep, batch);
+      } else if (known != open_.end() && !known->second.done) {
+        PutComplete(known->second, keep, batch);
+      }
+      if (known != open_.end() && !known->second.done) Close(span, known->second, batch);
+    }
+  }
 }
 
 void SpanJoiner::Gather(const Partial* partial, const Slot* slot) {
@@ -203,16 +276,37 @@ Result<SpanRow> SpanJoiner::AssembleGathered() {
   return row;
 }
 
-void SpanJoiner::Emit(SpanBatch& batch) {
+// What was gathered of a complete span. False: it waits for a verdict. `first`: of its records in this batch.
+bool SpanJoiner::Emit(SpanId span, std::uint32_t first, SpanBatch& batch) {
+  std::uint64_t bytes = 0;
+  for (const RecordView& record : scratch_) bytes += record.payload.size();
   auto row = AssembleGathered();
   if (!row.ok()) {
     ++counters_.undecodable;
     ++counters_.discarded_ends;
-    return;
+    return true;
   }
   NoteTime(row->start_ns + std::max<std::int64_t>(row->duration_ns, 0));
+  const auto verdict = sampler_ != nullptr ? sampler_->Ended(*row, bytes, now_ns_) : TraceSampler::Verdict::kKeep;
+  if (verdict == TraceSampler::Verdict::kWait) {
+    pending_.push_back({span, first, *row});
+    return false;
+  }
   ++counters_.ended;
-  batch.spans.push_back(*row);
+  Put(*row, verdict == TraceSampler::Verdict::kKeep, batch);
+  return true;
+}
+
+void SpanJoiner::PutComplete(const Partial& partial, bool keep, SpanBatch& batch) {
+  Gather(&partial, nullptr);
+  const auto row = AssembleGathered();
+  ++(row.ok() ? counters_.ended : counters_.undecodable);
+  if (row.ok()) Put(*row, keep, batch);
+}
+
+void SpanJoiner::Put(const SpanRow& row, bool keep, SpanBatch& batch) {
+  if (!keep) ++counters_.sampled_out;
+  (keep ? batch.spans : batch.sampled_out).push_back(row);
 }
 
 void SpanJoiner::AddProcessFields(SpanRow& row) {
@@ -239,7 +333,7 @@ void SpanJoiner::EmitInterrupted(SpanId span, Partial& partial, std::int64_t ali
     row->status = SpanStatus::kInterrupted;
     row->duration_ns = alive_ns == 0 ? -1 : std::max<std::int64_t>(0, alive_ns - row->start_ns);
     ++counters_.interrupted;
-    batch.spans.push_back(*row);
+    Put(*row, sampler_ == nullptr || sampler_->Lost(*row) != TraceSampler::Verdict::kDrop, batch);
   } else {
     ++counters_.undecodable;
   }
@@ -250,7 +344,11 @@ bool SpanJoiner::InterruptAll(SpanBatch& batch, std::int64_t alive_ns, std::size
   for (auto& [span, partial] : open_) {
     if (partial.done) continue;
     if (max_spans-- == 0) return true;
-    if (partial.has_start) {
+    if (partial.has_start && partial.has_end) {
+      // Its trace was never decided, because something of it still runs: it is kept whole.
+      PutComplete(partial, /*keep=*/true, batch);
+      Close(span, partial, batch);
+    } else if (partial.has_start) {
       EmitInterrupted(span, partial, alive_ns, batch);
     } else {
       counters_.discarded_ends += partial.has_end;

@@ -8,7 +8,8 @@
 // from it and from the ring until the next Begin.
 // Invariants:
 //   1. A span is put into exactly one batch's `spans`.
-//   2. What a batch's `open` and `closed` leave behind in the exporter is the open table as of that batch.
+//   2. With a sampler, spans of undecided traces stay in the open table until the verdict.
+//   3. What a batch's `open` and `closed` leave behind in the exporter is the open table as of that batch.
 // Units: bytes.
 #pragma once
 
@@ -20,14 +21,16 @@
 #include <vector>
 
 #include "base/record_codec.h"
+#include "record/sampler.h"
 #include "spanbox/exporter.h"
 
 namespace spanbox {
 
 class SpanJoiner {
  public:
-  SpanJoiner(std::string release, std::string environment)
-      : release_(std::move(release)), environment_(std::move(environment)) {}
+  // `sampler`: decides which spans are kept; nullptr: all are.
+  SpanJoiner(std::string release, std::string environment, TraceSampler* sampler = nullptr)
+      : release_(std::move(release)), environment_(std::move(environment)), sampler_(sampler) {}
 
   // Recovery: the open spans stored by the dead process. Malformed ones are counted as undecodable.
   void Restore(const std::map<SpanId, std::string>& open);
@@ -40,10 +43,11 @@ class SpanJoiner {
   // `held`: an END that may not complete its span before the next pass, because records that came before it in time
   // may not have been seen yet.
   void Add(const RecordView& record, bool held);
-  // Appends to spans, open, closed and blobs of `batch`.
-  void Finish(SpanBatch& batch);
+  // Appends to spans, sampled_out, open, closed and blobs of `batch`. `all_seen`: every record of the pass has been
+  // added, so that traces may be decided.
+  void Finish(SpanBatch& batch, bool all_seen = false);
 
-  // These three want a batch of their own, begun with Begin and not finished with Finish.
+  // These four want a batch of their own, begun with Begin and not finished with Finish.
   // At most `max_spans` spans without END become interrupted. `alive_ns`: wall time when their process was last alive;
   // 0: not known. Returns true when there are more.
   bool InterruptAll(SpanBatch& batch, std::int64_t alive_ns, std::size_t max_spans);
@@ -51,9 +55,12 @@ class SpanJoiner {
   void Interrupt(SpanId span, SpanBatch& batch);
   // Forgets records that have waited for a START since before the last round. REQUIRES: every lane was drained since.
   void ExpireOrphans(SpanBatch& batch);
+  // Decides traces that can be, or have waited too long. REQUIRES: every lane was drained in this pass.
+  void Decide(SpanBatch& batch);
 
   struct Counters {
     std::uint64_t ended = 0;           // rows made from an END
+    std::uint64_t sampled_out = 0;     // of all rows: those that were not kept
     std::uint64_t interrupted = 0;     // rows made without one
     std::uint64_t discarded_ends = 0;  // ENDs that made no row: their START was dropped, or they came twice
     std::uint64_t undecodable = 0;     // spans whose records are malformed
@@ -69,7 +76,8 @@ class SpanJoiner {
   struct Partial {
     std::string records;  // as in OpenSpan
     bool has_start = false, has_end = false;
-    bool done = false;  // its row is in the batch; erased at the next Begin
+    bool done = false;       // its row is in the batch; erased at the next Begin
+    bool undecided = false;  // complete, and its trace waits for a verdict
     std::uint64_t round = 0;
   };
   struct Link {  // the records of one span within the batch are a list
@@ -84,6 +92,13 @@ class SpanJoiner {
     bool used = false;
   };
 
+  struct Pending {  // a span of this batch that waits for a verdict
+    SpanId span = 0;
+    std::uint32_t first = 0;  // of its records in the batch
+    SpanRow row;
+    bool done = false;
+  };
+
   Slot& SlotOf(SpanId span);
   void GrowTable();
   void FinishSpan(const Slot& slot, SpanBatch& batch);
@@ -91,7 +106,13 @@ class SpanJoiner {
   Slot* FindSlot(SpanId span);
   void Gather(const Partial* partial, const Slot* slot);  // into scratch_
   Result<SpanRow> AssembleGathered();
-  void Emit(SpanBatch& batch);
+  bool Emit(SpanId span, std::uint32_t first, SpanBatch& batch);
+  void Put(const SpanRow& row, bool keep, SpanBatch& batch);
+  void PutComplete(const Partial& partial, bool keep, SpanBatch& batch);
+  void TellStart(const RecordView& record);
+  void TellStarts();
+  void AppendRecords(SpanId span, Partial& partial, std::uint32_t first, SpanBatch& batch);
+  void Wait(SpanId span, std::uint32_t first, SpanBatch& batch);
   void EmitInterrupted(SpanId span, Partial& partial, std::int64_t alive_ns, SpanBatch& batch);
   void Close(SpanId span, Partial& partial, SpanBatch& batch);
   void AddProcessFields(SpanRow& row);
@@ -99,6 +120,7 @@ class SpanJoiner {
   void NoteTime(std::int64_t wall_ns) { last_record_ns_ = std::max(last_record_ns_, wall_ns); }
 
   const std::string release_, environment_;
+  TraceSampler* const sampler_;
   std::unordered_map<SpanId, Partial> open_;
   std::vector<SpanId> held_;       // complete, to be emitted in the next pass
   std::vector<SpanId> ready_;      // complete, to be emitted in the next batch
@@ -108,12 +130,14 @@ class SpanJoiner {
   std::vector<Slot> table_;
   std::vector<std::uint32_t> order_;  // used slots, in the order of first sight
   std::vector<RecordView> scratch_;
+  std::vector<Pending> pending_;
   std::vector<BlobPiece> blobs_;
   RowArena arena_;
   Counters counters_;
   std::uint64_t open_spans_ = 0;  // in open_, with START and without END
   std::uint64_t round_ = 1;
   std::int64_t last_record_ns_ = 0;
+  std::int64_t now_ns_ = 0;  // when the batch began, if there is a sampler
 };
 
 }  // namespace spanbox
