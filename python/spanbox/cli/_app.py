@@ -16,7 +16,7 @@ from spanbox._box import open as open_box
 from spanbox._paths import resolve_store
 from spanbox._render import clean, distinct_digits, fit, format_cost, format_time, one_line, plural
 from spanbox._trace import Trace
-from spanbox.cli import _demo, _doctor, _summaries
+from spanbox.cli import _bench, _demo, _doctor, _summaries
 from spanbox.cli._output import Output
 from spanbox.importers import FormatName
 
@@ -190,6 +190,23 @@ def doctor(store: Store = None, json: Json = False) -> None:
         _doctor.print_report(out, report)
     if report.problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    path: Annotated[
+        Path | None,
+        typer.Option(
+            "--path",
+            help="Measure on the disk of this folder [default: where the store would be]",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure what recording, storing and asking cost on this machine; takes about ten seconds."""
+    _bench.run(Output(), path, json=json)
 
 
 @app.command("import")
