@@ -89,11 +89,13 @@ void Finish(DrivenObject* driven, PyObject* output, bool early) {
     span->open = false;
     return leave();
   }
-  const auto add = [&](Capture& capture, RecordWriter& record) {
+  const auto add = [&](RecordWriter& record) {
     if (early) record.AddBool(Column::kAttribute, "closed_early", true);
-    driven->observed->shape->LimitCapture(capture);
-    if (driven->chunks != nullptr) driven->chunks->AddTo(capture, record, keep);
-    if (output != nullptr && keep) capture.AddValue(Column::kOutput, {}, output);
+    AddCaptured(record, [&](Capture& capture) {
+      driven->observed->shape->LimitCapture(capture);
+      if (driven->chunks != nullptr) driven->chunks->AddTo(capture, record, keep);
+      if (output != nullptr && keep) capture.AddValue(Column::kOutput, {}, output);
+    });
   };
   EndSpan(*recorder, span, add, leave);
 }
@@ -107,8 +109,9 @@ void FinishRaised(DrivenObject* driven) {
     return Finish(driven, nullptr, /*early=*/true);
   }
   const bool keep = driven->observed->shape->capture_output;
-  const auto add = [&](Capture& capture, RecordWriter& record) {
-    if (driven->chunks != nullptr) driven->chunks->AddTo(capture, record, keep);
+  const auto add = [&](RecordWriter& record) {
+    if (driven->chunks == nullptr) return;
+    AddCaptured(record, [&](Capture& capture) { driven->chunks->AddTo(capture, record, keep); });
   };
   EndSpanRaised(*recorder, span, add, [driven] { Leave(driven); });
 }
@@ -399,7 +402,7 @@ PyObject* CallDriven(PyObject* self, PyObject* const* args, size_t nargsf, PyObj
     const auto leave = [&] { LeaveCall(span, token); };
     if (span != nullptr && open_recorder != nullptr) {
       EndSpanRaised(
-          *open_recorder, span, [](Capture&, RecordWriter&) {}, leave);
+          *open_recorder, span, [](RecordWriter&) {}, leave);
     } else if (span != nullptr) {
       leave();
     }

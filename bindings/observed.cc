@@ -39,13 +39,15 @@ PyObject* Call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* k
     leave();
   } else if (result == nullptr) {
     EndSpanRaised(
-        *recorder, span, [](Capture&, RecordWriter&) {}, leave);
+        *recorder, span, [](RecordWriter&) {}, leave);
   } else {
-    const auto add_output = [&](Capture& capture, RecordWriter& record) {
+    const auto add_output = [&](RecordWriter& record) {
       const CallShape& shape = *observed->shape;
       if (!shape.capture_output || (shape.MayBeShort() && AddShortOutput(record, result))) return;
-      shape.LimitCapture(capture);
-      capture.AddValue(Column::kOutput, {}, result);
+      AddCaptured(record, [&](Capture& capture) {
+        shape.LimitCapture(capture);
+        capture.AddValue(Column::kOutput, {}, result);
+      });
     };
     EndSpan(*recorder, span, add_output, leave);
   }
@@ -213,12 +215,14 @@ SpanObject* StartCall(ObservedObject* observed, PyObject* const* args, size_t na
     PyErr_Clear();
     return nullptr;
   }
-  *token = StartSpan(*recorder, span, shape.head, [&](Capture& capture, RecordWriter& record) {
+  *token = StartSpan(*recorder, span, shape.head, [&](RecordWriter& record) {
     const Py_ssize_t count = PyVectorcall_NARGS(nargsf);
     if (!shape.capture_input) return;
     if (shape.MayBeShort() && shape.parameters.AddShort(record, args, count, keyword_names)) return;
-    shape.LimitCapture(capture);
-    shape.parameters.AddTo(capture, args, count, keyword_names);
+    AddCaptured(record, [&](Capture& capture) {
+      shape.LimitCapture(capture);
+      shape.parameters.AddTo(capture, args, count, keyword_names);
+    });
   });
   return span;
 }

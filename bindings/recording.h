@@ -82,12 +82,12 @@ SpanObject* NewSpan(PyObject* name, SpanKind kind);
 std::string EncodeHead(SpanKind kind, std::string_view name);
 
 // Starts the span under the current context and makes it current: writes START with `head`, inherited tags, and what
-// `add_fields(Capture&, RecordWriter&)` adds. Returns the token of the ContextVar (a new reference, nullptr when that
+// `add_fields(RecordWriter&)` adds. Returns the token of the ContextVar (a new reference, nullptr when that
 // failed).
 template <typename AddFields>
 PyObject* StartSpan(Recorder& recorder, SpanObject* span, std::string_view head, const AddFields& add_fields);
 
-// Ends the span: writes END with what `add_fields(Capture&, RecordWriter&)` adds. `leave()` puts another context back.
+// Ends the span: writes END with what `add_fields(RecordWriter&)` adds. `leave()` puts another context back.
 template <typename AddFields, typename Leave>
 void EndSpan(Recorder& recorder, SpanObject* span, const AddFields& add_fields, const Leave& leave);
 
@@ -120,6 +120,14 @@ int RegisterSpans(PyObject* module);
 int RegisterObserved(PyObject* module);
 int RegisterDriven();
 
+// Adds what `add(Capture&)` captures.
+template <typename Add>
+void AddCaptured(RecordWriter& record, const Add& add) {
+  Capture capture(record, process_limits);
+  add(capture);
+  capture.MarkTruncated();
+}
+
 // Both encode first, then change the context, then write: bytes just stored would have to be waited for when the
 // checksum reads them back.
 template <typename AddFields>
@@ -128,9 +136,7 @@ PyObject* StartSpan(Recorder& recorder, SpanObject* span, std::string_view head,
   Scratch scratch;
   RecordWriter record(scratch.buffer());
   BeginStart(span, head, record);
-  Capture capture(record, process_limits);
-  add_fields(capture, record);
-  capture.MarkTruncated();
+  add_fields(record);
   PyObject* token = PyContextVar_Set(context_var, reinterpret_cast<PyObject*>(span));
   if (token == nullptr) PyErr_Clear();
   span->recorded = recorder.Append(RecordType::kStart, scratch.buffer().bytes());
@@ -144,9 +150,7 @@ void EndSpan(Recorder& recorder, SpanObject* span, const AddFields& add_fields, 
   Scratch scratch;
   RecordWriter record(scratch.buffer());
   BeginEnd(span, record);
-  Capture capture(record, process_limits);
-  add_fields(capture, record);
-  capture.MarkTruncated();
+  add_fields(record);
   // The status may have been learnt while the fields were written.
   scratch.buffer().PatchAt(sizeof(SpanId) + sizeof(std::int64_t), static_cast<std::uint8_t>(span->status));
   leave();
@@ -156,13 +160,11 @@ void EndSpan(Recorder& recorder, SpanObject* span, const AddFields& add_fields, 
 template <typename AddFields, typename Leave>
 void EndSpanRaised(Recorder& recorder, SpanObject* span, const AddFields& add_fields, const Leave& leave) {
   const Raised raised = SetAside();
-  EndSpan(
-      recorder, span,
-      [&](Capture& capture, RecordWriter& record) {
-        add_fields(capture, record);
-        if (raised.value != nullptr) AddError(span, record, raised.value);
-      },
-      leave);
+  const auto add_all = [&](RecordWriter& record) {
+    add_fields(record);
+    if (raised.value != nullptr) AddError(span, record, raised.value);
+  };
+  EndSpan(recorder, span, add_all, leave);
   RaiseAgain(raised);
 }
 

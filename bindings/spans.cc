@@ -75,8 +75,9 @@ PyObject* SpanEnter(PyObject* self, PyObject*) {
   if (Recorder* recorder = ActiveRecorder()) {
     ContextObject* under = given == nullptr ? nullptr : EnterUnder(given, nullptr);
     const std::string head = EncodeHead(span->kind, Utf8(span->name).view());
-    Py_XDECREF(StartSpan(*recorder, span, head, [span](Capture& capture, RecordWriter&) {
-      if (span->attributes != nullptr) capture.AddAll(span->attributes);
+    Py_XDECREF(StartSpan(*recorder, span, head, [span](RecordWriter& record) {
+      if (span->attributes == nullptr) return;
+      AddCaptured(record, [span](Capture& capture) { capture.AddAll(span->attributes); });
     }));
     if (under != nullptr) Py_XSETREF(span->parent, std::exchange(under->parent, nullptr));
     Py_XDECREF(under);
@@ -92,7 +93,7 @@ PyObject* SpanExit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   if (span->open) {
     const auto leave = [span] { LeaveContext(span); };
     if (Recorder* recorder = open_recorder) {
-      const auto add_error = [&](Capture&, RecordWriter& record) {
+      const auto add_error = [&](RecordWriter& record) {
         if (exception != Py_None) AddError(span, record, exception);
       };
       EndSpan(*recorder, span, add_error, leave);
@@ -114,9 +115,7 @@ void WriteFields(SpanObject* span, AddFields add_fields) {
   Scratch scratch;
   RecordWriter record(scratch.buffer());
   record.Fields(span->span_id);
-  Capture capture(record, process_limits);
-  add_fields(capture);
-  capture.MarkTruncated();
+  AddCaptured(record, add_fields);
   recorder->Append(RecordType::kFields, scratch.buffer().bytes());
 }
 
