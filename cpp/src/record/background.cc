@@ -57,8 +57,8 @@ void Background::EnsureRunning() {
   const std::int64_t now = MonotonicNowNs();
   if (collector_thread_ == nullptr || collector_thread_->ended()) {
     if (now < next_start_ns_) return;
-    next_start_ns_ = now + kRestartPauseNs;
     if (collector_thread_ != nullptr) {
+      next_start_ns_ = now + kRestartPauseNs;
       ReplaceCollector(std::string("the collector thread ended ") + collector_->doing() + "; another one took over");
     } else {
       StartCollector();

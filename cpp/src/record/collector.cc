@@ -7,6 +7,7 @@
 #include <exception>
 #include <limits>
 #include <map>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/msgpack.h"
@@ -114,6 +115,8 @@ bool Collector::Failed(const Status& status) {
 
 bool Collector::Pass() {
   const std::scoped_lock work(work_mutex_);
+  // A pass that was left by an exception, or by the end of its thread, leaves nothing that can be gone on with.
+  if (std::exchange(in_pass_, true)) joiner_.reset();
   CalibrateClocks();
   pool_.SetAlive(WallNowNs());
   const std::uint64_t ticket = ledger_.flush_asked.load(std::memory_order_acquire);
@@ -129,6 +132,7 @@ bool Collector::Pass() {
     ledger_.error.clear();
   }
   ledger_.changed.notify_all();
+  in_pass_ = false;
   return good;
 }
 
@@ -140,6 +144,7 @@ bool Collector::Load() {
   Doing("while it asked how far the ring is stored");
   const auto state = Guarded([&] { return exporter_->LoadRing(pool_.ring()); });
   if (!state.ok()) return Failed(state.status());
+  if (state->retired) return Failed(Internal("the ring of this process has been retired. Please report this"));
   if (options_.sampling.active()) sampler_.emplace(options_.sampling, sampler_memory_);
   joiner_.emplace(options_.release, options_.environment, sampler_ ? &*sampler_ : nullptr);
   joiner_->Restore(state->open);
@@ -162,7 +167,7 @@ bool Collector::Load() {
 //
 // Only then is it asked which lanes their threads have left, and those are read a third time: what a thread wrote into
 // them comes, all of it and first, before what is seen of the lane it moved to.
-std::vector<LaneSource> Collector::Sources(LanePool::Lanes& held) const {
+std::vector<LaneSource> Collector::Sources(LanePool::Lanes& held) {
   struct Reading {
     std::uint64_t first, second;
   };
@@ -178,8 +183,9 @@ std::vector<LaneSource> Collector::Sources(LanePool::Lanes& held) const {
     LaneSource source;
     source.data = lane->data();
     source.seed = lane->seed();
-    if (const auto found = cursors_.find(lane->number()); found != cursors_.end()) source.cursor = found->second;
-    source.cursor.lane = lane->number();
+    LaneCursor& cursor = cursors_[lane->number()];
+    cursor.lane = lane->number();
+    source.cursor = cursor;
     const auto read = heads.find(lane);  // none: first owned since
     source.end_limit = read == heads.end() ? source.cursor.position : read->second.first;
     source.limit = read == heads.end() ? source.cursor.position : read->second.second;
@@ -237,11 +243,14 @@ void Collector::BuildGroup(const std::vector<Lane*>& lanes, std::vector<LaneSour
 bool Collector::CommitGroup() {
   SpanBatch& batch = group_.batch;
   for (const auto& [lane, cursor] : group_.moved) cursors_[cursor.lane] = cursor;
-  for (LaneCursor& counters : batch.cursors = pool_.DropCounters()) {
-    const LaneCursor& stored = cursors_[counters.lane];
-    counters.position = stored.position;
-    counters.seq = stored.seq;
+  // None when the pool has been closed meanwhile: then the counters stay as they were last seen.
+  for (const LaneCursor& counters : pool_.DropCounters()) {
+    LaneCursor& cursor = cursors_[counters.lane];
+    cursor.lane = counters.lane;
+    cursor.dropped_spans = counters.dropped_spans;
+    cursor.dropped_bytes = counters.dropped_bytes;
   }
+  for (const auto& [lane, cursor] : cursors_) batch.cursors.push_back(cursor);
   batch.turn = turn_ + 1;
   if (!process_written_) batch.process = ProcessJson();
   Doing("in a commit");

@@ -101,7 +101,7 @@ class Collector {
   void PlanNextPass();
   bool Load();
   bool Drain();
-  std::vector<LaneSource> Sources(LanePool::Lanes& held) const;
+  std::vector<LaneSource> Sources(LanePool::Lanes& held);
   void BeginGroup();
   void BuildGroup(const std::vector<Lane*>& lanes, std::vector<LaneSource>& sources);
   bool CommitGroup();
@@ -131,6 +131,7 @@ class Collector {
   std::uint64_t committed_drops_ = 0;
   std::uint64_t flush_tried_ = 0;
   bool process_written_ = false;
+  bool in_pass_ = false;
 
   std::atomic<std::int64_t> deadline_ns_;
   std::atomic<bool> superseded_{false};  // set under the ledger's mutex

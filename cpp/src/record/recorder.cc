@@ -7,6 +7,7 @@
 #include <chrono>
 #include <new>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -349,9 +350,35 @@ Result<RecorderOptions> FitOptions(RecorderOptions options) {
   return options;
 }
 
-ByteBuffer& Scratch() {
-  thread_local ByteBuffer buffer;
-  return buffer;
+// This thread's buffer for the record it encodes. A signal handler that records meanwhile finds it taken.
+class Scratch {
+ public:
+  Scratch() : mine_(!taken_) {
+    taken_ = true;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
+  ~Scratch() {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    if (mine_) taken_ = false;
+  }
+  bool mine() const { return mine_; }
+  ByteBuffer& buffer() const {
+    thread_local ByteBuffer buffer;
+    return buffer;
+  }
+
+ private:
+  static thread_local bool taken_;
+  const bool mine_;
+};
+constinit thread_local bool Scratch::taken_ = false;
+
+// Counts it as a record that came inside another.
+bool DropNested(Recorder& recorder, RecordType type) noexcept {
+  const bool before = std::exchange(t_lane.writing, true);
+  recorder.Append(type, {});
+  t_lane.writing = before;
+  return false;
 }
 
 void AddFields(RecordWriter& writer, std::span<const Field> fields) {
@@ -361,21 +388,27 @@ void AddFields(RecordWriter& writer, std::span<const Field> fields) {
 }  // namespace
 
 bool Recorder::Start(const SpanRow& span) noexcept {
-  RecordWriter writer(Scratch());
+  const Scratch scratch;
+  if (!scratch.mine()) return DropNested(*this, RecordType::kStart);
+  RecordWriter writer(scratch.buffer());
   writer.Start(span.trace_id, span.span_id, span.parent_id, span.start_ns, span.kind, span.name);
   AddFields(writer, span.fields);
   return Append(RecordType::kStart, writer.buffer().bytes());
 }
 
 bool Recorder::Fields(SpanId span, std::span<const Field> fields) noexcept {
-  RecordWriter writer(Scratch());
+  const Scratch scratch;
+  if (!scratch.mine()) return DropNested(*this, RecordType::kFields);
+  RecordWriter writer(scratch.buffer());
   writer.Fields(span);
   AddFields(writer, fields);
   return Append(RecordType::kFields, writer.buffer().bytes());
 }
 
 bool Recorder::End(SpanId span, SpanStatus status, std::int64_t duration_ns, std::span<const Field> fields) noexcept {
-  RecordWriter writer(Scratch());
+  const Scratch scratch;
+  if (!scratch.mine()) return DropNested(*this, RecordType::kEnd);
+  RecordWriter writer(scratch.buffer());
   writer.End(span, duration_ns, status);
   AddFields(writer, fields);
   return Append(RecordType::kEnd, writer.buffer().bytes());
