@@ -106,8 +106,10 @@ BUGS = [
         RECOVERY_TEST,
     ),
     Bug(
-        "no check of the lap (sequence number)",
+        "no check of the lap (position and sequence number)",
         "cpp/src/record/drain.cc",
+        "  if (header.position != position || header.version != kRecordVersion) return std::nullopt;\n"
+        "  if (header.type < 1 || header.type > static_cast<std::uint8_t>(RecordType::kBlob)) return std::nullopt;\n"
         "  if (exact_seq ? header.seq != cursor_.seq + 1 : header.seq <= cursor_.seq) return std::nullopt;\n",
         "  (void)exact_seq;\n",
         RECOVERY_TEST,
@@ -123,6 +125,7 @@ BUGS = [
         "cpp/src/record/recovery.cc",
         "      if (now[process] == names) break;\n",
         "      break;\n",
+        RECOVERY_TEST,  # by the kill test too, while rings grew one file at a time: now it is rare
     ),
     Bug(
         "ring files removed before the commit",
@@ -139,9 +142,9 @@ BUGS = [
     Bug(
         "END accepted twice",
         "cpp/src/record/joiner.cc",
-        "    Gather(partial, &slot);\n    Emit(batch);\n",
-        "    Gather(partial, &slot);\n    Emit(batch);\n"
-        "    if (slot.ends > 1) {\n      Gather(partial, &slot);\n      Emit(batch);\n    }\n",
+        "    const bool emitted = Emit(slot.span, slot.first, batch);\n",
+        "    const bool emitted = Emit(slot.span, slot.first, batch);\n"
+        "    if (emitted && slot.ends > 1) batch.spans.push_back(SpanRow(batch.spans.back()));\n",
     ),
     Bug(
         "lanes drained in any order",
@@ -218,9 +221,11 @@ def run(test: Test) -> Outcome:
         return Outcome(noticed=True, by="it hangs", kills="", seconds=TIMEOUT_S)
     seconds = time.monotonic() - began
     kill = re.search(r"\bkill (\d+), seed", done.stdout)
-    failed = re.search(r"^\[  FAILED  \] (\w+\.\w+)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^\[  FAILED  \] (\w+)\.(\w+)", done.stdout, re.MULTILINE)
     said = re.search(r": Failure\n(.*?)\n(?:Google Test trace|\n|\S+:\d+: Failure|\[)", done.stdout, re.DOTALL)
-    by = failed[1] if failed else f"exit code {done.returncode}"
+    by = f"exit code {done.returncode}"
+    if failed:
+        by = failed[1] if failed[1] == "KillTest" else f"{failed[1]}.{failed[2]}"
     if said:
         by += ": " + said[1].splitlines()[-1].strip()[:90]
     return Outcome(done.returncode != 0, by if done.returncode else "", kill[1] if kill else "", seconds)

@@ -58,7 +58,7 @@ class KillTest : public CrashTest {
   void LiveAndDie(const Life& life) {
     oracle->Reset();
     const pid_t program = Fork([&] { RunProgram(life); });
-    const pid_t bystander = Chance(25) ? ForkRecoverer() : 0;
+    const pid_t bystander = Chance(50) ? ForkRecoverer() : 0;
     int status = 0;
     while (oracle->threads[0].calls == 0) {
       ASSERT_EQ(waitpid(program, &status, WNOHANG), 0) << "the program ended by itself: " << status;

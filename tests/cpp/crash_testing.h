@@ -275,7 +275,7 @@ class CrashTest : public testing::Test {
     WatchedStore watched(*store, *oracle);
     const auto report = RecoverRings(watched, ring_dir());
     ASSERT_TRUE(report.ok()) << report.status().message();
-    ASSERT_EQ(report->damaged_rings, 0u);
+    ASSERT_EQ(report->damaged_rings, 0u) << "a ring is damaged";
     rescued += report->spans;
     for (const auto& entry : std::filesystem::directory_iterator(ring_dir())) {
       ADD_FAILURE() << entry.path() << " is left";

@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "base/ids.h"
 #include "memory_exporter.h"
@@ -121,6 +123,40 @@ TEST_F(RecoveryTest, OneLivingFileKeepsAllFilesOfItsProcess) {
   }
   EXPECT_EQ(Recover().rings, 0u);
   EXPECT_EQ(dir.Files(".ring").size(), 2u);
+}
+
+// A recoverer had read the folder; then a process made another ring file, and died. Its ring was retired without that
+// file, whose spans were lost.
+TEST_F(RecoveryTest, FilesMadeAfterTheFolderWasReadAreRecoveredToo) {
+  class Interfering : public MemoryExporter {
+   public:
+    Status Commit(const SpanBatch& batch) override {
+      if (const auto meanwhile = std::exchange(meanwhile_, nullptr)) meanwhile();
+      return MemoryExporter::Commit(batch);
+    }
+    std::function<void()> meanwhile_;
+  };
+  Interfering slow;
+  RingSpec first{.ring_dir = dir.path(),
+                 .ring = {0, 0, 1},  // comes before the other in the listing
+                 .slot = 0,
+                 .lanes = 2,
+                 .lane_bytes = kMinLaneBytes,
+                 .release = "",
+                 .environment = "",
+                 .starts = {}};
+  Span(*(*RingFile::Create(first))->lanes()[0], 1);
+  auto living = MakeRing(0);
+  Span(*living->lanes()[0], 2);
+  slow.meanwhile_ = [&] {
+    Span(*MakeRing(1)->lanes()[0], 3);
+    living.reset();
+  };
+  const auto report = RecoverRings(slow, dir.path());
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(report->spans, 3u);
+  EXPECT_EQ(slow.by_id().size(), 3u);
+  EXPECT_TRUE(dir.Files(".ring").empty());
 }
 
 TEST_F(RecoveryTest, OpenSpanIsInterruptedUpToWhenItsProcessWasAlive) {
