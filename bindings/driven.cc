@@ -1,8 +1,9 @@
 // Coroutines, generators and async generators of observed functions, driven step by step.
 //
-// Users get objects of the very types their functions return: python/spanbox/_observe.py puts a coroutine (generator,
-// async generator) function around each, whose body awaits (yields from) a Driven made here. The span begins with the
-// first step and ends once: with the last one, with what is raised, when it is closed, or when it is thrown away.
+// Users get objects of the very types their functions return: python/spanbox/_observe.py gives for each type a function
+// whose body awaits (yields from) the Driven it is called with. The function itself is called when the user calls it,
+// as ever. The span begins with the first step and ends once: with the last one, with what is raised, when it is
+// closed, or when it is thrown away.
 //
 // The span is current only while a generator's own code runs, not between its steps: its consumer's spans are no
 // children of it, and it may be consumed in any context. Between steps the context its code was in is kept.
@@ -17,15 +18,19 @@ namespace {
 
 PyTypeObject driven_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
 PyTypeObject step_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
+PyObject* shells[4] = {};  // by Returns: a function from a Driven to what users get
 
 struct DrivenObject {
   PyObject_HEAD PyObject* inner;  // what the function returned
   ObservedObject* observed;
-  SpanObject* span;       // nullptr: not recorded
-  ContextObject* inside;  // generators, between steps: what its code runs in
-  Chunks* chunks;         // owned; generators only
+  PyObject* arguments;      // of the call, until the first step: a tuple of all values,
+  PyObject* keyword_names;  // and the names of the last ones, or nullptr
+  SpanObject* span;         // nullptr: not started, or not recorded
+  ContextObject* inside;    // generators, between steps: what its code runs in
+  Chunks* chunks;           // owned; generators only
   PyObject* weak_refs;
   bool is_generator;  // of either kind
+  bool started;
 };
 
 // One awaitable of an async generator: asend, athrow or aclose.
@@ -116,6 +121,27 @@ void FinishRaised(DrivenObject* driven) {
   EndSpanRaised(*recorder, span, add, [driven] { Leave(driven); });
 }
 
+// Before the first step.
+void EnsureStarted(DrivenObject* driven) {
+  if (driven->started) return;
+  driven->started = true;
+  PyObject* token = nullptr;
+  PyObject* const arguments = driven->arguments;
+  PyObject* const* values = &PyTuple_GET_ITEM(arguments, 0);
+  const Py_ssize_t keywords = driven->keyword_names == nullptr ? 0 : PyTuple_GET_SIZE(driven->keyword_names);
+  const auto count = static_cast<std::size_t>(PyTuple_GET_SIZE(arguments) - keywords);
+  driven->span = StartCall(driven->observed, values, count, driven->keyword_names, &token);
+  if (driven->span != nullptr && driven->is_generator) {
+    driven->inside = reinterpret_cast<ContextObject*>(Py_NewRef(reinterpret_cast<PyObject*>(driven->span)));
+    driven->chunks = new Chunks;
+    LeaveCall(driven->span, token);  // see Inside
+  } else {
+    Py_XDECREF(token);
+  }
+  Py_CLEAR(driven->arguments);
+  Py_CLEAR(driven->keyword_names);
+}
+
 void NoteChunk(DrivenObject* driven, PyObject* value) {
   SpanObject* span = driven->span;
   if (driven->chunks == nullptr || span == nullptr || !span->open) return;
@@ -143,6 +169,7 @@ void Settle(DrivenObject* driven, PySendResult outcome, PyObject* result) {
 
 PySendResult DrivenSend(PyObject* self, PyObject* value, PyObject** result) {
   auto* driven = reinterpret_cast<DrivenObject*>(self);
+  EnsureStarted(driven);
   PySendResult outcome;
   {
     const Inside inside(driven);
@@ -228,6 +255,7 @@ PyObject* DrivenClose(PyObject* self, PyObject*) {
 int DrivenTraverse(PyObject* self, visitproc visit, void* arg) {
   auto* driven = reinterpret_cast<DrivenObject*>(self);
   Py_VISIT(driven->inner);
+  Py_VISIT(driven->arguments);
   Py_VISIT(reinterpret_cast<PyObject*>(driven->observed));
   return 0;
 }
@@ -239,12 +267,23 @@ int DrivenClear(PyObject* self) {
   return 0;
 }
 
+// A coroutine that is never awaited says so once, and that is the one the user has.
+void CloseUnstarted(DrivenObject* driven) {
+  if (driven->started || driven->is_generator || !PyCoro_CheckExact(driven->inner)) return;
+  const ErrorAside aside;
+  Py_XDECREF(CallMethod(driven->inner, "close", nullptr));
+  PyErr_Clear();
+}
+
 void DrivenDealloc(PyObject* self) {
   auto* driven = reinterpret_cast<DrivenObject*>(self);
   PyObject_GC_UnTrack(self);
   if (driven->weak_refs != nullptr) PyObject_ClearWeakRefs(self);
   Finish(driven, nullptr, /*early=*/true);
+  CloseUnstarted(driven);
   Py_CLEAR(driven->inner);
+  Py_CLEAR(driven->arguments);
+  Py_CLEAR(driven->keyword_names);
   Py_CLEAR(driven->inside);
   Py_CLEAR(driven->span);
   Py_CLEAR(driven->observed);
@@ -274,6 +313,7 @@ PyObject* NewStep(DrivenObject* driven, PyObject* awaitable, bool closes = false
 
 PyObject* DrivenAsend(PyObject* self, PyObject* value) {
   auto* driven = reinterpret_cast<DrivenObject*>(self);
+  EnsureStarted(driven);
   PyObject* args = PyTuple_Pack(1, value);
   PyObject* awaitable = args == nullptr ? nullptr : CallMethod(driven->inner, "asend", args);
   Py_XDECREF(args);
@@ -390,45 +430,67 @@ PyMethodDef step_methods[] = {{"send", StepSendMethod, METH_O, nullptr},
                               {"close", StepClose, METH_NOARGS, nullptr},
                               {nullptr, nullptr, 0, nullptr}};
 
+// Untracked, and without arguments.
+DrivenObject* NewDriven(ObservedObject* observed, PyObject* inner) {
+  DrivenObject* driven = PyObject_GC_New(DrivenObject, &driven_type);
+  if (driven == nullptr) return nullptr;
+  driven->inner = Py_NewRef(inner);
+  driven->observed = reinterpret_cast<ObservedObject*>(Py_NewRef(reinterpret_cast<PyObject*>(observed)));
+  driven->arguments = driven->keyword_names = driven->weak_refs = nullptr;
+  driven->span = nullptr;
+  driven->inside = nullptr;
+  driven->chunks = nullptr;
+  driven->is_generator = observed->shape->returns != Returns::kCoroutine;
+  driven->started = false;
+  return driven;
+}
+
+// What users get is called as what their function has made.
+void TakeNames(PyObject* made, PyObject* inner) {
+  for (const char* attribute : {"__name__", "__qualname__"}) {
+    PyObject* name = PyObject_GetAttrString(inner, attribute);
+    if (name == nullptr || PyObject_SetAttrString(made, attribute, name) < 0) PyErr_Clear();
+    Py_XDECREF(name);
+  }
+}
+
+// set_shells(coroutine, generator, async_generator)
+PyObject* SetShells(PyObject*, PyObject* args) {
+  PyObject* given[3] = {};
+  if (PyArg_ParseTuple(args, "OOO:set_shells", &given[0], &given[1], &given[2]) == 0) return nullptr;
+  for (int i = 0; i < 3; ++i) Py_XSETREF(shells[i + 1], Py_NewRef(given[i]));
+  Py_RETURN_NONE;
+}
+
+PyMethodDef functions[] = {{"set_shells", SetShells, METH_VARARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
+
 }  // namespace
 
 PyObject* CallDriven(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
   auto* observed = reinterpret_cast<ObservedObject*>(self);
-  PyObject* token = nullptr;
-  SpanObject* span = StartCall(observed, args, nargsf, keyword_names, &token);
   PyObject* inner = PyObject_Vectorcall(observed->fn, args, nargsf, keyword_names);
-  DrivenObject* driven = inner == nullptr ? nullptr : PyObject_GC_New(DrivenObject, &driven_type);
-  if (driven == nullptr) {
-    const auto leave = [&] { LeaveCall(span, token); };
-    if (span != nullptr && open_recorder != nullptr) {
-      EndSpanRaised(
-          *open_recorder, span, [](RecordWriter&) {}, leave);
-    } else if (span != nullptr) {
-      leave();
-    }
-    Py_XDECREF(span);
-    Py_XDECREF(inner);
-    return nullptr;
+  if (inner == nullptr || ActiveRecorder() == nullptr) return inner;
+  PyObject* shell = shells[static_cast<std::size_t>(observed->shape->returns)];
+  DrivenObject* driven = shell == nullptr ? nullptr : NewDriven(observed, inner);
+  const Py_ssize_t count =
+      PyVectorcall_NARGS(nargsf) + (keyword_names == nullptr ? 0 : PyTuple_GET_SIZE(keyword_names));
+  if (driven != nullptr) driven->arguments = PyTuple_New(count);
+  if (driven == nullptr || driven->arguments == nullptr) {
+    Py_XDECREF(driven);
+    PyErr_Clear();
+    return inner;
   }
-  driven->inner = inner;
-  driven->observed = reinterpret_cast<ObservedObject*>(Py_NewRef(self));
-  driven->span = span;
-  driven->inside = nullptr;
-  driven->chunks = nullptr;
-  driven->weak_refs = nullptr;
-  driven->is_generator = observed->shape->returns != Returns::kCoroutine;
-  if (driven->is_generator && span != nullptr) {
-    driven->inside = reinterpret_cast<ContextObject*>(Py_NewRef(reinterpret_cast<PyObject*>(span)));
-    driven->chunks = new Chunks;
-    LeaveCall(span, token);  // until its first step
-  } else {
-    Py_XDECREF(token);
-  }
+  for (Py_ssize_t i = 0; i < count; ++i) PyTuple_SET_ITEM(driven->arguments, i, Py_NewRef(args[i]));
+  driven->keyword_names = Py_XNewRef(keyword_names);
   PyObject_GC_Track(reinterpret_cast<PyObject*>(driven));
-  return reinterpret_cast<PyObject*>(driven);
+  PyObject* made = PyObject_CallOneArg(shell, reinterpret_cast<PyObject*>(driven));
+  if (made != nullptr) TakeNames(made, inner);
+  Py_DECREF(driven);
+  Py_DECREF(inner);
+  return made;
 }
 
-int RegisterDriven() {
+int RegisterDriven(PyObject* module) {
   driven_type.tp_name = "spanbox._core.Driven";
   driven_type.tp_basicsize = sizeof(DrivenObject);
   driven_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION;
@@ -450,7 +512,8 @@ int RegisterDriven() {
   step_type.tp_iter = PyObject_SelfIter;
   step_type.tp_iternext = StepNext;
   step_type.tp_methods = step_methods;
-  return PyType_Ready(&driven_type) < 0 || PyType_Ready(&step_type) < 0 ? -1 : 0;
+  if (PyType_Ready(&driven_type) < 0 || PyType_Ready(&step_type) < 0) return -1;
+  return PyModule_AddFunctions(module, functions);
 }
 
 }  // namespace spanbox::python

@@ -118,7 +118,7 @@ void BeginEnd(SpanObject* span, RecordWriter& record);
 // Add the types and functions to the module: 0, or -1 with an exception set.
 int RegisterSpans(PyObject* module);
 int RegisterObserved(PyObject* module);
-int RegisterDriven();
+int RegisterDriven(PyObject* module);
 
 // Adds what `add(Capture&)` captures.
 template <typename Add>

@@ -77,9 +77,14 @@ def observed(
 ) -> Callable[..., Any]:
     """The traced form of a function; `parameters` are the names of its positional parameters.
 
-    capture_bytes: -1 as configured. returns: 0 its value, 1 a coroutine, 2 a generator, 3 an async generator; of 1 to 3
-    the traced form returns an object that drives it.
+    capture_bytes: -1 as configured. returns: 0 its value, 1 a coroutine, 2 a generator, 3 an async generator: see
+    set_shells.
     """
+
+def set_shells(
+    coroutine: Callable[..., Any], generator: Callable[..., Any], async_generator: Callable[..., Any], /
+) -> None:
+    """Functions that return an object of their type, whose body does what the Driven they are called with does."""
 
 def current_span() -> Span | None: ...
 
@@ -141,7 +146,15 @@ def set_process_context(handle: Handle, /) -> None:
 
 def set_propagate(on: bool, /) -> None: ...
 def set_recording_off(off: bool, /) -> None: ...
-def configure(path: str, full_ring: Literal["wait", "drop", "block"], max_ring_bytes: int) -> None:
+
+SamplingTuple = tuple[float, dict[str, float], str, bool, int, int]  # see spanbox.Sampling
+
+def configure(
+    path: str,
+    full_ring: Literal["wait", "drop", "block"],
+    max_ring_bytes: int,
+    sampling: SamplingTuple | None = None,
+) -> None:
     """Sends this process's spans to the store at `path` from now on. Flushes and closes the recorder in use."""
 
 def recording_path() -> str | None:
@@ -157,6 +170,7 @@ class Health(TypedDict):
     path: str | None
     recorded_spans: int
     stored_spans: int
+    sampled_out_spans: int
     dropped_spans: int
     dropped_bytes: int
     open_spans: int
@@ -184,6 +198,10 @@ class Table:
     def column_names(self) -> list[str]: ...
     @property
     def column_types(self) -> list[Literal["int", "float", "bool", "string", "timestamp"]]: ...
+    @property
+    def sampled_out(self) -> tuple[int, int]:
+        """Dropped spans of the asked time that an aggregation includes, and that it does not."""
+
     def column(self, name: str) -> list[Any]:
         """Python values, None where absent; timestamps as int nanoseconds. KeyError for an unknown name."""
 
@@ -217,6 +235,7 @@ class StoreInfo(TypedDict):
     segments: int
     spans: int
     open_spans: int
+    sampled_out_spans: int
     column_bytes: int
     text_bytes: int
     raw_text_bytes: int
@@ -234,6 +253,7 @@ class Recovery(TypedDict):
 class Verification(TypedDict):
     segments: int
     spans: int
+    rollups: int
     problems: list[str]
 
 @final
@@ -256,6 +276,8 @@ class Store:
         """
 
     def count(self, filter: str, since_ns: int | None, until_ns: int | None) -> int: ...
+    def sampled_out(self, filter: str, since_ns: int | None, until_ns: int | None) -> tuple[int, int]:
+        """Dropped spans of that time that count() includes, and that it does not because the filter cannot tell."""
     def quantiles(
         self,
         filter: str,
@@ -264,8 +286,9 @@ class Store:
         column: str,
         qs: Sequence[float],
         exact: bool,
-    ) -> tuple[list[float], int, float]:
-        """Values (NaN when there are none), how many there were, and the bound on the relative error."""
+    ) -> tuple[list[float], int, float, tuple[int, int]]:
+        """Values (NaN when there are none), how many there were, the bound on the relative error, and dropped spans
+        that are included and that are not."""
 
     def aggregate(
         self,

@@ -14,6 +14,7 @@ from spanbox._paths import resolve_store
 
 if TYPE_CHECKING:
     from spanbox._core import Kind
+    from spanbox._sampling import Sampling
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -119,7 +120,7 @@ def _observed(target: Any, name: str | None, settings: tuple[Kind, bool, bool, i
         raise TypeError(f"observe() decorates a function or a class, not {type(target).__name__}")
     returns = _returns(target)
     traced = _core.observed(target, name or _span_name(target), *settings, _parameter_names(target), returns)
-    return functools.update_wrapper(_SHELLS[returns](traced), target)
+    return functools.update_wrapper(traced, target)
 
 
 def _observed_class(cls: type, name: str, settings: tuple[Kind, bool, bool, int]) -> type:
@@ -174,42 +175,32 @@ def _parameter_names(fn: Any) -> tuple[str, ...]:
 # whoever looks (inspect, asyncio, web frameworks) finds what it would have found.
 
 
-def _coroutine_function(traced: Any) -> Any:
-    async def observed(*args: Any, **kwargs: Any) -> Any:
-        return await traced(*args, **kwargs)
-
-    return observed
+async def _coroutine(driven: Any) -> Any:
+    return await driven
 
 
-def _generator_function(traced: Any) -> Any:
-    def observed(*args: Any, **kwargs: Any) -> Any:
-        return (yield from traced(*args, **kwargs))
-
-    return observed
+def _generator(driven: Any) -> Any:
+    return (yield from driven)
 
 
-def _async_generator_function(traced: Any) -> Any:
-    async def observed(*args: Any, **kwargs: Any) -> Any:
-        steps = traced(*args, **kwargs)
-        try:
-            chunk = await steps.asend(None)
-            while True:
-                try:
-                    sent = yield chunk
-                except GeneratorExit:
-                    await steps.aclose()
-                    raise
-                except BaseException as error:
-                    chunk = await steps.athrow(error)
-                else:
-                    chunk = await steps.asend(sent)
-        except StopAsyncIteration:
-            return
-
-    return observed
+async def _async_generator(driven: Any) -> Any:
+    try:
+        chunk = await driven.asend(None)
+        while True:
+            try:
+                sent = yield chunk
+            except GeneratorExit:
+                await driven.aclose()
+                raise
+            except BaseException as error:
+                chunk = await driven.athrow(error)
+            else:
+                chunk = await driven.asend(sent)
+    except StopAsyncIteration:
+        return
 
 
-_SHELLS = (lambda traced: traced, _coroutine_function, _generator_function, _async_generator_function)
+_core.set_shells(_coroutine, _generator, _async_generator)
 _FUNCTION = type(_returns)
 
 
@@ -243,6 +234,7 @@ def configure(
     *,
     full_ring: FullRing = "wait",
     max_ring_bytes: int = 64 << 20,
+    sampling: Sampling | None = None,
     propagate: bool | None = None,
     capture_bytes: int | None = None,
     capture_nodes: int | None = None,
@@ -255,6 +247,7 @@ def configure(
 
     full_ring: when spans come faster than the disk takes them, "wait" at most 1 ms and then drop and count, "drop" at
     once, or "block" until there is room (for batch jobs). max_ring_bytes: memory and disk for spans not yet stored.
+    sampling: which traces are stored whole, see Sampling; None stores all.
     propagate: False leaves threads, executors and child processes without the span they were started in, True undoes
     it, None keeps what is ($SPANBOX_PROPAGATE=0 means False from the start).
     capture_bytes, capture_nodes, capture_depth: how much of an argument or result is kept (256 KiB, 10,000 values, 16
@@ -275,7 +268,8 @@ def configure(
     )
     if (captures or propagate is not None) and path is None:
         path = _core.recording_path()
-    _core.configure(str(resolve_store(path)), full_ring, max_ring_bytes)
+    chosen = None if sampling is None else sampling.for_core()
+    _core.configure(str(resolve_store(path)), full_ring, max_ring_bytes, chosen)
     if propagate is not None:
         _core.set_propagate(propagate)
 
