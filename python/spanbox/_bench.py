@@ -153,9 +153,8 @@ def otel_tracer() -> tuple[Any, Callable[[], object]]:
     return provider.get_tracer("bench"), provider.force_flush
 
 
-def opentelemetry(calls: int) -> Way:
-    """The OpenTelemetry SDK with the same content as attributes, and an exporter that throws the spans away."""
-    tracer, flush = otel_tracer()
+def otel_traced(tracer: Any) -> Traced:
+    """f with the same content as attributes."""
 
     @functools.wraps(f)
     def traced(*args: Any, **kwargs: Any) -> str:
@@ -165,7 +164,12 @@ def opentelemetry(calls: int) -> Way:
             span.set_attribute("output.value", json.dumps(result))
             return result
 
-    return Way(traced, calls, settle=flush)
+    return traced
+
+
+def opentelemetry(calls: int) -> Way:
+    tracer, flush = otel_tracer()
+    return Way(otel_traced(tracer), calls, settle=flush)
 
 
 # --- starting --------------------------------------------------------------------------------------------------------
@@ -251,15 +255,20 @@ class Chats:
         ]
 
 
-def answer(request: dict[str, Any], text: str) -> str:
-    """A model call as an application would trace it: the request, the answer, and ten attributes."""
-    span = spanbox.current_span()
-    if span is not None:
-        span.set(
-            model=request["model"], provider="openai", input_tokens=1200, output_tokens=300, cost_usd=0.0042,
-            temperature=0.2, user_id=request["user"], session_id="s-77", tenant="acme", prompt_version="v7",
-        )  # fmt: skip
-    return text
+def chat(answers: Iterator[str]) -> Traced:
+    """A model call as an application would trace it: the request, the next answer, and ten attributes."""
+
+    @spanbox.observe(kind="llm")
+    def chat(request: dict[str, Any]) -> str:
+        span = spanbox.current_span()
+        if span is not None:
+            span.set(
+                model=request["model"], provider="openai", input_tokens=1200, output_tokens=300, cost_usd=0.0042,
+                temperature=0.2, user_id=request["user"], session_id="s-77", tenant="acme", prompt_version="v7",
+            )  # fmt: skip
+        return next(answers)
+
+    return chat
 
 
 def cpu_of_process_s() -> float:
@@ -270,14 +279,16 @@ def cpu_of_process_s() -> float:
 def burst(spans: int) -> Figures:
     """Traces of five spans as fast as the caller can, then a flush."""
     chats = Chats(input_bytes=700, output_bytes=1000, pool_bytes=4 << 20).make(spans * 4 // 5)
-    chat = spanbox.observe(name="chat", kind="llm")(answer)
-    chats[len(chats) // 2] = (chats[0][0], f"{chats[0][1]} {RARE}")
+    requests = [request for request, _ in chats]
+    answers = [answer for _, answer in chats]
+    answers[len(answers) // 2] += f" {RARE}"
+    call = chat(iter(answers))
     before = spanbox.health()
     cpu_s, begin = cpu_of_process_s(), time.perf_counter()
-    for first in range(0, len(chats), 4):
+    for first in range(0, len(requests), 4):
         with spanbox.span("support", kind="agent"):
-            for request, text in chats[first : first + 4]:
-                chat(request, text)
+            for request in requests[first : first + 4]:
+                call(request)
     recorded = time.perf_counter()
     spanbox.flush(60)
     stored, cpu_s = time.perf_counter(), cpu_of_process_s() - cpu_s
