@@ -17,5 +17,6 @@ void RegisterStore(pybind11::module_& module);
 void RegisterRecording(pybind11::module_& module);
 
 pybind11::object NewTable(Table table);
+pybind11::tuple Pair(const SampledOut& sampled_out);  // included, excluded
 
 }  // namespace spanbox::python

@@ -2,14 +2,18 @@
 #include "recording.h"
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 
 #include "base/clock.h"
 #include "casters.h"
 #include "query.h"
+#include "spanbox/query.h"
 #include "spanbox/store.h"
 
 namespace py = pybind11;
@@ -104,9 +108,23 @@ void CloseRecorder(State& state) {
   old.reset();
 }
 
-void Configure(const std::string& path, const std::string& full_ring, std::uint64_t max_ring_bytes) {
+// rate, names, keep, first_of_kind, max_waiting_bytes, max_trace_age_ns: see spanbox._sampling.
+using SamplingTuple = std::tuple<double, std::map<std::string, double>, std::string, bool, std::uint64_t, std::int64_t>;
+
+Sampling MakeSampling(const SamplingTuple& given) {
+  Sampling sampling;
+  std::string keep;
+  std::tie(sampling.rate, sampling.name_rates, keep, sampling.first_of_kind, sampling.max_waiting_bytes,
+           sampling.max_trace_age_ns) = given;
+  if (!keep.empty()) sampling.keep = Unwrap(CompileFilter(keep), Wrong::kFilter);
+  return sampling;
+}
+
+void Configure(const std::string& path, const std::string& full_ring, std::uint64_t max_ring_bytes,
+               const std::optional<SamplingTuple>& sampling) {
   State& state = TheState();
   RecorderOptions options;
+  if (sampling) options.sampling = MakeSampling(*sampling);
   options.max_ring_bytes = max_ring_bytes;
   options.full_ring_policy = full_ring == "block"  ? FullRingPolicy::kBlock
                              : full_ring == "drop" ? FullRingPolicy::kDrop
@@ -147,14 +165,15 @@ py::dict HealthDict() {
   State& state = TheState();
   const Health health = state.recorder == nullptr ? Health{} : state.recorder->GetHealth();
   const std::string& error = state.recorder == nullptr ? state.open_error : health.last_error;
-  return py::dict(
-      "path"_a = state.path.empty() ? py::object(py::none()) : py::str(state.path),
-      "recorded_spans"_a = health.recorded_spans + state.unrecorded_spans, "stored_spans"_a = health.stored_spans,
-      "dropped_spans"_a = health.dropped_spans + state.unrecorded_spans, "dropped_bytes"_a = health.dropped_bytes,
-      "open_spans"_a = health.open_spans, "waiting_bytes"_a = health.waiting_bytes, "ring_bytes"_a = health.ring_bytes,
-      "lag_ms"_a = static_cast<double>(health.lag_ns) / 1e6, "commits"_a = health.commits,
-      "commit_failures"_a = health.commit_failures, "collector_alive"_a = health.collector_alive,
-      "last_error"_a = Text(error));
+  return py::dict("path"_a = state.path.empty() ? py::object(py::none()) : py::str(state.path),
+                  "recorded_spans"_a = health.recorded_spans + state.unrecorded_spans,
+                  "stored_spans"_a = health.stored_spans, "sampled_out_spans"_a = health.sampled_out_spans,
+                  "dropped_spans"_a = health.dropped_spans + state.unrecorded_spans,
+                  "dropped_bytes"_a = health.dropped_bytes, "open_spans"_a = health.open_spans,
+                  "waiting_bytes"_a = health.waiting_bytes, "ring_bytes"_a = health.ring_bytes,
+                  "lag_ms"_a = static_cast<double>(health.lag_ns) / 1e6, "commits"_a = health.commits,
+                  "commit_failures"_a = health.commit_failures, "collector_alive"_a = health.collector_alive,
+                  "last_error"_a = Text(error));
 }
 
 }  // namespace
@@ -169,7 +188,7 @@ void SuggestPath(const std::string& path) {
 
 void RegisterRecording(py::module_& module) {
   using namespace py::literals;
-  module.def("configure", Configure, "path"_a, "full_ring"_a, "max_ring_bytes"_a);
+  module.def("configure", Configure, "path"_a, "full_ring"_a, "max_ring_bytes"_a, "sampling"_a = py::none());
   module.def("recording_path", []() -> py::object {
     const State& state = TheState();
     if (state.recorder == nullptr) return py::none();

@@ -281,10 +281,11 @@ py::dict InfoDict(PyStore& self) {
   const StoreInfo info = Unwrap(WithoutGil([&] { return self.store->Info(); }));
   using namespace py::literals;
   return py::dict("path"_a = info.path, "format"_a = info.format, "segments"_a = info.segments, "spans"_a = info.spans,
-                  "open_spans"_a = info.open_spans, "column_bytes"_a = info.column_bytes,
-                  "text_bytes"_a = info.text_bytes, "raw_text_bytes"_a = info.raw_text_bytes,
-                  "file_bytes"_a = info.file_bytes, "first_start_ns"_a = info.first_start_ns,
-                  "last_start_ns"_a = info.last_start_ns, "lmdb_version"_a = info.lmdb_version);
+                  "open_spans"_a = info.open_spans, "sampled_out_spans"_a = info.sampled_out_spans,
+                  "column_bytes"_a = info.column_bytes, "text_bytes"_a = info.text_bytes,
+                  "raw_text_bytes"_a = info.raw_text_bytes, "file_bytes"_a = info.file_bytes,
+                  "first_start_ns"_a = info.first_start_ns, "last_start_ns"_a = info.last_start_ns,
+                  "lmdb_version"_a = info.lmdb_version);
 }
 
 py::dict VerifyDict(PyStore& self) {
@@ -292,7 +293,8 @@ py::dict VerifyDict(PyStore& self) {
   using namespace py::literals;
   py::list problems;
   for (const std::string& problem : report.problems) problems.append(Text(problem));
-  return py::dict("segments"_a = report.segments, "spans"_a = report.spans, "problems"_a = problems);
+  return py::dict("segments"_a = report.segments, "spans"_a = report.spans, "rollups"_a = report.rollups,
+                  "problems"_a = problems);
 }
 
 std::size_t MergeAll(PyStore& self) {
@@ -329,7 +331,12 @@ py::tuple QuantileValues(PyStore& self, std::string filter, OptionalNs since_ns,
   const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
   const Quantiles quantiles =
       Unwrap(WithoutGil([&] { return QuantilesOf(*self.store, query, column, qs, exact); }), Wrong::kFilter);
-  return py::make_tuple(quantiles.values, quantiles.count, quantiles.relative_error);
+  return py::make_tuple(quantiles.values, quantiles.count, quantiles.relative_error, Pair(quantiles.sampled_out));
+}
+
+py::tuple SampledOutPair(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns) {
+  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+  return Pair(Unwrap(WithoutGil([&] { return SampledOutOf(*self.store, query); }), Wrong::kFilter));
 }
 
 py::list ColumnList() {
@@ -358,6 +365,7 @@ void RegisterStore(py::module_& module) {
             return Unwrap(WithoutGil([&] { return Count(*self.store, query); }), Wrong::kFilter);
           },
           "filter"_a, "since_ns"_a, "until_ns"_a)
+      .def("sampled_out", SampledOutPair, "filter"_a, "since_ns"_a, "until_ns"_a)
       .def("quantiles", QuantileValues, "filter"_a, "since_ns"_a, "until_ns"_a, "column"_a, "qs"_a, "exact"_a)
       .def("aggregate", AggregateTable, "filter"_a, "since_ns"_a, "until_ns"_a, "by"_a, "every_ns"_a, "aggregates"_a)
       .def("scan", ScanTable, "filter"_a, "since_ns"_a, "until_ns"_a, "columns"_a, "limit"_a, "order_by"_a,

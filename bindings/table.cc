@@ -83,6 +83,8 @@ py::object Capsule(std::unique_ptr<Exported> exported, const char* name) {
 
 }  // namespace
 
+py::tuple Pair(const SampledOut& sampled_out) { return py::make_tuple(sampled_out.included, sampled_out.excluded); }
+
 py::object NewTable(Table table) { return py::cast(PyTable{std::make_shared<const Table>(std::move(table))}); }
 
 void RegisterTable(py::module_& module) {
@@ -101,6 +103,7 @@ void RegisterTable(py::module_& module) {
                                  types.append(TypeName(column.type));
                                return types;
                              })
+      .def_property_readonly("sampled_out", [](const PyTable& self) { return Pair(self.table->sampled_out); })
       .def("column", ColumnValues, py::arg("name"), "Values of one column, None where absent.")
       .def(
           "__arrow_c_stream__",

@@ -31,6 +31,7 @@ from spanbox._core import (
     current_handle,
 )
 from spanbox._observe import KINDS, configure, current_span, flush, health, observe, span, tags
+from spanbox._sampling import Sampling, keep
 
 if TYPE_CHECKING:
     from spanbox._box import Box, open
@@ -44,6 +45,7 @@ __all__ = [
     "FilterError",
     "Handle",
     "NotFoundError",
+    "Sampling",
     "SpanboxError",
     "Spans",
     "StoreError",
@@ -58,6 +60,7 @@ __all__ = [
     "environ",
     "flush",
     "health",
+    "keep",
     "observe",
     "off",
     "on",

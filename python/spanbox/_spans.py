@@ -61,15 +61,19 @@ class Query:
 class Quantiles(Mapping[float, float]):
     """Quantile to value, in the column's unit; NaN where there are no values.
 
-    `count` values were read; each result is off by at most `relative_error` of itself.
+    `count` values were read; each result is off by at most `relative_error` of itself. `sampled_out` spans of the time
+    were dropped by sampling and are not among them.
     """
 
-    __slots__ = ("_values", "column", "count", "relative_error")
+    __slots__ = ("_values", "column", "count", "relative_error", "sampled_out")
 
-    def __init__(self, column: str, values: dict[float, float], count: int, relative_error: float) -> None:
+    def __init__(
+        self, column: str, values: dict[float, float], count: int, relative_error: float, sampled_out: int = 0
+    ) -> None:
         self.column = column
         self.count = count
         self.relative_error = relative_error
+        self.sampled_out = sampled_out
         self._values = values
 
     def __getitem__(self, q: float) -> float:
@@ -85,7 +89,8 @@ class Quantiles(Mapping[float, float]):
         unit = _column_unit(self.column)
         values = " ".join(f"p{q * 100:g}={_format(v, unit)}" for q, v in self._values.items())
         exactness = "exact" if self.relative_error == 0 else f"±{self.relative_error * 100:g} %"
-        return f"<Quantiles {clean(self.column)} {values} of {plural(self.count, 'value')}, {exactness}>"
+        left_out = "".join(f", {note}" for note in sampling_notes((0, self.sampled_out)))
+        return f"<Quantiles {clean(self.column)} {values} of {plural(self.count, 'value')}, {exactness}{left_out}>"
 
 
 class _Arrow(ABC):
@@ -136,6 +141,16 @@ class Result(_Arrow):
     def columns(self) -> list[str]:
         return self._rows.column_names
 
+    @property
+    def sampled_out(self) -> int:
+        """How many spans of the time were dropped by sampling and are not in these figures (docs/sampling.md)."""
+        return self._rows.sampled_out[1]
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of these figures besides: about spans that sampling dropped."""
+        return sampling_notes(self._rows.sampled_out)
+
     def column(self, name: str) -> list[Any]:
         """The values of one column; None where absent."""
         return self._rows.column(name)
@@ -144,16 +159,17 @@ class Result(_Arrow):
         return self._rows.rows
 
     def __repr__(self) -> str:
-        return f"<Result {plural(len(self), 'row')}: {', '.join(map(clean, self.columns))}>"
+        notes = "".join(f"; {note}" for note in self.notes)
+        return f"<Result {plural(len(self), 'row')}: {', '.join(map(clean, self.columns))}{notes}>"
 
     def __str__(self) -> str:
         header, rows, right = _cells(self._rows, self._units, _TEXT_ROWS)
         more = [f"… {len(self) - _TEXT_ROWS:,} more rows"] if len(self) > _TEXT_ROWS else []
-        return "\n".join([*text_table(header, rows, right=right), *more])
+        return "\n".join([*text_table(header, rows, right=right), *more, *self.notes])
 
     def _repr_html_(self) -> str:
         header, rows, right = _cells(self._rows, self._units, _HTML_ROWS)
-        return html_table(_caption(len(self), "row"), header, rows, right=right)
+        return html_table("; ".join([_caption(len(self), "row"), *self.notes]), header, rows, right=right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +226,15 @@ class Spans(_Arrow):
         return self._with(limit=n)
 
     def count(self) -> int:
-        """How many spans match."""
+        """How many spans match, those that sampling dropped included where that can be told (see sampled_out)."""
         counted = self._store().count(*self._query.which)
         return counted if self._query.limit is None else min(counted, self._query.limit)
+
+    @property
+    def sampled_out(self) -> int:
+        """How many spans of the time were dropped by sampling and are not in count(), because what is left of them does
+        not tell whether they match. Those of which it tells are counted."""
+        return self._store().sampled_out(*self._query.which)[1]
 
     @overload
     def quantile(self, column: str, q: float, *, exact: bool = ...) -> float: ...
@@ -229,10 +251,10 @@ class Spans(_Arrow):
         for each in qs:
             if not 0 <= each <= 1:
                 raise ValueError(f"q={each} is no quantile: give a share from 0 to 1, such as 0.99")
-        values, count, relative_error = self._store().quantiles(*self._query.which, column, qs, exact)
+        values, count, relative_error, sampled_out = self._store().quantiles(*self._query.which, column, qs, exact)
         if single:
             return values[0]
-        return Quantiles(column, dict(zip(qs, values, strict=True)), count, relative_error)
+        return Quantiles(column, dict(zip(qs, values, strict=True)), count, relative_error, sampled_out[1])
 
     def by(self, *columns: str, every: str | None = None) -> Grouped:
         """Groups by columns or attributes, and by time buckets of a length such as every="5m"."""
@@ -261,7 +283,20 @@ class Spans(_Arrow):
         limit = _HTML_ROWS if query.limit is None else min(query.limit, _HTML_ROWS)
         table = self._with(columns=query.columns or _OVERVIEW, limit=limit)._table()
         header, rows, right = _cells(table, {}, _HTML_ROWS)
-        return html_table(_caption(self.count(), "span"), header, rows, right=right)
+        notes = sampling_notes(self._store().sampled_out(*query.which))
+        return html_table("; ".join([_caption(self.count(), "span"), *notes]), header, rows, right=right)
+
+
+def sampling_notes(sampled_out: tuple[int, int]) -> list[str]:
+    """A sentence each about dropped spans that are in the figures, and that are not."""
+    where = zip(sampled_out, ("in", "not in"), strict=True)
+    return [
+        f"{plural(count, 'sampled-out span')} {_be(count)} {place} these figures" for count, place in where if count
+    ]
+
+
+def _be(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _caption(count: int, noun: str) -> str:

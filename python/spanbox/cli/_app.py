@@ -162,7 +162,7 @@ def stats(store: Store = None, since: Since = None, filter: Filter = "", json: J
     out, box = Output(), _open(store)
     models, kinds = _summaries.by_model(box, filter, since), _summaries.by_kind(box, filter, since)
     if json:
-        out.json({"models": models, "kinds": list(kinds)})
+        out.json({"models": models, "kinds": list(kinds), "sampled_out": kinds.sampled_out})
         return
     count = sum(kinds.column("spans"))
     if not count:
@@ -170,8 +170,11 @@ def stats(store: Store = None, since: Since = None, filter: Filter = "", json: J
         return
     costs = [row["cost_usd"] for row in models if row["cost_usd"] is not None]
     cost = f", {format_cost(sum(costs))}" if costs else ""
-    first = next(iter(box.spans(filter, since=since).columns("start_ns").order_by("start_ns").limit(1)))["start"]
-    out.title(f"{plural(count, 'span')} since {format_time(first)}{cost}")
+    stored = box.spans(filter, since=since).columns("start_ns").order_by("start_ns").limit(1)
+    first = "".join(f" since {format_time(row['start'])}" for row in stored)  # none, when all were sampled out
+    out.title(f"{plural(count, 'span')}{first}{cost}")
+    for note in kinds.notes:
+        out.line(note)
     if models:
         out.line()
         _summaries.print_models(out, models)

@@ -131,6 +131,8 @@ def print_report(out: Output, report: Report) -> None:
 def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     info, recovery, checked = found["info"], found["recovery"], found["verification"]
     open_spans = f", {info['open_spans']:,} open" if info["open_spans"] else ""
+    if info["sampled_out_spans"]:
+        open_spans += f"; {info['sampled_out_spans']:,} more sampled out, only counted"
     facts = [
         ("format", str(info["format"])),
         ("spans", f"{info['spans']:,} in {plural(info['segments'], 'segment')}{open_spans}"),
