@@ -1,24 +1,18 @@
 """What capturing costs the caller, by shape of the value: nanoseconds of the calling thread's CPU time a span.
 
-Each line is the median over the rounds of (span with the value - the same span without it); `A2` is a whole span with
-a 1 KB dict in, a 2 KB string out and 10 attributes.
+Each line is the median over the rounds of (span with the value - the same span without it). recording.py measures whole
+spans.
 
-python benchmarks/capture.py [NAME...]
+python benchmarks/capture.py [NAME...]   shapes whose name has one of the NAMEs in it
 """
 
 from __future__ import annotations
 
-import gc
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 
 import spanbox
-
-ROUNDS = 15
-CALLS = 4_000
+from spanbox._bench import Traced, Way, added
 
 PROSE = "Our refund policy covers purchases made within thirty days; the order must be unused. "
 TURN = {"role": "user", "content": PROSE * 2}
@@ -47,11 +41,6 @@ VALUES: dict[str, object] = {
 }
 
 
-@spanbox.observe(capture_output=False)
-def nothing(value: object) -> None:
-    pass
-
-
 @spanbox.observe(capture_input=False)
 def give(value: object) -> object:
     return value
@@ -62,57 +51,23 @@ def give_uncaptured(value: object) -> object:
     return value
 
 
-OUT = VALUES["str 2 KB prose"]
+def cost_ns(value: object) -> float:
+    def call(fn: Traced, calls: int) -> None:
+        for _ in range(calls):
+            fn(value)
 
-
-@spanbox.observe
-def a2(request: dict[str, object]) -> object:
-    return OUT
-
-
-def a2_span() -> None:
-    with spanbox.span("a2", kind="llm") as span:
-        span.input = ONE_KB
-        span.set(
-            model="gpt-5-mini", provider="openai", input_tokens=1200, output_tokens=300, cost_usd=0.0042,
-            temperature=0.2, user_id="u-1842", session_id="s-77", prompt_version="v7", cached=True,
-        )  # fmt: skip
-        span.output = OUT
-
-
-def a2_bare() -> None:
-    pass
-
-
-def per_call(work: Callable[[], object], calls: int) -> float:
-    begin = time.thread_time_ns()
-    for _ in range(calls):
-        work()
-    return (time.thread_time_ns() - begin) / calls
-
-
-def difference(work: Callable[[], object], base: Callable[[], object], calls: int) -> float:
-    samples = []
-    for _ in range(ROUNDS):
-        bare = per_call(base, calls)
-        samples.append(per_call(work, calls) - bare)
-        spanbox.flush()
-    return statistics.median(samples)
+    calls = 4_000 if len(str(value)) < 10_000 else 20
+    return added(give_uncaptured, {"captured": Way(give, calls, settle=spanbox.flush)}, call)["captured"]["cpu_ns"]
 
 
 def main() -> None:
-    spanbox.configure(tempfile.mkdtemp(prefix="spanbox-bench-"))
-    gc.disable()
     chosen = sys.argv[1:]
-    for name, value in VALUES.items():
-        if chosen and not any(word in name for word in chosen):
-            continue
-        calls = CALLS if len(str(value)) < 10_000 else 20
-        cost = difference(lambda v=value: give(v), lambda v=value: give_uncaptured(v), calls)  # type: ignore[misc]
-        print(f"{name:24} {cost:12,.0f} ns")
-    if not chosen or "A2" in chosen:
-        print(f"{'A2, @observe':24} {difference(lambda: a2(ONE_KB), a2_bare, 2000):12,.0f} ns (no attributes)")
-        print(f"{'A2, span()':24} {difference(a2_span, a2_bare, 2000):12,.0f} ns (10 attributes)")
+    with tempfile.TemporaryDirectory(prefix="spanbox-bench-", ignore_cleanup_errors=True) as folder:
+        spanbox.configure(folder)
+        for name, value in VALUES.items():
+            if not chosen or any(word in name for word in chosen):
+                print(f"{name:24} {cost_ns(value):12,.0f} ns")
+        spanbox.flush()
 
 
 if __name__ == "__main__":
