@@ -13,26 +13,24 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <deque>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "base/hash.h"
 #include "spanbox/sampling.h"
 #include "spanbox/span.h"
 
 namespace spanbox {
 
 struct TraceIdHash {
-  std::size_t operator()(const TraceId& id) const noexcept {
-    std::size_t hash;
-    std::memcpy(&hash, id.bytes.data() + 8, sizeof hash);  // the first half may be a time
-    return hash * 0x9E3779B97F4A7C15u;
-  }
+  // All of it: ids made elsewhere may have their randomness anywhere.
+  std::size_t operator()(const TraceId& id) const noexcept { return Hash64(std::as_bytes(std::span(id.bytes))); }
 };
 
 // What outlives a sampler.
