@@ -8,6 +8,7 @@
 // The span is current only while a generator's own code runs, not between its steps: its consumer's spans are no
 // children of it, and it may be consumed in any context. Between steps the context its code was in is kept.
 #include <cstddef>
+#include <utility>
 
 #include "base/clock.h"
 #include "chunks.h"
@@ -26,6 +27,7 @@ struct DrivenObject {
   PyObject* arguments;      // of the call, until the first step: a tuple of all values,
   PyObject* keyword_names;  // and the names of the last ones, or nullptr
   SpanObject* span;         // nullptr: not started, or not recorded
+  PyObject* token;          // coroutines: of the ContextVar, while the span is current
   ContextObject* inside;    // generators, between steps: what its code runs in
   Chunks* chunks;           // owned; generators only
   PyObject* weak_refs;
@@ -79,7 +81,7 @@ class Inside {
 
 // A generator's span is current during its steps only: see Inside.
 void Leave(DrivenObject* driven) {
-  if (!driven->is_generator) LeaveContext(driven->span);
+  if (!driven->is_generator) LeaveCall(driven->span, std::exchange(driven->token, nullptr));
 }
 
 // Ends the span, once. `output`: a coroutine's result or nullptr. early: it was closed before its end.
@@ -96,10 +98,12 @@ void Finish(DrivenObject* driven, PyObject* output, bool early) {
   }
   const auto add = [&](RecordWriter& record) {
     if (early) record.AddBool(Column::kAttribute, "closed_early", true);
+    const CallShape& shape = *driven->observed->shape;
+    if (output != nullptr && keep) AddOutput(record, shape, output);
+    if (driven->chunks == nullptr) return;
     AddCaptured(record, [&](Capture& capture) {
-      driven->observed->shape->LimitCapture(capture);
-      if (driven->chunks != nullptr) driven->chunks->AddTo(capture, record, keep);
-      if (output != nullptr && keep) capture.AddValue(Column::kOutput, {}, output);
+      shape.LimitCapture(capture);
+      driven->chunks->AddTo(capture, record, keep);
     });
   };
   EndSpan(*recorder, span, add, leave);
@@ -136,7 +140,7 @@ void EnsureStarted(DrivenObject* driven) {
     driven->chunks = new Chunks;
     LeaveCall(driven->span, token);  // see Inside
   } else {
-    Py_XDECREF(token);
+    driven->token = token;
   }
   Py_CLEAR(driven->arguments);
   Py_CLEAR(driven->keyword_names);
@@ -284,6 +288,7 @@ void DrivenDealloc(PyObject* self) {
   Py_CLEAR(driven->inner);
   Py_CLEAR(driven->arguments);
   Py_CLEAR(driven->keyword_names);
+  Py_CLEAR(driven->token);
   Py_CLEAR(driven->inside);
   Py_CLEAR(driven->span);
   Py_CLEAR(driven->observed);
@@ -436,7 +441,7 @@ DrivenObject* NewDriven(ObservedObject* observed, PyObject* inner) {
   if (driven == nullptr) return nullptr;
   driven->inner = Py_NewRef(inner);
   driven->observed = reinterpret_cast<ObservedObject*>(Py_NewRef(reinterpret_cast<PyObject*>(observed)));
-  driven->arguments = driven->keyword_names = driven->weak_refs = nullptr;
+  driven->arguments = driven->keyword_names = driven->token = driven->weak_refs = nullptr;
   driven->span = nullptr;
   driven->inside = nullptr;
   driven->chunks = nullptr;
@@ -447,6 +452,19 @@ DrivenObject* NewDriven(ObservedObject* observed, PyObject* inner) {
 
 // What users get is called as what their function has made.
 void TakeNames(PyObject* made, PyObject* inner) {
+#if PY_VERSION_HEX < 0x030E0000
+  // Generators, coroutines and async generators begin alike.
+  const auto is_one = [](PyObject* object) {
+    return PyCoro_CheckExact(object) || PyGen_CheckExact(object) || PyAsyncGen_CheckExact(object);
+  };
+  if (is_one(made) && is_one(inner)) {
+    auto* to = reinterpret_cast<PyGenObject*>(made);
+    const auto* from = reinterpret_cast<const PyGenObject*>(inner);
+    Py_XSETREF(to->gi_name, Py_XNewRef(from->gi_name));
+    Py_XSETREF(to->gi_qualname, Py_XNewRef(from->gi_qualname));
+    return;
+  }
+#endif
   for (const char* attribute : {"__name__", "__qualname__"}) {
     PyObject* name = PyObject_GetAttrString(inner, attribute);
     if (name == nullptr || PyObject_SetAttrString(made, attribute, name) < 0) PyErr_Clear();

@@ -43,11 +43,7 @@ PyObject* Call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* k
   } else {
     const auto add_output = [&](RecordWriter& record) {
       const CallShape& shape = *observed->shape;
-      if (!shape.capture_output || (shape.MayBeShort() && AddShortOutput(record, result))) return;
-      AddCaptured(record, [&](Capture& capture) {
-        shape.LimitCapture(capture);
-        capture.AddValue(Column::kOutput, {}, result);
-      });
+      if (shape.capture_output) AddOutput(record, shape, result);
     };
     EndSpan(*recorder, span, add_output, leave);
   }
@@ -163,6 +159,14 @@ Parameters::Parameters(PyObject* names) {
     bytes += parameter.packed_name.size() + kMaxScalarBytes;
   }
   short_bytes_ = bytes;
+}
+
+void AddOutput(RecordWriter& record, const CallShape& shape, PyObject* result) {
+  if (shape.MayBeShort() && AddShortOutput(record, result)) return;
+  AddCaptured(record, [&](Capture& capture) {
+    shape.LimitCapture(capture);
+    capture.AddValue(Column::kOutput, {}, result);
+  });
 }
 
 bool Parameters::AddShort(RecordWriter& record, PyObject* const* args, Py_ssize_t count,

@@ -66,6 +66,9 @@ struct ObservedObject {
   CallShape* shape;  // owned
 };
 
+// Adds what the call returned.
+void AddOutput(RecordWriter& record, const CallShape& shape, PyObject* result);
+
 // vectorcall of observed functions whose work goes on after they return.
 PyObject* CallDriven(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names);
 
