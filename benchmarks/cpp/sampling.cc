@@ -87,7 +87,7 @@ Cost Round(const Records& records, const Sampling& sampling) {
     cost.bytes += encoded.columns.size() + encoded.text_bytes;
   };
   if (segment.rows() > 0) count(segment.Finish());
-  if (!rollup.empty()) count(rollup.Finish());
+  if (!rollup.empty()) count(rollup.Finish(segment));
   if (batch.spans.size() + batch.sampled_out.size() != kSpans) std::abort();
   cost.join_ns = static_cast<double>(joined_ns - begin_ns) / kSpans;
   cost.encode_ns = static_cast<double>(NowNs() - joined_ns) / kSpans;

@@ -28,9 +28,13 @@ struct Rollup {
   explicit Rollup(const std::vector<SpanRow>& spans) {
     RollupBuilder builder;
     for (const SpanRow& span : spans) builder.Add(span);
-    encoded = builder.Finish();
+    encoded = Finish(builder);
   }
-  explicit Rollup(RollupBuilder& builder) : encoded(builder.Finish()) {}
+  explicit Rollup(RollupBuilder& builder) : encoded(Finish(builder)) {}
+  static SegmentBuilder::Encoded Finish(RollupBuilder& builder) {
+    SegmentBuilder rows;
+    return builder.Finish(rows);
+  }
   Segment Open() const { return Must(Built::Open(encoded.columns, encoded.text_blocks)); }
 
   // Every cell as text, without its trace and span id and without what rounding may change.

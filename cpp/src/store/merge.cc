@@ -138,7 +138,7 @@ Result<SegmentBuilder::Encoded> StoreImpl::Rewrite(const Txn& txn, Table table,
     if (status.code() == StatusCode::kDataLoss) damaged_.insert(source.meta.id);
     return status;
   }
-  return table == Table::kRollups ? rollup.Finish(SegmentBuilder::kMergeTextLevel) : builder.Finish();
+  return table == Table::kRollups ? rollup.Finish(builder) : builder.Finish();
 }
 
 }  // namespace spanbox

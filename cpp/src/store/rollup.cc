@@ -405,9 +405,8 @@ void RollupBuilder::Impl::FoldRare() {
   }
 }
 
-SegmentBuilder::Encoded RollupBuilder::Finish(int text_level) {
+SegmentBuilder::Encoded RollupBuilder::Finish(SegmentBuilder& rows) {
   impl_->FoldRare();
-  SegmentBuilder rows(text_level);
   for (const auto& [key, cell] : impl_->cells) AddRow(key, cell, rows);
   impl_->cells.clear();
   return rows.Finish();

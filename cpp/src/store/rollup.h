@@ -57,8 +57,8 @@ class RollupBuilder {
   Status AddCells(const Segment& rollup);
   bool empty() const;
 
-  // REQUIRES: !empty(). Leaves the builder empty.
-  SegmentBuilder::Encoded Finish(int text_level = SegmentBuilder::kCommitTextLevel);
+  // By way of `rows`. REQUIRES: !empty(), and `rows` is. Leaves both empty.
+  SegmentBuilder::Encoded Finish(SegmentBuilder& rows);
 
  private:
   struct Impl;

@@ -287,7 +287,7 @@ Status StoreImpl::Commit(const SpanBatch& batch) {
   if (!batch.sampled_out.empty()) {
     RollupBuilder cells;
     for (const SpanRow& row : batch.sampled_out) cells.Add(row);
-    rollup = cells.Finish();
+    rollup = cells.Finish(ThreadBuilder());
   }
   BlobWriter blobs;
   if (!batch.blobs.empty()) {
