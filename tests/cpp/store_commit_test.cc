@@ -309,6 +309,37 @@ INSTANTIATE_TEST_SUITE_P(Shapes, MergeTest,
                          ::testing::Values(MergeCase{1, 100, 4}, MergeCase{2, 1000, 4}, MergeCase{3, 65'536, 16},
                                            MergeCase{4, 10, 2}, MergeCase{5, 300, 3}));
 
+// The recorder merges on one thread while it commits on another.
+TEST_F(CommitTest, CommitsAndMergesOnTwoThreadsLoseNothing) {
+  TempDir dir;
+  StoreOptions options;
+  options.merge_fan_in = 2;
+  options.map_bytes = 256 << 10;  // it has to grow meanwhile
+  const auto store = Must(Store::Open(dir / "s", options));
+  std::atomic<bool> done{false};
+  std::thread merger([&] {
+    while (!done) ASSERT_TRUE(store->DoBackgroundWork().ok());
+  });
+  std::vector<std::string> expected;
+  for (std::uint64_t n = 1; n <= 150; ++n) {
+    std::deque<Row> rows;
+    SpanBatch batch = Batch(n);
+    batch.turn = n;
+    batch.spans = Borrow(MakeRows(rows, n, 20));
+    Status committed = store->Commit(batch);
+    // Growing the map waits for a merge that reads, but not for ever.
+    while (committed.code() == StatusCode::kUnavailable) committed = store->Commit(batch);
+    ASSERT_OK(committed);
+    const auto more = Expected(rows);
+    expected.insert(expected.end(), more.begin(), more.end());
+  }
+  done = true;
+  merger.join();
+  std::sort(expected.begin(), expected.end());
+  EXPECT_EQ(AllRows(*store), expected);
+  EXPECT_EQ(Must(store->Verify()).problems, std::vector<std::string>{});
+}
+
 TEST_F(CommitTest, MergingStopsAtTheTargetAndLeavesFewSegments) {
   TempDir dir;
   StoreOptions options;

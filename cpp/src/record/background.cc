@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::int64_t kSecondNs = 1'000'000'000;
 constexpr std::int64_t kMsNs = 1'000'000;
+constexpr std::int64_t kForeverNs = 365 * 24 * 3600 * kSecondNs;
 constexpr std::int64_t kRestartPauseNs = 100 * kMsNs;
 constexpr std::int64_t kRetryHereNs = 20 * kMsNs;
 constexpr std::int64_t kRecoverEveryNs = 2 * kSecondNs;
@@ -184,7 +185,8 @@ FlushResult Background::Flush(std::int64_t timeout_ns) noexcept {
     result.complete = true;
     return result;
   }
-  const std::int64_t deadline_ns = MonotonicNowNs() + std::max<std::int64_t>(timeout_ns, 0);
+  timeout_ns = std::clamp<std::int64_t>(timeout_ns, 0, kForeverNs);
+  const std::int64_t deadline_ns = MonotonicNowNs() + timeout_ns;
   // Release: records acknowledged before this call are seen by the pass that sees the ticket.
   const std::uint64_t ticket = ledger_.flush_asked.fetch_add(1, std::memory_order_acq_rel) + 1;
   collector_bell_.Ring();
@@ -205,7 +207,7 @@ FlushResult Background::Flush(std::int64_t timeout_ns) noexcept {
 }
 
 void Background::Close(std::int64_t timeout_ns) noexcept {
-  const std::int64_t deadline_ns = MonotonicNowNs() + timeout_ns;
+  const std::int64_t deadline_ns = MonotonicNowNs() + std::min(timeout_ns, kForeverNs);
   std::vector<std::shared_ptr<Worker>> others;
   {
     const std::scoped_lock lock(start_mutex_);

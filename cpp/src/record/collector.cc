@@ -31,11 +31,11 @@ template <typename Call>
 auto Guarded(const Call& call) -> decltype(call()) {
   try {
     return call();
-  } catch (const abi::__forced_unwind&) {
-    throw;  // it ends the thread
   } catch (const std::exception& error) {
     return Internal(std::string("the exporter threw: ") + error.what());
   } catch (...) {
+    // No exception, but the thread's end, which cannot be stopped.
+    if (abi::__cxa_current_exception_type() == nullptr) throw;
     return Internal("the exporter threw something");
   }
 }

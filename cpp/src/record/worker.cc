@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <system_error>
 
@@ -81,10 +82,9 @@ void Worker::Run(const char* name, const Job& job) {
       wait_ns = job(*this, woken);
       in_turn_.store(false, std::memory_order_relaxed);
     }
-  } catch (const abi::__forced_unwind&) {
-    throw;  // the job has called pthread_exit
   } catch (...) {
-    // It ends; whoever watches starts another.
+    // It ends; whoever watches starts another. When the job has called pthread_exit, that goes on.
+    if (abi::__cxa_current_exception_type() == nullptr) throw;
   }
 }
 
@@ -96,8 +96,9 @@ void Worker::Stop() noexcept {
 bool Worker::Join(std::int64_t deadline_ns) noexcept {
   {
     std::unique_lock lock(mutex_);
-    const auto limit = std::chrono::steady_clock::now() +
-                       std::chrono::nanoseconds(std::max<std::int64_t>(0, deadline_ns - MonotonicNowNs()));
+    constexpr std::int64_t kLongNs = 3'600'000'000'000;
+    const auto left = std::chrono::nanoseconds(std::clamp<std::int64_t>(deadline_ns - MonotonicNowNs(), 0, kLongNs));
+    const auto limit = std::chrono::steady_clock::now() + left;
     if (!end_.wait_until(lock, limit, [this] { return ended(); })) return false;
   }
   if (thread_.joinable()) thread_.join();
