@@ -14,19 +14,19 @@ import pytest
 import spanbox
 from spanbox import Box, Sampling, observe
 
-Configure = Callable[[str, Sampling | None], Path]
+Configure = Callable[[str, Sampling], Path]
 
 
 @pytest.fixture
 def configure(tmp_path: Path) -> Iterator[Configure]:
     """Records into a store of that name from now on; the recorder of other tests comes back afterwards."""
 
-    def use(name: str, sampling: Sampling | None) -> Path:
+    def use(name: str, sampling: Sampling) -> Path:
         spanbox.configure(tmp_path / name, sampling=sampling, full_ring="block")
         return tmp_path / name
 
     yield use
-    spanbox.configure(tmp_path / "after")
+    spanbox.configure(tmp_path / "after", sampling=Sampling(), full_ring="wait")
 
 
 def settle() -> None:
@@ -61,7 +61,7 @@ def stored_traces(box: Box) -> set[str]:
 
 
 def test_errors_are_kept_whole_and_every_figure_is_of_all_traces(configure: Configure) -> None:
-    work_on = configure("all", None)
+    work_on = configure("all", Sampling())
     work(200)
     everything = box_of(work_on)
     work_on = configure("some", Sampling(0, keep="status == error"))
@@ -104,7 +104,7 @@ def test_what_figures_leave_out_is_said(configure: Configure) -> None:
 
 
 def test_without_sampling_nothing_is_said(configure: Configure) -> None:
-    path = configure("all", None)
+    path = configure("all", Sampling())
     work(3)
     result = box_of(path).spans().by("name").agg(n="count()")
     assert (result.sampled_out, result.notes) == (0, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -309,15 +310,15 @@ def unsealed(value: bytes) -> Reader:
     return reader
 
 
-def read_store(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every finished span of the store."""
+def read_store(folder: Path, table: str = "segments") -> Iterator[dict[str, Any]]:
+    """Every finished span of the store, or every cell of its rollups."""
     with lmdb.open(str(folder), max_dbs=6, readonly=True, lock=False) as env:
-        tables = {name: env.open_db(name.encode(), create=False) for name in ("meta", "segments", "chunks")}
+        tables = {name: env.open_db(name.encode(), create=False) for name in ("meta", table, "chunks")}
         with env.begin() as txn:
             assert txn.get(b"format", db=tables["meta"]) == struct.pack("<Q", 2)
             assert len(txn.get(b"uuid", db=tables["meta"])) == 16
             (last,) = struct.unpack("<Q", txn.get(b"last_segment", default=bytes(8), db=tables["meta"]))
-            for key, value in txn.cursor(tables["segments"]):
+            for key, value in txn.cursor(tables[table]):
                 assert struct.unpack(">Q", key)[0] <= last
                 record = unsealed(value)
                 rows, low, high = record.number("I"), record.number("q"), record.number("q")
@@ -403,3 +404,62 @@ def test_a_reader_without_spanbox_finds_every_value(tmp_path: Path, merged: bool
         assert store.merge() > 0
     found = [{name: plain(value) for name, value in span.items()} for span in read_store(tmp_path / "s")]
     assert sorted(found, key=lambda span: span["span_id"]) == rows
+
+
+def sketch_quantile(data: bytes, q: float) -> float:
+    """Of positive numbers."""
+    reader = Reader(data)
+    assert reader.number("B") == 1
+    assert reader.number("d") == 0.01
+    count, zeros = reader.number("Q"), reader.number("Q")
+    reader.take(24)
+    first = reader.number("i")
+    counts = [reader.number("Q") for _ in range(reader.number("I"))]
+    assert (sum(counts), zeros) == (count, 0)
+    rank, seen, index = math.floor(q * (count - 1)), 0, first - 1
+    while seen <= rank:
+        index += 1
+        seen += counts[index - first]
+    a = 0.01 * (1 - 1e-9)
+    step = 7 / (10 * math.log((1 + a) / (1 - a)))
+
+    def log(v: float) -> float:
+        mantissa, exponent = math.frexp(v)
+        s = 2 * mantissa - 1
+        return exponent - 1 + ((6 / 35 * s - 3 / 5) * s + 10 / 7) * s
+
+    low, high = 1.0, 2.0**63
+    for _ in range(200):  # the number whose index begins here
+        middle = (low + high) / 2
+        low, high = (low, middle) if math.floor(log(middle) * step) >= index else (middle, high)
+    return high * 1.01
+
+
+def test_a_reader_without_spanbox_finds_what_sampling_left(tmp_path: Path) -> None:
+    import spanbox
+
+    spanbox.configure(tmp_path / "s", sampling=spanbox.Sampling(0), full_ring="block")
+    for i in range(90):
+        with spanbox.span(f"step {i % 3}", kind="llm", model="m", output_tokens=i, cost_usd=0.25):
+            pass
+    assert spanbox.flush(60)
+    assert spanbox.flush(60)
+    spanbox.configure(tmp_path / "elsewhere", sampling=spanbox.Sampling(), full_ring="wait")
+    median = spanbox.open(tmp_path / "s").spans().quantile("duration", 0.5)
+
+    cells = list(read_store(tmp_path / "s", "rollups"))
+    assert sum(cell["count"] for cell in cells) == 90
+    assert {plain(cell["name"]) for cell in cells} == {"step 0", "step 1", "step 2"}
+    assert sum(cell["output_tokens.sum"] for cell in cells) == sum(range(90))
+    assert min(cell["output_tokens.min"] for cell in cells) == 0
+    assert max(cell["output_tokens.max"] for cell in cells) == 89
+    assert sum(cell["cost_usd.sum"] for cell in cells) == 22.5
+    for cell in cells:
+        assert (plain(cell["kind"]), plain(cell["model"]), cell["start_ns"] % 300_000_000_000) == ("llm", "m", 0)
+        assert cell["duration_ns.count"] == cell["count"]
+        for q in (0, 0.5, 1):
+            value = sketch_quantile(cell["duration_ns.sketch"][0], q)
+            assert 0.97 * cell["duration_ns.min"] <= value <= 1.03 * cell["duration_ns.max"]
+    if len(cells) == 3:  # all of a commit: the medians lie around the whole's
+        medians = sorted(sketch_quantile(cell["duration_ns.sketch"][0], 0.5) for cell in cells)
+        assert 0.97 * medians[0] <= median <= 1.03 * medians[-1]
