@@ -25,8 +25,10 @@ constexpr std::int64_t kRetryNs = 1'000'000'000;
 
 // Guarded by the GIL.
 struct State {
-  std::shared_ptr<Recorder> recorder;  // shared with a Flush that runs without the GIL
-  std::string path;                    // of the store recorded into; empty: not chosen yet
+  std::shared_ptr<Recorder> recorder;              // shared with a Flush that runs without the GIL
+  std::string path;                                // of the store recorded into; empty: not chosen yet
+  std::string ring_dir;                            // for its rings; empty: in the store
+  std::vector<std::shared_ptr<Recorder>> retired;  // replaced while some call was still writing to them
   RecorderOptions options;
   std::string open_error;  // why the last attempt to open failed; empty: it did not
   std::int64_t next_attempt_ns = 0;
@@ -45,13 +47,18 @@ struct Opened {
   std::string path;  // as the store calls itself
 };
 
-Result<Opened> OpenRecorder(const std::string& path, const RecorderOptions& options) {
+Result<Opened> OpenRecorder(const std::string& path, RecorderOptions options, const std::string& ring_dir) {
   SPANBOX_ASSIGN_OR_RETURN(const std::shared_ptr<Store> store, Store::Open(path));
+  std::string rings = store->ring_dir();
+  if (!ring_dir.empty()) {
+    options.recover_dir = rings;
+    SPANBOX_ASSIGN_OR_RETURN(rings, RingDirElsewhere(rings, ring_dir));
+  }
   const ExporterFactory open_store = [path, store]() -> Result<std::shared_ptr<SpanExporter>> {
     SPANBOX_ASSIGN_OR_RETURN(std::shared_ptr<Store> opened, Store::Open(path));
     return std::shared_ptr<SpanExporter>(std::move(opened));
   };
-  SPANBOX_ASSIGN_OR_RETURN(std::unique_ptr<Recorder> recorder, Recorder::Open(open_store, store->ring_dir(), options));
+  SPANBOX_ASSIGN_OR_RETURN(std::unique_ptr<Recorder> recorder, Recorder::Open(open_store, rings, options));
   return Opened{std::move(recorder), store->path()};
 }
 
@@ -84,7 +91,7 @@ Recorder* OpenNow(State& state) {
   PyErr_Fetch(&type, &value, &traceback);
   if (state.path.empty()) state.path = DefaultPath(state).value_or("");
   if (!state.path.empty()) {
-    auto opened = OpenRecorder(state.path, state.options);
+    auto opened = OpenRecorder(state.path, state.options, state.ring_dir);
     if (opened.ok()) {
       state.recorder = std::move(opened->recorder);
       state.path = opened->path;
@@ -101,11 +108,13 @@ Recorder* OpenNow(State& state) {
 }
 
 void CloseRecorder(State& state) {
-  std::shared_ptr<Recorder> old = std::move(state.recorder);
   open_recorder = nullptr;
-  if (old == nullptr) return;
+  if (state.recorder != nullptr) state.retired.push_back(std::move(state.recorder));
+  // An encoder that a user registered runs in the middle of a span, and may come here.
+  if (Scratch::leased() > 0) return;
+  auto retired = std::exchange(state.retired, {});
   py::gil_scoped_release release;
-  old.reset();
+  retired.clear();
 }
 
 // rate, names, keep, first_of_kind, max_waiting_bytes, max_trace_age_ns: see spanbox._sampling.
@@ -120,19 +129,24 @@ Sampling MakeSampling(const SamplingTuple& given) {
   return sampling;
 }
 
-void Configure(const std::string& path, const std::string& full_ring, std::uint64_t max_ring_bytes,
+void Configure(const std::string& path, const std::optional<std::string>& full_ring,
+               std::optional<std::uint64_t> max_ring_bytes, const std::optional<std::string>& ring_dir_option,
                const std::optional<SamplingTuple>& sampling) {
   State& state = TheState();
-  RecorderOptions options;
+  RecorderOptions options = state.options;
+  const std::string ring_dir = ring_dir_option.value_or(state.ring_dir);
   if (sampling) options.sampling = MakeSampling(*sampling);
-  options.max_ring_bytes = max_ring_bytes;
-  options.full_ring_policy = full_ring == "block"  ? FullRingPolicy::kBlock
-                             : full_ring == "drop" ? FullRingPolicy::kDrop
-                                                   : FullRingPolicy::kWait;
+  if (max_ring_bytes) options.max_ring_bytes = *max_ring_bytes;
+  if (full_ring) {
+    options.full_ring_policy = *full_ring == "block"  ? FullRingPolicy::kBlock
+                               : *full_ring == "drop" ? FullRingPolicy::kDrop
+                                                      : FullRingPolicy::kWait;
+  }
   if (recording_off) {  // spanbox.on() opens it
     CloseRecorder(state);
     state.path = path;
     state.options = options;
+    state.ring_dir = ring_dir;
     state.open_error.clear();
     state.next_attempt_ns = 0;
     state.closed = false;
@@ -140,7 +154,7 @@ void Configure(const std::string& path, const std::string& full_ring, std::uint6
   }
   auto opened = [&] {
     py::gil_scoped_release release;
-    return OpenRecorder(path, options);
+    return OpenRecorder(path, options, ring_dir);
   }();
   Opened replacement = Unwrap(std::move(opened), Wrong::kStore);
   CloseRecorder(state);
@@ -148,6 +162,7 @@ void Configure(const std::string& path, const std::string& full_ring, std::uint6
   Use(state.recorder.get());
   state.path = std::move(replacement.path);
   state.options = options;
+  state.ring_dir = ring_dir;
   state.open_error.clear();
   state.closed = false;
 }
@@ -188,7 +203,8 @@ void SuggestPath(const std::string& path) {
 
 void RegisterRecording(py::module_& module) {
   using namespace py::literals;
-  module.def("configure", Configure, "path"_a, "full_ring"_a, "max_ring_bytes"_a, "sampling"_a = py::none());
+  module.def("configure", Configure, "path"_a, "full_ring"_a = py::none(), "max_ring_bytes"_a = py::none(),
+             "ring_dir"_a = py::none(), "sampling"_a = py::none());
   module.def("recording_path", []() -> py::object {
     const State& state = TheState();
     if (state.recorder == nullptr) return py::none();

@@ -54,8 +54,9 @@ struct SpanObject : ContextObject {
 // A buffer to encode into. Nested use (a finalizer that runs during capture) gets another one.
 class Scratch {
  public:
-  Scratch() : buffer_(spare_ != nullptr ? std::exchange(spare_, nullptr) : Lease()) {}
+  Scratch() : buffer_(spare_ != nullptr ? std::exchange(spare_, nullptr) : Lease()) { ++leased_; }
   ~Scratch() {
+    --leased_;
     if (spare_ == nullptr && buffer_->capacity() <= kMaxKeptBytes) {
       spare_ = buffer_;
     } else {
@@ -66,12 +67,16 @@ class Scratch {
   Scratch& operator=(const Scratch&) = delete;
   ByteBuffer& buffer() { return *buffer_; }
 
+  // Records being written right now, by all threads: as many hold on to the open recorder.
+  static std::size_t leased() { return leased_; }
+
  private:
   static constexpr std::size_t kMaxKeptBytes = 4u << 20;
   static ByteBuffer* Lease();
   static void GiveBack(ByteBuffer* buffer);
 
   inline static ByteBuffer* spare_ = nullptr;
+  inline static std::size_t leased_ = 0;
   ByteBuffer* const buffer_;
 };
 

@@ -151,11 +151,15 @@ SamplingTuple = tuple[float, dict[str, float], str, bool, int, int]  # see spanb
 
 def configure(
     path: str,
-    full_ring: Literal["wait", "drop", "block"],
-    max_ring_bytes: int,
+    full_ring: Literal["wait", "drop", "block"] | None = None,
+    max_ring_bytes: int | None = None,
+    ring_dir: str | None = None,
     sampling: SamplingTuple | None = None,
 ) -> None:
-    """Sends this process's spans to the store at `path` from now on. Flushes and closes the recorder in use."""
+    """Sends this process's spans to the store at `path` from now on. Flushes and closes the recorder in use.
+
+    What is None stays as it is.
+    """
 
 def recording_path() -> str | None:
     """The store this process records into; None before the first span."""

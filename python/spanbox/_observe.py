@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from spanbox import _core
@@ -232,8 +233,9 @@ def tags(**attributes: object) -> Tags:
 def configure(
     path: str | os.PathLike[str] | None = None,
     *,
-    full_ring: FullRing = "wait",
-    max_ring_bytes: int = 64 << 20,
+    full_ring: FullRing | None = None,
+    max_ring_bytes: int | None = None,
+    ring_dir: str | os.PathLike[str] | None = None,
     sampling: Sampling | None = None,
     propagate: bool | None = None,
     capture_bytes: int | None = None,
@@ -242,22 +244,27 @@ def configure(
     redact: Redact | None = None,
     redact_keys: Iterable[str] | None = None,
 ) -> None:
-    """Choose where this process records, before or after its first span. Without it: $SPANBOX_DIR, or the nearest
-    .spanbox folder upward, or a new one in the working directory.
+    """Choose where this process records, and how, before or after its first span. What is None stays as it is.
 
-    full_ring: when spans come faster than the disk takes them, "wait" at most 1 ms and then drop and count, "drop" at
-    once, or "block" until there is room (for batch jobs). max_ring_bytes: memory and disk for spans not yet stored.
-    sampling: which traces are stored whole, see Sampling; None stores all.
-    propagate: False leaves threads, executors and child processes without the span they were started in, True undoes
-    it, None keeps what is ($SPANBOX_PROPAGATE=0 means False from the start).
+    path: of the store. Without it: $SPANBOX_DIR, or the nearest .spanbox folder upward, or a new one in the working
+    directory.
+    full_ring: when spans come faster than the disk takes them, "wait" at most 1 ms and then drop and count (as it is
+    at first), "drop" at once, or "block" until there is room (for batch jobs).
+    max_ring_bytes: memory and disk for spans not yet stored, 64 MiB at first.
+    ring_dir: a folder for them outside of the store: on a tmpfs such as /dev/shm no slow disk is ever waited for. They
+    survive the death of the process there, as everywhere; not that of the machine, unless flushed.
+    sampling: a Sampling says which traces are stored whole, and which are only counted; at first all are stored.
+    propagate: False leaves threads, executors and child processes without the span they were started in
+    ($SPANBOX_PROPAGATE=0 means False from the start).
     capture_bytes, capture_nodes, capture_depth: how much of an argument or result is kept (256 KiB, 10,000 values, 16
-    levels); None keeps what is set. redact: "secrets" replaces keys and passwords found in text before it is written,
-    "off" does not. redact_keys: names whose values are never kept, besides api_key, password and the like.
+    levels, at first).
+    redact: "secrets" replaces keys and passwords found in text before it is written (as at first), "off" does not.
+    redact_keys: names whose values are never kept, besides api_key, password and the like.
     Raises StoreError, CorruptionError or StoreFullError when the store cannot be used; the recorder in use then stays.
     """
-    if full_ring not in ("wait", "drop", "block"):
+    if full_ring not in (None, "wait", "drop", "block"):
         raise ValueError(f"full_ring must be one of wait, drop, block, not {full_ring!r}")
-    if not 1 << 20 <= max_ring_bytes <= 1 << 32:
+    if max_ring_bytes is not None and not 1 << 20 <= max_ring_bytes <= 1 << 32:
         raise ValueError(f"max_ring_bytes must be between 1 MiB and 4 GiB, not {max_ring_bytes}")
     captures = set_capture(
         capture_bytes=capture_bytes,
@@ -266,12 +273,16 @@ def configure(
         redact=redact,
         redact_keys=redact_keys,
     )
-    if (captures or propagate is not None) and path is None:
-        path = _core.recording_path()
-    chosen = None if sampling is None else sampling.for_core()
-    _core.configure(str(resolve_store(path)), full_ring, max_ring_bytes, chosen)
     if propagate is not None:
         _core.set_propagate(propagate)
+    recorder = (path, full_ring, max_ring_bytes, ring_dir, sampling)
+    if all(option is None for option in recorder) and (captures or propagate is not None):
+        return  # none of it is the recorder's
+    if path is None:
+        path = _core.recording_path()
+    rings = None if ring_dir is None else str(Path(ring_dir).absolute())
+    chosen = None if sampling is None else sampling.for_core()
+    _core.configure(str(resolve_store(path)), full_ring, max_ring_bytes, rings, chosen)
 
 
 def flush(timeout_s: float = 5.0) -> bool:

@@ -6,6 +6,7 @@ import contextvars
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -278,3 +279,74 @@ def test_import_pulls_in_no_third_party_package(tmp_path: Path) -> None:
 
 def test_core_and_package_tell_one_version() -> None:
     assert spanbox.__version__ == _core.__version__
+
+
+def test_rings_elsewhere_are_recovered_by_whoever_opens_the_store(tmp_path: Path) -> None:
+    store, rings = tmp_path / "store", tmp_path / "rings"
+    rings.mkdir()
+    code = f"""
+        import os, pathlib, signal, spanbox
+        spanbox.configure({str(store)!r}, ring_dir={str(rings)!r})
+        with spanbox.span("ended"):
+            pass
+        spanbox.span("open").__enter__()
+        assert len(list(pathlib.Path({str(rings)!r}).glob("*/*.ring"))) > 0
+        assert not list(pathlib.Path({str(store)!r}).glob("rings/*.ring"))
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    died = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    assert died.returncode == -signal.SIGKILL
+    spans = spanbox.open(store).spans().columns("name", "status").to_arrow().to_pylist()
+    assert {span["name"]: span["status"] for span in spans} == {"ended": "ok", "open": "interrupted"}
+    [folder] = rings.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert list(folder.iterdir()) == []
+
+
+def test_rings_are_not_put_where_others_may_write(tmp_path: Path) -> None:
+    rings = tmp_path / "rings"
+    rings.mkdir()
+    spanbox.configure(tmp_path / "store", ring_dir=rings)
+    [folder] = rings.iterdir()
+    folder.chmod(0o777)
+    with pytest.raises(spanbox.StoreError, match="not ours alone"):
+        spanbox.configure(tmp_path / "store", ring_dir=rings)
+
+
+def test_configure_keeps_what_it_is_not_told(recorded: Any) -> None:
+    spanbox.configure(max_ring_bytes=8 << 20, full_ring="block")
+    spanbox.configure(capture_bytes=1000)
+    assert spanbox.health()["path"] == str(recorded.path)
+    with spanbox.span("a") as span:
+        span.output = "x" * 5000
+    assert spanbox.flush()
+    assert spanbox.health()["ring_bytes"] <= 8 << 20
+    spanbox.configure(recorded.path)
+    with spanbox.span("b"):
+        pass
+    assert spanbox.flush()
+    assert spanbox.health()["ring_bytes"] <= 8 << 20
+    spanbox.configure(max_ring_bytes=64 << 20, full_ring="wait", capture_bytes=256 << 10)
+
+
+def test_configure_from_within_a_capture_leaves_the_span_whole(recorded: Any, tmp_path: Path) -> None:
+    class Odd:
+        pass
+
+    def encode(_: Odd) -> str:
+        spanbox.configure(tmp_path / "another")
+        return "encoded"
+
+    spanbox.register_encoder(Odd, encode)
+    try:
+
+        @spanbox.observe(name="call")
+        def call(value: Odd) -> int:
+            return 1
+
+        assert call(Odd()) == 1
+    finally:
+        spanbox.register_encoder(Odd, None)
+    spanbox.configure(recorded.path)  # lets go of the one that was in use
+    [span] = spanbox.open(recorded.path).spans().columns("name", "input").to_arrow().to_pylist()
+    assert json.loads(span["input"]) == {"value": "encoded"}

@@ -43,6 +43,9 @@ struct RecorderOptions {
   // opens the store next.
   std::int64_t close_timeout_ns = 50'000'000;
 
+  // Where dead rings are looked for, when that is not where this recorder's are: see RingDirElsewhere.
+  std::string recover_dir;
+
   // Attributes written on every span's row as it is stored, e.g. release and environment: empty by default.
   std::string release;
   std::string environment;

@@ -155,7 +155,7 @@ std::int64_t Background::UpkeepTurn() {
   std::string error;
   if (now >= next_recovery_ns_) {
     next_recovery_ns_ = now + kRecoverEveryNs;
-    const auto recovered = RecoverRings(*exporter, ring_dir_);
+    const auto recovered = RecoverRings(*exporter, options_.recover_dir.empty() ? ring_dir_ : options_.recover_dir);
     if (!recovered.ok()) error = "recovering rings: " + recovered.status().message();
   }
   const auto more = exporter->DoBackgroundWork();

@@ -14,13 +14,16 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <new>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "base/hash.h"
 #include "base/msgpack.h"
 #include "record/drain.h"
 #include "record/fork_guard.h"
@@ -33,6 +36,8 @@ namespace {
 
 constexpr std::uint64_t kMaxFileBytes = std::uint64_t{1} << 31;
 constexpr std::size_t kBatchSpans = 4096;
+constexpr const char* kElsewhere = "elsewhere";
+constexpr std::size_t kMaxElsewhereBytes = 64 << 10;
 
 // A dead ring's file, locked by us.
 struct DeadFile {
@@ -339,9 +344,30 @@ std::vector<DeadFile> LockAll(const std::string& ring_dir, const Listing::mapped
 
 }  // namespace
 
-Result<RecoveryReport> RecoverRings(SpanExporter& exporter, const std::string& ring_dir) {
+namespace {
+
+// The lines of ring_dir/elsewhere.
+std::vector<std::string> RingDirsElsewhere(const std::string& ring_dir) {
+  std::vector<std::string> dirs;
+  const RingFd fd(ring_dir + "/" + kElsewhere, O_RDONLY);
+  std::string text(kMaxElsewhereBytes, '\0');
+  const ssize_t n = fd.get() < 0 ? 0 : pread(fd.get(), text.data(), text.size(), 0);
+  std::string_view rest(text.data(), static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+  for (std::size_t end; (end = rest.find('\n')) != std::string_view::npos; rest.remove_prefix(end + 1)) {
+    if (end > 0 && rest[0] == '/') dirs.emplace_back(rest.substr(0, end));
+  }
+  return dirs;
+}
+
+// A folder of ours that nobody else may write: what is in it may be trusted as far as our own files may.
+bool IsPrivateDir(const std::string& dir) {
+  struct stat info {};
+  return lstat(dir.c_str(), &info) == 0 && S_ISDIR(info.st_mode) && info.st_uid == geteuid() &&
+         (info.st_mode & 0077) == 0;
+}
+
+Status RecoverDir(SpanExporter& exporter, const std::string& ring_dir, RecoveryReport& report) {
   SPANBOX_ASSIGN_OR_RETURN(const Listing listing, List(ring_dir));
-  RecoveryReport report;
   if (const auto debris = listing.find(""); debris != listing.end()) {
     for (const auto& [number, name] : debris->second) RemoveDebris(ring_dir + "/" + name);
   }
@@ -358,7 +384,40 @@ Result<RecoveryReport> RecoverRings(SpanExporter& exporter, const std::string& r
     }
     if (!files.empty()) SPANBOX_RETURN_IF_ERROR(DeadRing(exporter, std::move(files), report).Recover());
   }
+  return OkStatus();
+}
+
+}  // namespace
+
+Result<RecoveryReport> RecoverRings(SpanExporter& exporter, const std::string& ring_dir) {
+  RecoveryReport report;
+  SPANBOX_RETURN_IF_ERROR(RecoverDir(exporter, ring_dir, report));
+  for (const std::string& dir : RingDirsElsewhere(ring_dir)) {
+    if (IsPrivateDir(dir)) SPANBOX_RETURN_IF_ERROR(RecoverDir(exporter, dir, report));
+  }
   return report;
+}
+
+Result<std::string> RingDirElsewhere(const std::string& ring_dir, const std::string& elsewhere) {
+  if (elsewhere.empty() || elsewhere[0] != '/' || elsewhere.find('\n') != std::string::npos) {
+    return InvalidArgument("ring_dir must be an absolute path, not " + elsewhere);
+  }
+  const std::string home = std::to_string(Hash64(std::as_bytes(std::span(ring_dir))));
+  const std::string dir = elsewhere + "/spanbox-" + std::to_string(geteuid()) + "-" + home;
+  if (mkdir(dir.c_str(), 0700) != 0 && errno != EEXIST) {
+    return Unavailable("cannot make the ring folder " + dir + ": " + std::strerror(errno));
+  }
+  if (!IsPrivateDir(dir)) return Unavailable("the ring folder " + dir + " is not ours alone; remove it");
+  const std::vector<std::string> known = RingDirsElsewhere(ring_dir);
+  if (std::ranges::find(known, dir) != known.end()) return dir;
+  const std::string line = dir + "\n";
+  const RingFd fd(ring_dir + "/" + kElsewhere, O_WRONLY | O_APPEND | O_CREAT, 0600);
+  // In one piece, at the end: two processes at once leave two lines.
+  if (fd.get() < 0 || write(fd.get(), line.data(), line.size()) != static_cast<ssize_t>(line.size()) ||
+      fsync(fd.get()) != 0) {
+    return Unavailable("cannot note the ring folder " + dir + " in " + ring_dir + ": " + std::strerror(errno));
+  }
+  return dir;
 }
 
 }  // namespace spanbox
