@@ -113,9 +113,10 @@ struct RecoveryReport {
 // Also looks into the folders that RingDirElsewhere has noted in `ring_dir`.
 Result<RecoveryReport> RecoverRings(SpanExporter& exporter, const std::string& ring_dir);
 
-// Makes a folder for the rings that belong into `ring_dir`, inside `elsewhere`: on a tmpfs, say, where writing to memory
-// never waits for a disk, and what is not flushed does not survive the machine. Notes it in `ring_dir`, so that whoever
-// recovers there finds it. Returns its path, for Recorder::Open; RecorderOptions::recover_dir is then `ring_dir`.
+// Makes a folder for the rings that belong into `ring_dir`, inside `elsewhere`: on a tmpfs, say, where writing to
+// memory never waits for a disk, and what is not flushed does not survive the machine. Notes it in `ring_dir`, so that
+// whoever recovers there finds it. Returns its path, for Recorder::Open; RecorderOptions::recover_dir is then
+// `ring_dir`.
 Result<std::string> RingDirElsewhere(const std::string& ring_dir, const std::string& elsewhere);
 
 }  // namespace spanbox

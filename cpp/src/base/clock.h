@@ -1,8 +1,8 @@
 // Two clocks and the bridge between them: durations come from the monotonic clock, wall times are derived from it.
 //
-// Where the kernel itself keeps time by the processor's time-stamp counter, MonotonicNowNs reads that counter and scales
-// it, which takes half the time of a call to the system; it is measured against the system's clock on every turn of the
-// collector, so that the two differ by less than a microsecond, and readings may step back by that much then.
+// Where the kernel itself keeps time by the processor's time-stamp counter, MonotonicNowNs reads that counter and
+// scales it, which takes half the time of a call to the system; it is measured against the system's clock on every turn
+// of the collector, so that the two differ by less than a microsecond, and readings may step back by that much then.
 //
 // Thread rule: any thread. Units: nanoseconds; wall times since 1970-01-01T00:00:00Z.
 #pragma once

@@ -120,7 +120,7 @@ class Collector {
   std::shared_ptr<SpanExporter> exporter_;
   SamplerMemory sampler_memory_;
   std::optional<TraceSampler> sampler_;  // made with the joiner, if there is something to choose
-  std::optional<SpanJoiner> joiner_;  // empty: the ring's state has to be read from the exporter first
+  std::optional<SpanJoiner> joiner_;     // empty: the ring's state has to be read from the exporter first
   std::map<std::uint32_t, LaneCursor> cursors_;
   std::uint64_t turn_ = 0;
   Group group_;
