@@ -188,6 +188,7 @@ py::dict HealthDict() {
                   "waiting_bytes"_a = health.waiting_bytes, "ring_bytes"_a = health.ring_bytes,
                   "lag_ms"_a = static_cast<double>(health.lag_ns) / 1e6, "commits"_a = health.commits,
                   "commit_failures"_a = health.commit_failures, "collector_alive"_a = health.collector_alive,
+                  "collector_restarts"_a = health.collector_restarts, "crash_safe"_a = health.crash_safe,
                   "last_error"_a = Text(error));
 }
 

@@ -184,6 +184,8 @@ class Health(TypedDict):
     commits: int
     commit_failures: int
     collector_alive: bool
+    collector_restarts: int
+    crash_safe: bool
     last_error: str
 
 def health() -> Health: ...

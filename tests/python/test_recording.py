@@ -350,3 +350,22 @@ def test_configure_from_within_a_capture_leaves_the_span_whole(recorded: Any, tm
     spanbox.configure(recorded.path)  # lets go of the one that was in use
     [span] = spanbox.open(recorded.path).spans().columns("name", "input").to_arrow().to_pylist()
     assert json.loads(span["input"]) == {"value": "encoded"}
+
+
+def test_without_a_ring_file_spans_are_recorded_in_memory_and_health_says_so(tmp_path: Path) -> None:
+    code = f"""
+        import resource, spanbox
+        spanbox.configure({str(tmp_path / "store")!r})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+        with spanbox.span("a"):
+            pass
+        health = spanbox.health()
+        assert health["crash_safe"] is False, health
+        assert "File too large" in health["last_error"], health
+        assert health["dropped_spans"] == 0, health
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert spanbox.flush(10)
+        assert spanbox.health()["collector_restarts"] == 0
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=60)
+    assert spanbox.open(tmp_path / "store").spans('name == "a"').count() == 1
