@@ -341,6 +341,28 @@ TEST_F(JoinerTest, HeldEndCompletesInTheNextPassWithFieldsThatCameLate) {
   EXPECT_FALSE(joiner.has_held());
 }
 
+// A recoverer searched for ever: looking for the records of each restored span filled the table it looked in.
+TEST_F(JoinerTest, AnyNumberOfHeldSpansCompletesInWhoeverComesNext) {
+  constexpr SpanId kSpans = 3'000;
+  std::vector<Record> records;
+  for (SpanId id = 1; id <= kSpans; ++id) {
+    records.push_back(Start(id));
+    records.push_back(End(id, /*held=*/true));
+  }
+  Pass(std::move(records));
+  ASSERT_TRUE(batch.spans.empty());
+  std::map<SpanId, std::string> open;
+  for (const OpenSpan& span : batch.open) open[span.span_id] = span.records;
+  ASSERT_EQ(open.size(), kSpans);
+  SpanJoiner next{"", ""};
+  SpanBatch rest;
+  next.Restore(open);
+  next.Begin();
+  next.Finish(rest);
+  EXPECT_EQ(rest.spans.size(), kSpans);
+  EXPECT_FALSE(next.has_ready());
+}
+
 TEST_F(JoinerTest, SecondEndIsDiscardedAndCounted) {
   Pass({Start(1), End(1), End(1)});
   EXPECT_EQ(batch.spans.size(), 1u);

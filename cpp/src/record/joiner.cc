@@ -93,10 +93,15 @@ void SpanJoiner::Add(const RecordView& record, bool held) {
   }
 }
 
-SpanJoiner::Slot& SpanJoiner::SlotOf(SpanId span) {
+std::size_t SpanJoiner::PlaceOf(SpanId span) const {
   const std::size_t mask = table_.size() - 1;
   std::size_t at = (span * 0x9E3779B97F4A7C15u >> 20) & mask;
   while (table_[at].used && table_[at].span != span) at = (at + 1) & mask;
+  return at;
+}
+
+SpanJoiner::Slot& SpanJoiner::SlotOf(SpanId span) {
+  const std::size_t at = PlaceOf(span);
   Slot& slot = table_[at];
   if (!slot.used) {
     slot = {span, kNoLink, kNoLink, 0, 0, false, true};
@@ -106,11 +111,8 @@ SpanJoiner::Slot& SpanJoiner::SlotOf(SpanId span) {
 }
 
 SpanJoiner::Slot* SpanJoiner::FindSlot(SpanId span) {
-  const std::size_t before = order_.size();
-  Slot& slot = SlotOf(span);
-  if (order_.size() == before) return &slot;
-  // Not in this batch: the slot made by looking holds no record and stays empty.
-  return nullptr;
+  Slot& slot = table_[PlaceOf(span)];
+  return slot.used ? &slot : nullptr;
 }
 
 void SpanJoiner::GrowTable() {

@@ -99,7 +99,8 @@ class SpanJoiner {
     bool done = false;
   };
 
-  Slot& SlotOf(SpanId span);
+  std::size_t PlaceOf(SpanId span) const;  // where it is, or would be. The table is never more than half full
+  Slot& SlotOf(SpanId span);               // made when there is none. REQUIRES: room in the table
   void GrowTable();
   void FinishSpan(const Slot& slot, SpanBatch& batch);
   void FinishReady(SpanBatch& batch);
