@@ -132,6 +132,7 @@ Capture::Mapping Capture::BeginMapping(Column column) {
   Mapping mapping;
   mapping.column = column;
   mapping.begin = BeginField(column, {});
+  above_[0] = nullptr;
   mapping.count_place = MsgpackWriter(out_.buffer()).Map(0);
   return mapping;
 }
@@ -170,6 +171,7 @@ void Capture::AddMembers(Mapping& mapping, std::string_view name, PyObject* cons
   pack.Str(name);
   const std::size_t place = pack.Array(0);
   std::uint32_t packed = 0;
+  above_[1] = nullptr;
   for (; packed < count && !Full(); ++packed) Pack(values[packed], 2);
   if (packed < count) {
     PackLeftOut(count - packed);

@@ -98,7 +98,10 @@ class Capture {
   void AddText(Column column, std::string_view name, std::string_view text);
 
   // Appends the value alone, as MessagePack: an element of a list that the caller writes.
-  void AddElement(PyObject* value) { Pack(value, 1); }
+  void AddElement(PyObject* value) {
+    above_[0] = nullptr;
+    Pack(value, 1);
+  }
 
   // Adds the attribute or column called `name`, a str. Names of identity columns ("trace_id", "name", ...) become
   // "attributes.<name>".
@@ -204,8 +207,10 @@ class Capture {
   std::size_t looked_at_ = 0;            // bytes of cut data that were hashed
   PyTypeObject* opaque_type_ = nullptr;  // compared only
   std::string opaque_text_;
-  std::string error_;                                  // of an encoder
-  std::array<PyObject*, kMaxCaptureDepth + 2> above_;  // the containers around the value: to see cycles
+  std::string error_;  // of an encoder
+  // What is around the value, one a level, to see cycles: whoever packs at depth + 1 has set its own. nullptr: no
+  // object.
+  std::array<PyObject*, kMaxCaptureDepth + 2> above_;
 };
 
 // "builtins" left out: "ValueError", "openai.RateLimitError".

@@ -104,6 +104,7 @@ void Capture::PackObject(PyObject* value, int depth) {
   if (IsEnumMember(value)) {
     PyObject* inner = depth < limits_.depth ? StoredAttribute(value, "_value_") : nullptr;
     if (inner == nullptr) return PackTypeName(value);
+    above_[static_cast<std::size_t>(depth)] = value;
     Pack(inner, depth + 1);
     return Py_DECREF(inner);
   }
@@ -143,6 +144,7 @@ bool Capture::PackEncoded(PyObject* value, int depth) {
     Py_XDECREF(error_traceback);
     PackTypeName(value);
   } else {
+    above_[static_cast<std::size_t>(depth)] = value;
     Pack(plain, depth + 1);
     Py_DECREF(plain);
   }

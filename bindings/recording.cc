@@ -107,9 +107,12 @@ Recorder* OpenNow(State& state) {
   return open_recorder;
 }
 
-void CloseRecorder(State& state) {
-  open_recorder = nullptr;
+// What the state says is replaced first, so that no other thread finds nothing, and opens yet another, while the GIL is
+// released here.
+void Replace(State& state, std::shared_ptr<Recorder> recorder) {
   if (state.recorder != nullptr) state.retired.push_back(std::move(state.recorder));
+  state.recorder = std::move(recorder);
+  Use(state.recorder.get());
   // An encoder that a user registered runs in the middle of a span, and may come here.
   if (Scratch::leased() > 0) return;
   auto retired = std::exchange(state.retired, {});
@@ -143,28 +146,25 @@ void Configure(const std::string& path, const std::optional<std::string>& full_r
                                                       : FullRingPolicy::kWait;
   }
   if (recording_off) {  // spanbox.on() opens it
-    CloseRecorder(state);
     state.path = path;
     state.options = options;
     state.ring_dir = ring_dir;
     state.open_error.clear();
     state.next_attempt_ns = 0;
     state.closed = false;
-    return;
+    return Replace(state, nullptr);
   }
   auto opened = [&] {
     py::gil_scoped_release release;
     return OpenRecorder(path, options, ring_dir);
   }();
   Opened replacement = Unwrap(std::move(opened), Wrong::kStore);
-  CloseRecorder(state);
-  state.recorder = std::move(replacement.recorder);
-  Use(state.recorder.get());
   state.path = std::move(replacement.path);
   state.options = options;
   state.ring_dir = ring_dir;
   state.open_error.clear();
   state.closed = false;
+  Replace(state, std::move(replacement.recorder));
 }
 
 bool Flush(double timeout_s) {
@@ -215,8 +215,8 @@ void RegisterRecording(py::module_& module) {
   module.def("health", HealthDict);
   module.def("close", [] {
     State& state = TheState();
-    CloseRecorder(state);
     state.closed = true;
+    Replace(state, nullptr);
   });
 }
 

@@ -567,3 +567,17 @@ def test_random_values_come_back_as_they_were(recorded: Any) -> None:
         assert stored_text([value]) == text
 
     check()
+
+
+def test_the_same_object_beside_itself_is_no_cycle(recorded: Any) -> None:
+    shared = [1]
+
+    @spanbox.observe(name="call", capture_bytes=1 << 20)
+    def call(first: object, *rest: object, **more: object) -> object:
+        return first
+
+    for _ in range(3):  # what an earlier capture has seen says nothing
+        assert call(shared, shared, [shared], key=shared) is shared
+    for span in recorded.spans():
+        assert span["attributes"]["input"] == {"first": [1], "args": [[1], [[1]]], "key": [1]}
+        assert span["attributes"]["output"] == [1]
