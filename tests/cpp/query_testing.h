@@ -98,6 +98,8 @@ class MemoryStore : public Store {
   const std::string& path() const override { return path_; }
   std::string ring_dir() const override { return path_; }
   Status Append(std::span<const SpanRow>) override { return Unsupported("memory"); }
+  Status Append(const NextRow&, const IngestProgress&) override { return Unsupported("memory"); }
+  Result<std::uint64_t> IngestedRows(std::string_view) override { return std::uint64_t{0}; }
   Result<std::unique_ptr<ReadView>> Read() override {
     std::vector<std::shared_ptr<const BuiltSegment>> all = segments_;
     if (open_ != nullptr) all.push_back(open_);

@@ -202,6 +202,43 @@ TEST_F(CommitTest, ViewShowsTheMomentItWasMade) {
   EXPECT_EQ(CountRows(*store_), 2u);
 }
 
+// Gives the rows of a deque one after the other.
+Store::NextRow OneByOne(const std::deque<Row>& rows) {
+  return [&rows, at = std::size_t{0}, current = SpanRow{}]() mutable -> Result<const SpanRow*> {
+    if (at == rows.size()) return static_cast<const SpanRow*>(nullptr);
+    current = rows[at++].row();
+    return &current;
+  };
+}
+
+TEST_F(CommitTest, ProgressOfAnIngestIsStoredWithItsRows) {
+  std::deque<Row> rows;
+  MakeRows(rows, 5, 200);
+  IngestProgress progress{.name = "a file", .rows_before = 0, .rows_after = rows.size()};
+  ASSERT_OK(store_->Append(OneByOne(rows), progress));
+  EXPECT_EQ(Must(store_->IngestedRows("a file")), rows.size());
+  EXPECT_EQ(Must(store_->IngestedRows("another")), 0u);
+  EXPECT_EQ(CountRows(*store_), rows.size());
+  const Status late = store_->Append(OneByOne(rows), progress);
+  EXPECT_EQ(late.code(), StatusCode::kUnavailable) << "somebody else has stored them";
+  EXPECT_EQ(CountRows(*store_), rows.size());
+}
+
+TEST_F(CommitTest, RowThatCannotBeMadeStoresNothingAndSpoilsNothing) {
+  std::deque<Row> rows;
+  MakeRows(rows, 5, 200);
+  auto next = OneByOne(rows);
+  int left = 100;
+  const auto failing = [&]() -> Result<const SpanRow*> {
+    return left-- > 0 ? next() : Result<const SpanRow*>(InvalidArgument("no row"));
+  };
+  EXPECT_EQ(store_->Append(failing, {.name = "x", .rows_after = 200}).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(CountRows(*store_), 0u);
+  EXPECT_EQ(Must(store_->IngestedRows("x")), 0u);
+  ASSERT_OK(store_->Append(OneByOne(rows), {}));
+  EXPECT_EQ(CountRows(*store_), rows.size());
+}
+
 TEST_F(CommitTest, SegmentMetaTellsTimesAndTraces) {
   std::deque<Row> rows;
   rows.emplace_back(Trace(0x100), 1).Start(500);

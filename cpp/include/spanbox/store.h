@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -67,6 +68,13 @@ struct BlobInfo {
   std::uint64_t stored_bytes = 0;   // compressed
 };
 
+// How far an ingest has come. Without a name nothing is remembered.
+struct IngestProgress {
+  std::string name;
+  std::uint64_t rows_before = 0;  // what IngestedRows tells before this commit
+  std::uint64_t rows_after = 0;
+};
+
 class ReadView;
 
 class Store : public SpanExporter {
@@ -80,6 +88,16 @@ class Store : public SpanExporter {
 
   // Stores rows made elsewhere (imports) in one commit. REQUIRES: at most a few thousand rows a call.
   virtual Status Append(std::span<const SpanRow> rows) = 0;
+
+  // The same for rows that come one after the other: `next` gives a row that lives until it is called again, nullptr
+  // after the last, or an error, which is returned and nothing stored. After that `progress` is read and stored in the
+  // same transaction. Unavailable when another call has moved the ingest of that name on; then nothing is stored.
+  // REQUIRES: no more rows than a segment should have (StoreOptions::target_segment_rows).
+  using NextRow = std::function<Result<const SpanRow*>()>;
+  virtual Status Append(const NextRow& next, const IngestProgress& progress) = 0;
+
+  // How many rows of the ingest of this name are stored; 0 for an unknown one.
+  virtual Result<std::uint64_t> IngestedRows(std::string_view name) = 0;
 
   // A consistent view at this moment, for one query. Keep it short (<= 2 s): a long one makes the file grow.
   virtual Result<std::unique_ptr<ReadView>> Read() = 0;

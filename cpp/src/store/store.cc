@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/ids.h"
 #include "store/blobs.h"
 #include "store/disk.h"
@@ -190,6 +191,23 @@ Status CheckNotRetired(const Txn& txn, const SpanBatch& batch) {
   return Internal("ring " + Hex(batch.ring) + " has been retired; nothing more of it is stored. Please report this");
 }
 
+std::string IngestKey(std::string_view name) {
+  std::string key = "ingest ";
+  for (const std::uint64_t seed : {0, 1}) key += ToHex(SpanId{Hash64(AsBytes(name), seed)});
+  return key;
+}
+
+Status PutProgress(WriteTxn& txn, const IngestProgress& progress) {
+  const std::string key = IngestKey(progress.name);
+  SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t stored, GetMetaNumber(txn, key));
+  if (stored != progress.rows_before) {
+    return Unavailable("the ingest \"" + progress.name + "\" is at row " + std::to_string(stored) + " and not at " +
+                       std::to_string(progress.rows_before) +
+                       ": another one of that name is at work; try again after it");
+  }
+  return PutMetaNumber(txn, key, progress.rows_after);
+}
+
 }  // namespace
 
 SegmentBuilder& ThreadBuilder() {
@@ -330,6 +348,32 @@ Status StoreImpl::Append(std::span<const SpanRow> rows) {
   for (const SpanRow& row : rows) builder.Add(row);
   const SegmentBuilder::Encoded encoded = builder.Finish();
   return env->Write(SizeOf(encoded), [&](WriteTxn& txn) { return PutSegment(txn, Table::kSegments, encoded, {}); });
+}
+
+Status StoreImpl::Append(const NextRow& next, const IngestProgress& progress) {
+  SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+  SegmentBuilder& builder = ThreadBuilder();
+  Status status;
+  for (;;) {
+    Result<const SpanRow*> row = next();
+    if (!row.ok()) status = row.status();
+    if (!row.ok() || *row == nullptr) break;
+    builder.Add(**row);
+  }
+  SegmentBuilder::Encoded encoded;
+  if (builder.rows() > 0) encoded = builder.Finish();  // also after an error: it leaves the builder empty
+  SPANBOX_RETURN_IF_ERROR(status);
+  return env->Write(SizeOf(encoded), [&](WriteTxn& txn) -> Status {
+    if (!progress.name.empty()) SPANBOX_RETURN_IF_ERROR(PutProgress(txn, progress));
+    return encoded.rows > 0 ? PutSegment(txn, Table::kSegments, encoded, {}) : OkStatus();
+  });
+}
+
+Result<std::uint64_t> StoreImpl::IngestedRows(std::string_view name) {
+  SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+  SPANBOX_RETURN_IF_ERROR(env->Write(0, [](WriteTxn&) { return OkStatus(); }));  // as in LoadRing: it may have died
+  SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
+  return GetMetaNumber(*txn, IngestKey(name));
 }
 
 }  // namespace spanbox

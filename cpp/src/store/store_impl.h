@@ -28,6 +28,8 @@ class StoreImpl : public Store {
   Result<RingState> LoadRing(const RingId& ring) override;
   Status Commit(const SpanBatch& batch) override;
   Status Append(std::span<const SpanRow> rows) override;
+  Status Append(const NextRow& next, const IngestProgress& progress) override;
+  Result<std::uint64_t> IngestedRows(std::string_view name) override;
   Result<bool> DoBackgroundWork() override { return MergeOnce(); }
   Result<bool> MergeOnce() override;
 
