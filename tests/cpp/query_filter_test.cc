@@ -46,6 +46,59 @@ std::optional<AnyValue> ValueOfColumn(const Row& row, const std::string& name) {
   return found == row.fields.end() ? std::nullopt : std::optional<AnyValue>(found->second);
 }
 
+// The trees of all rows, found the plain way: row by row.
+class Family {
+ public:
+  void Set(const std::vector<Row>& rows) {
+    rows_ = &rows;
+    parent_.assign(rows.size(), nullptr);
+    cut_.assign(rows.size(), false);
+    for (std::size_t i = 0; i < rows.size(); ++i) parent_[i] = ById(rows[i].trace, rows[i].parent);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const Row* earliest = &rows[i];
+      const Row* at = Parent(rows[i]);
+      for (std::size_t steps = 0; at != nullptr && at != &rows[i] && steps < rows.size(); ++steps, at = Parent(*at)) {
+        if (std::pair(at->start_ns, at->span) < std::pair(earliest->start_ns, earliest->span)) earliest = at;
+      }
+      if (at != &rows[i]) continue;  // no cycle goes through it
+      parent_[Index(*earliest)] = nullptr;
+      cut_[Index(*earliest)] = true;
+    }
+  }
+
+  std::vector<const Row*> Relatives(const Row& row, int relation) const {
+    std::vector<const Row*> found;
+    for (const Row& other : *rows_) {
+      if (other.trace != row.trace || &other == &row) continue;
+      const bool same_parent =
+          row.parent != 0 && other.parent == row.parent && !cut_[Index(row)] && !cut_[Index(other)];
+      const bool is[] = {Parent(other) == &row, IsAbove(row, other), Parent(row) == &other, IsAbove(other, row),
+                         same_parent};
+      if (is[relation]) found.push_back(&other);
+    }
+    return found;
+  }
+
+ private:
+  std::size_t Index(const Row& row) const { return static_cast<std::size_t>(&row - rows_->data()); }
+  const Row* Parent(const Row& row) const { return parent_[Index(row)]; }
+  const Row* ById(std::uint64_t trace, SpanId id) const {
+    for (const Row& row : *rows_) {
+      if (id != 0 && row.trace == trace && row.span == id) return &row;
+    }
+    return nullptr;
+  }
+  bool IsAbove(const Row& above, const Row& row) const {
+    const Row* at = Parent(row);
+    while (at != nullptr && at != &above) at = Parent(*at);
+    return at != nullptr;
+  }
+
+  const std::vector<Row>* rows_ = nullptr;
+  std::vector<const Row*> parent_;
+  std::vector<bool> cut_;
+};
+
 // A random filter as text, and what it means.
 struct Generated {
   std::string text;
@@ -54,9 +107,11 @@ struct Generated {
 
 class Generator {
  public:
-  explicit Generator(std::uint64_t seed) : random_(seed) {}
+  // Without a family, filters ask for no relatives.
+  explicit Generator(std::uint64_t seed, const Family* family = nullptr) : family_(family), random_(seed) {}
 
   Generated Make(int depth) {
+    if (family_ != nullptr && depth > 0 && random_() % 3 == 0) return Relatives(depth);
     const auto pick = random_() % 10;
     if (depth == 0 || pick < 5) return Term();
     const Generated a = Make(depth - 1);
@@ -70,9 +125,11 @@ class Generator {
 
   Row MakeRow(SpanId id) {
     Row row;
-    row.trace = 1 + random_() % 20;
+    row.trace = 1 + (id - 1) % 20;
     row.span = id;
-    row.parent = random_() % 3 == 0 ? 0 : 1 + random_() % 50;
+    // Mostly a span of the same trace: spans of trace t have ids t, t + 20, t + 40 and so on.
+    row.parent = random_() % 3 == 0 ? 0 : row.trace + 20 * (random_() % (id / 20 + 2));
+    if (random_() % 10 == 0) row.parent = 1 + random_() % 50;
     row.name = Word();
     row.kind = static_cast<SpanKind>(random_() % 13);
     row.status = static_cast<SpanStatus>(random_() % 4);
@@ -251,6 +308,33 @@ class Generator {
     }
   }
 
+  Generated Relatives(int depth) {
+    constexpr const char* kRelations[] = {"children", "descendants", "parent", "ancestors", "siblings"};
+    const int relation = static_cast<int>(random_() % std::size(kRelations));
+    const bool filtered = random_() % 4 != 0;
+    const Generated inner = filtered ? Make(depth - 1) : Generated{"", [](const Row&) { return true; }};
+    const std::string inside = std::string("(") + kRelations[relation] + (filtered ? ", " + inner.text : "") + ")";
+    const auto count = [family = family_, relation, inner](const Row& row) {
+      return std::ranges::count_if(family->Relatives(row, relation), [&](const Row* r) { return inner.holds(*r); });
+    };
+    const auto quantifier = random_() % 4;
+    if (quantifier == 0) return {"any" + inside, [count](const Row& row) { return count(row) > 0; }};
+    if (quantifier == 1 && filtered) {
+      return {"all" + inside, [family = family_, relation, inner](const Row& row) {
+                return std::ranges::all_of(family->Relatives(row, relation),
+                                           [&](const Row* r) { return inner.holds(*r); });
+              }};
+    }
+    constexpr const char* kOperators[] = {"==", "!=", "<", "<=", ">", ">="};
+    const std::size_t op = random_() % 6;
+    const std::int64_t n = static_cast<std::int64_t>(random_() % 4);
+    return {"count" + inside + " " + kOperators[op] + " " + std::to_string(n), [=](const Row& row) {
+              const std::int64_t c = count(row);
+              const bool results[] = {c == n, c != n, c<n, c <= n, c> n, c >= n};
+              return results[op];
+            }};
+  }
+
   Generated Contains() {
     const char* const kColumns[] = {"output", "mixed", "model", "kind", "nowhere"};
     const char* const kNeedles[] = {"al", "beta", "b\"q", "{", "x"};
@@ -299,20 +383,27 @@ class Generator {
             }};
   }
 
+  const Family* family_;
   std::mt19937_64 random_;
 };
+
+// Five small segments, so that zones prune and columns have one value, and traces lie in several of them.
+std::vector<Row> Fill(MemoryStore& store, Generator& generator) {
+  std::vector<Row> all;
+  for (const std::size_t n : {1u, 64u, 65u, 200u, 3u}) {
+    std::vector<Row> rows;
+    for (std::size_t i = 0; i < n; ++i) rows.push_back(generator.MakeRow(all.size() + i + 1));
+    store.AddSegment(rows);
+    all.insert(all.end(), rows.begin(), rows.end());
+  }
+  return all;
+}
 
 TEST(FilterTest, PrunedScanSelectsWhatANaiveEvaluatorSelects) {
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
     Generator generator(seed);
     MemoryStore store;
-    std::vector<Row> all;
-    for (const std::size_t n : {1u, 64u, 65u, 200u, 3u}) {  // small segments: zones that prune, columns of one value
-      std::vector<Row> rows;
-      for (std::size_t i = 0; i < n; ++i) rows.push_back(generator.MakeRow(all.size() + i + 1));
-      store.AddSegment(rows);
-      all.insert(all.end(), rows.begin(), rows.end());
-    }
+    const std::vector<Row> all = Fill(store, generator);
     for (int i = 0; i < 250; ++i) {
       const Generated filter = generator.Make(3);
       std::set<SpanId> expected, complement;
@@ -325,6 +416,30 @@ TEST(FilterTest, PrunedScanSelectsWhatANaiveEvaluatorSelects) {
       }
       ASSERT_EQ(Selected(store, filter.text), expected) << filter.text << " seed " << seed;
       ASSERT_EQ(Selected(store, "not (" + filter.text + ")"), complement) << filter.text << " seed " << seed;
+    }
+  }
+}
+
+TEST(FilterTest, RelativesAreThoseANaiveEvaluatorFinds) {
+  for (std::uint64_t seed = 100; seed < 110; ++seed) {
+    Family family;
+    Generator generator(seed, &family);
+    MemoryStore store;
+    const std::vector<Row> all = Fill(store, generator);
+    family.Set(all);
+    for (int i = 0; i < 100; ++i) {
+      const Generated filter = generator.Make(3);
+      SpanQuery query{.filter = filter.text};
+      if (i % 3 == 0) query.since_ns = 300;
+      if (i % 2 == 0) query.until_ns = 700;
+      std::set<SpanId> expected, complement;
+      for (const Row& row : all) {
+        if (row.start_ns < query.since_ns || row.start_ns >= query.until_ns) continue;
+        (filter.holds(row) ? expected : complement).insert(row.span);
+      }
+      ASSERT_EQ(Selected(store, query), expected) << filter.text << " seed " << seed;
+      query.filter = "not (" + filter.text + ")";
+      ASSERT_EQ(Selected(store, query), complement) << filter.text << " seed " << seed;
     }
   }
 }

@@ -111,9 +111,10 @@ Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& g
   std::vector<std::unique_ptr<Accumulator>> accumulators;
   std::vector<std::string> keys;
   std::vector<std::size_t> accumulator_of_spec;
-  for (const AggregateSpec& spec : specs) {
+  for (AggregateSpec& spec : specs) {
     if (!spec.column.name.empty()) SPANBOX_RETURN_IF_ERROR(run->CheckKnown(spec.column));
     SPANBOX_RETURN_IF_ERROR(run->CheckKnown(spec.filter));
+    SPANBOX_RETURN_IF_ERROR(run->Bind(spec.filter));
     const auto known = std::ranges::find(keys, SharingKey(spec));
     accumulator_of_spec.push_back(static_cast<std::size_t>(known - keys.begin()));
     if (known != keys.end()) continue;

@@ -1,7 +1,9 @@
 #include "query/filter.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
+#include <utility>
 
 #include "query/lexer.h"
 #include "query/literal.h"
@@ -25,6 +27,8 @@ class Parser {
     }
     return node;
   }
+
+  std::size_t relatives_tests() const { return relatives_tests_; }
 
  private:
   Status Error(const std::string& what) const { return ErrorAt(text_, token_.position, what); }
@@ -55,22 +59,113 @@ class Parser {
 
   Result<FilterNode> Not(std::size_t depth) {
     const bool negation = token_.Is("not");
-    if (!negation && token_.kind != TokenKind::kOpen) return ParseTerm();
+    const bool quantified = AtQuantifier();
+    if (!negation && !quantified && token_.kind != TokenKind::kOpen) return ParseTerm();
     if (depth == kMaxDepth) return Error("the filter is nested more than " + std::to_string(kMaxDepth) + " deep");
+    if (quantified) return Quantified(depth + 1);
     const std::size_t open = token_.position;
     SPANBOX_RETURN_IF_ERROR(Advance());
     if (negation) {
       SPANBOX_ASSIGN_OR_RETURN(FilterNode inner, Not(depth + 1));
-      FilterNode node;
-      node.kind = FilterNode::Kind::kNot;
-      node.children.push_back(std::move(inner));
-      return node;
+      return Negated(std::move(inner));
     }
     SPANBOX_ASSIGN_OR_RETURN(FilterNode inner, Or(depth + 1));
     if (token_.kind == TokenKind::kEnd) return ErrorAt(text_, open, "this ( is never closed");
     if (token_.kind != TokenKind::kClose) return Error("expected and, or, or ), not " + Quoted(token_.written));
     SPANBOX_RETURN_IF_ERROR(Advance());
     return inner;
+  }
+
+  // any, all or count with a parenthesis after it; alone they are names of attributes.
+  bool AtQuantifier() const {
+    if (!token_.Is("any") && !token_.Is("all") && !token_.Is("count")) return false;
+    Lexer ahead = lexer_;
+    const auto next = ahead.Next();
+    return next.ok() && next->kind == TokenKind::kOpen;
+  }
+
+  // any(children, filter), all(children, filter), count(children, filter) == 2; any and count also without a filter.
+  Result<FilterNode> Quantified(std::size_t depth) {
+    if (++terms_ > kMaxTerms) return Error("the filter has more than " + std::to_string(kMaxTerms) + " terms");
+    const Token quantifier = token_;
+    FilterNode node;
+    node.kind = FilterNode::Kind::kRelatives;
+    node.relatives.position = token_.position;
+    SPANBOX_RETURN_IF_ERROR(Advance());
+    const std::size_t open = token_.position;
+    SPANBOX_RETURN_IF_ERROR(Advance());
+    SPANBOX_RETURN_IF_ERROR(ReadRelation(node.relatives));
+    if (token_.kind == TokenKind::kComma) {
+      SPANBOX_RETURN_IF_ERROR(Advance());
+      SPANBOX_ASSIGN_OR_RETURN(node.children.emplace_back(), Or(depth));
+    } else if (quantifier.Is("all")) {
+      return Error("expected a filter, as in all(children, status == ok)");
+    }
+    if (token_.kind == TokenKind::kEnd) return ErrorAt(text_, open, "this ( is never closed");
+    if (token_.kind != TokenKind::kClose) {
+      return Error(std::string(node.children.empty() ? "expected , or )" : "expected and, or, or )") + ", not " +
+                   Quoted(token_.written));
+    }
+    SPANBOX_RETURN_IF_ERROR(Advance());
+    node.relatives.low = 1;
+    node.relatives.high = std::numeric_limits<std::int64_t>::max();
+    if (quantifier.Is("all")) {
+      node.children.front() = Negated(std::move(node.children.front()));
+      node.relatives.low = node.relatives.high = 0;
+    }
+    bool negated = false;
+    if (quantifier.Is("count")) {
+      SPANBOX_ASSIGN_OR_RETURN(negated, ReadCount(node.relatives));
+    }
+    node.relatives.index = relatives_tests_++;
+    return negated ? Negated(std::move(node)) : std::move(node);
+  }
+
+  Status ReadRelation(RelativesTest& test) {
+    constexpr std::pair<std::string_view, Relation> kRelations[] = {{"children", Relation::kChildren},
+                                                                    {"descendants", Relation::kDescendants},
+                                                                    {"parent", Relation::kParent},
+                                                                    {"ancestors", Relation::kAncestors},
+                                                                    {"siblings", Relation::kSiblings}};
+    for (const auto& [name, relation] : kRelations) {
+      if (!token_.Is(name)) continue;
+      test.relation = relation;
+      return Advance();
+    }
+    return Error("expected children, descendants, parent, ancestors or siblings");
+  }
+
+  // == 2, > 3 and so on. True: != 2, the range is of the opposite.
+  Result<bool> ReadCount(RelativesTest& test) {
+    constexpr TokenKind kComparisons[] = {TokenKind::kEqual,     TokenKind::kNotEqual, TokenKind::kLess,
+                                          TokenKind::kLessEqual, TokenKind::kGreater,  TokenKind::kGreaterEqual};
+    const TokenKind operation = token_.kind;
+    if (std::ranges::find(kComparisons, operation) == std::end(kComparisons)) {
+      return Error("expected a comparison after count(...), as in count(children) > 3");
+    }
+    SPANBOX_RETURN_IF_ERROR(Advance());
+    if (token_.kind != TokenKind::kNumber || token_.unit != Unit::kNone || !token_.is_integer || token_.integer < 0) {
+      return Error("a count of spans compares with a whole number, such as 3");
+    }
+    const std::int64_t number = token_.integer;
+    const bool less = operation == TokenKind::kLess, more = operation == TokenKind::kGreater;
+    if (less || operation == TokenKind::kLessEqual) {
+      test.low = 0;
+      test.high = less ? number - 1 : number;
+    } else if (more || operation == TokenKind::kGreaterEqual) {
+      test.low = more && number < test.high ? number + 1 : number;
+    } else {
+      test.low = test.high = number;
+    }
+    SPANBOX_RETURN_IF_ERROR(Advance());
+    return operation == TokenKind::kNotEqual;
+  }
+
+  static FilterNode Negated(FilterNode inner) {
+    FilterNode node;
+    node.kind = FilterNode::Kind::kNot;
+    node.children.push_back(std::move(inner));
+    return node;
   }
 
   Result<FilterNode> ParseTerm() {
@@ -220,6 +315,7 @@ class Parser {
   Token token_, previous_;
   std::string written_;  // the column of the term being read, as the user calls it
   std::size_t terms_ = 0;
+  std::size_t relatives_tests_ = 0;
 };
 
 // Levenshtein's distance, one row at a time.
@@ -247,7 +343,9 @@ Result<Filter> ParseFilter(std::string_view text) {
   }
   filter.text = text;
   if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) return filter;
-  SPANBOX_ASSIGN_OR_RETURN(filter.root, Parser(filter.text).Parse());
+  Parser parser(filter.text);
+  SPANBOX_ASSIGN_OR_RETURN(filter.root, parser.Parse());
+  filter.relatives_tests = parser.relatives_tests();
   filter.everything = false;
   return filter;
 }

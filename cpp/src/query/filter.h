@@ -6,6 +6,8 @@
 //   2. Every value of a term can be compared with its column: what cannot is a parse error, not an empty answer.
 //   3. Negated operators (kNotEqual, kNotIn, kNotContains) are stored as the positive one with `negated` set: they hold
 //      where the column has a value for which the positive one does not hold.
+//   4. any, all and count over relatives are all stored as a range of how many there may be. A predicate inside another
+//      one has the smaller index.
 #pragma once
 
 #include <cstddef>
@@ -53,17 +55,32 @@ struct Term {
   std::shared_ptr<const re2::RE2> regex;  // kMatches
 };
 
+enum class Relation { kChildren, kDescendants, kParent, kAncestors, kSiblings };
+
+// The number of relatives for which a filter holds lies in [low, high].
+struct RelativesTest {
+  Relation relation = Relation::kChildren;
+  std::int64_t low = 0, high = -1;
+  std::size_t index = 0;     // among the filter's
+  std::size_t position = 0;  // in the filter
+};
+
 struct FilterNode {
-  enum class Kind { kTerm, kAnd, kOr, kNot };
+  enum class Kind { kTerm, kAnd, kOr, kNot, kRelatives };
   Kind kind = Kind::kTerm;
   Term term;
-  std::vector<FilterNode> children;  // kAnd, kOr: two or more; kNot: one
+  RelativesTest relatives;
+  std::vector<FilterNode> children;  // kAnd, kOr: two or more; kNot: one; kRelatives: their filter, or none: all count
 };
+
+struct RelativesAnswers;  // query/relatives.h
 
 struct Filter {
   std::string text;
   bool everything = true;  // the filter is empty; root means nothing
   FilterNode root;
+  std::size_t relatives_tests = 0;
+  std::shared_ptr<const RelativesAnswers> relatives;  // set by QueryRun::Bind, before rows are asked
 };
 
 Result<Filter> ParseFilter(std::string_view text);
@@ -73,6 +90,13 @@ template <typename Fn>
 void ForEachTerm(const FilterNode& node, Fn&& fn) {
   if (node.kind == FilterNode::Kind::kTerm) fn(node.term);
   for (const FilterNode& child : node.children) ForEachTerm(child, fn);
+}
+
+// Calls fn(const FilterNode&) for every kRelatives, those inside others first.
+template <typename Fn>
+void ForEachRelatives(const FilterNode& node, Fn&& fn) {
+  for (const FilterNode& child : node.children) ForEachRelatives(child, fn);
+  if (node.kind == FilterNode::Kind::kRelatives) fn(node);
 }
 
 // The column closest to `name` by edit distance, when that is at most 2 and less than the name's length; else empty.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "query/matchers.h"
+#include "query/relatives.h"
 
 namespace spanbox {
 namespace {
@@ -174,6 +175,7 @@ Result<Bitmap> SelectTerm(const Term& term, SegmentColumns& columns, const Bitma
 // What a row costs, roughly: 0 numbers, 1 dictionary strings, 2 text.
 int Cost(const FilterNode& node, const SegmentColumns& columns) {
   int cost = 0;
+  if (node.kind == FilterNode::Kind::kRelatives) return cost;  // answered already
   for (const FilterNode& child : node.children) cost = std::max(cost, Cost(child, columns));
   if (node.kind != FilterNode::Kind::kTerm || node.term.comparison == Comparison::kPresent) return cost;
   for (const ChunkInfo* chunk : columns.segment().Find(node.term.column)) {
@@ -182,12 +184,22 @@ int Cost(const FilterNode& node, const SegmentColumns& columns) {
   return cost;
 }
 
-Result<Bitmap> SelectNode(const FilterNode& node, SegmentColumns& columns, const Bitmap& candidates) {
+Result<Bitmap> SelectNode(const FilterNode& node, const RelativesAnswers* relatives, SegmentColumns& columns,
+                          const Bitmap& candidates) {
   if (!candidates.any()) return candidates;
   if (node.kind == FilterNode::Kind::kTerm) return SelectTerm(node.term, columns, candidates);
+  if (node.kind == FilterNode::Kind::kRelatives) {
+    if (relatives == nullptr) return Internal("a filter over relatives was asked before they were known");
+    const Bitmap* holds = relatives->Find(node.relatives.index, columns.id());
+    Bitmap rows(columns.rows());
+    if (holds == nullptr) return rows;
+    rows = *holds;
+    rows &= candidates;
+    return rows;
+  }
   Bitmap left = candidates;
   if (node.kind == FilterNode::Kind::kNot) {
-    SPANBOX_ASSIGN_OR_RETURN(const Bitmap inner, SelectNode(node.children.front(), columns, candidates));
+    SPANBOX_ASSIGN_OR_RETURN(const Bitmap inner, SelectNode(node.children.front(), relatives, columns, candidates));
     left -= inner;
     return left;
   }
@@ -195,7 +207,7 @@ Result<Bitmap> SelectNode(const FilterNode& node, SegmentColumns& columns, const
   for (const FilterNode& child : node.children) order.emplace_back(Cost(child, columns), &child);
   std::ranges::stable_sort(order, {}, &std::pair<int, const FilterNode*>::first);
   for (const auto& [cost, child] : order) {
-    SPANBOX_ASSIGN_OR_RETURN(Bitmap rows, SelectNode(*child, columns, left));
+    SPANBOX_ASSIGN_OR_RETURN(Bitmap rows, SelectNode(*child, relatives, columns, left));
     node.kind == FilterNode::Kind::kAnd ? left = std::move(rows) : left -= rows;
   }
   if (node.kind == FilterNode::Kind::kAnd) return left;
@@ -208,8 +220,15 @@ Result<Bitmap> SelectNode(const FilterNode& node, SegmentColumns& columns, const
 
 Result<Bitmap> Select(const Filter& filter, SegmentColumns& columns, const Bitmap& candidates) {
   if (filter.everything) return candidates;
-  return SelectNode(filter.root, columns, candidates);
+  return SelectNode(filter.root, filter.relatives.get(), columns, candidates);
 }
+
+Result<Bitmap> Select(const FilterNode& part, const RelativesAnswers* relatives, SegmentColumns& columns,
+                      const Bitmap& candidates) {
+  return SelectNode(part, relatives, columns, candidates);
+}
+
+bool ReadsText(const FilterNode& part, const SegmentColumns& columns) { return Cost(part, columns) == 2; }
 
 Result<Bitmap> RowsWithValue(std::string_view column, SegmentColumns& columns, const Bitmap& candidates) {
   Bitmap present(columns.rows());

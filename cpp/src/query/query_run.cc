@@ -4,6 +4,7 @@
 
 #include "query/lexer.h"
 #include "query/predicate.h"
+#include "query/relatives.h"
 #include "query/rollup_cells.h"
 
 namespace spanbox {
@@ -35,7 +36,14 @@ Result<std::unique_ptr<QueryRun>> QueryRun::Start(Store& store, const SpanQuery&
       run->segments_.push_back(segment);
   }
   SPANBOX_RETURN_IF_ERROR(run->CheckKnown(run->filter_));
+  SPANBOX_RETURN_IF_ERROR(run->Bind(run->filter_));
   return run;
+}
+
+Status QueryRun::Bind(Filter& filter) {
+  if (filter.relatives_tests == 0) return OkStatus();
+  SPANBOX_ASSIGN_OR_RETURN(filter.relatives, AnswerRelatives(*this, filter));
+  return OkStatus();
 }
 
 Result<bool> QueryRun::IsKnown(std::string_view attribute) {
@@ -70,7 +78,7 @@ Status QueryRun::CheckKnown(const Filter& filter) {
 
 Result<std::unique_ptr<SegmentColumns>> QueryRun::Load(const SegmentMeta& segment) {
   SPANBOX_ASSIGN_OR_RETURN(Segment loaded, view_->Load(segment));
-  return std::make_unique<SegmentColumns>(std::move(loaded));
+  return std::make_unique<SegmentColumns>(std::move(loaded), segment.id);
 }
 
 bool QueryRun::TakesAll(const SegmentMeta& segment) const {
@@ -78,14 +86,17 @@ bool QueryRun::TakesAll(const SegmentMeta& segment) const {
          segment.max_start_ns < until_ns_;
 }
 
+Result<Bitmap> QueryRun::RowsInTime(const SegmentMeta& segment, SegmentColumns& columns) const {
+  if (segment.min_start_ns >= since_ns_ && segment.max_start_ns < until_ns_) return Bitmap(columns.rows(), true);
+  SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns.Starts());
+  const std::int64_t* start_ns = starts->values.data();
+  Bitmap rows(columns.rows());
+  rows.SetWhere([&](std::uint32_t row) { return (start_ns[row] >= since_ns_) & (start_ns[row] < until_ns_); });
+  return rows;
+}
+
 Result<Bitmap> QueryRun::Rows(const SegmentMeta& segment, SegmentColumns& columns) {
-  Bitmap rows(columns.rows(), true);
-  if (segment.min_start_ns < since_ns_ || segment.max_start_ns >= until_ns_) {
-    SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns.Starts());
-    const std::int64_t* start_ns = starts->values.data();
-    rows = Bitmap(columns.rows());
-    rows.SetWhere([&](std::uint32_t row) { return (start_ns[row] >= since_ns_) & (start_ns[row] < until_ns_); });
-  }
+  SPANBOX_ASSIGN_OR_RETURN(Bitmap rows, RowsInTime(segment, columns));
   SPANBOX_ASSIGN_OR_RETURN(rows, Select(filter_, columns, rows));
   if (segment.id == kOpenSpans && rows.any()) SPANBOX_RETURN_IF_ERROR(DropStored(columns, rows));
   return rows;

@@ -36,6 +36,9 @@ class QueryRun {
   // The same for every attribute in a filter; the message shows the place.
   Status CheckKnown(const Filter& filter);
 
+  // Makes a filter over relatives ready for rows of this question; does nothing to others. The one of the question is.
+  Status Bind(Filter& filter);
+
   ReadView& view() { return *view_; }
   const Filter& filter() const { return filter_; }
   std::int64_t since_ns() const { return since_ns_; }
@@ -47,6 +50,12 @@ class QueryRun {
 
   // The rows of the segment the question is about.
   Result<Bitmap> Rows(const SegmentMeta& segment, SegmentColumns& columns);
+
+  // The rows that started in the asked time.
+  Result<Bitmap> RowsInTime(const SegmentMeta& segment, SegmentColumns& columns) const;
+
+  // Takes those of the open spans out that are stored, too.
+  Status DropStored(SegmentColumns& open, Bitmap& rows);
 
   // True when every row of the segment counts, so that it need not be loaded to be counted.
   bool TakesAll(const SegmentMeta& segment) const;
@@ -65,7 +74,6 @@ class QueryRun {
  private:
   QueryRun() = default;
   Result<bool> IsKnown(std::string_view attribute);
-  Status DropStored(SegmentColumns& open, Bitmap& rows);
 
   std::unique_ptr<ReadView> view_;
   Filter filter_;

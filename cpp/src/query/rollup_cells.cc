@@ -29,6 +29,7 @@ void CellNeeds::Dimension(const ColumnRef& column) { answerable &= IsDimension(c
 
 void CellNeeds::Test(const Filter& filter) {
   if (filter.everything) return;
+  answerable &= filter.relatives_tests == 0;
   ForEachTerm(filter.root, [this](const Term& term) {
     answerable &= IsDimension(term.info);
     names |= term.info == nullptr || !IsKept(term.info->column);

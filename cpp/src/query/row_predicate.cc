@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "query/lexer.h"
 #include "spanbox/query.h"
 #include "store/segment.h"
 
@@ -141,6 +142,13 @@ bool RowPredicate::Matches(const TermTest& test, const Value& value) {
 
 Result<std::function<bool(const SpanRow&)>> CompileFilter(std::string_view filter) {
   SPANBOX_ASSIGN_OR_RETURN(Filter parsed, ParseFilter(filter));
+  std::optional<std::size_t> relatives;
+  ForEachRelatives(parsed.root, [&](const FilterNode& node) { relatives = node.relatives.position; });
+  if (relatives) {
+    return ErrorAt(filter, *relatives,
+                   "any, all and count need the other spans of the trace, and here a span is tested by itself: "
+                   "test its own columns");
+  }
   auto predicate = std::make_shared<const RowPredicate>(std::move(parsed));
   return std::function<bool(const SpanRow&)>([predicate](const SpanRow& row) { return (*predicate)(row); });
 }

@@ -16,6 +16,7 @@ namespace spanbox {
 
 class RowPredicate {
  public:
+  // REQUIRES: the filter asks for no relatives.
   explicit RowPredicate(Filter filter);
   RowPredicate(const RowPredicate&) = delete;  // the tests borrow from the filter
   RowPredicate& operator=(const RowPredicate&) = delete;

@@ -15,11 +15,14 @@ namespace spanbox {
 
 class SegmentColumns {
  public:
-  explicit SegmentColumns(Segment segment) : segment_(std::move(segment)), cache_(segment_.chunks().size()) {}
+  // `id`: SegmentMeta's, for filters over relatives.
+  explicit SegmentColumns(Segment segment, std::uint64_t id = 0)
+      : segment_(std::move(segment)), id_(id), cache_(segment_.chunks().size()) {}
   SegmentColumns(const SegmentColumns&) = delete;
   SegmentColumns& operator=(const SegmentColumns&) = delete;
 
   const Segment& segment() const { return segment_; }
+  std::uint64_t id() const { return id_; }
   std::uint32_t rows() const { return segment_.rows(); }
 
   // REQUIRES: chunk is one of segment().chunks(), of the type the method is named after.
@@ -51,6 +54,7 @@ class SegmentColumns {
   Result<const ChunkInfo*> Required(std::string_view name, ColumnType type) const;
 
   Segment segment_;
+  std::uint64_t id_;
   std::vector<std::variant<std::monostate, IntColumn, FloatColumn, BoolColumn, StringColumn, TraceIdColumn,
                            SpanIdColumn, std::unique_ptr<TextColumn>>>
       cache_;

@@ -1,0 +1,315 @@
+#include "query/relatives.h"
+
+#include <algorithm>
+#include <limits>
+#include <tuple>
+
+#include "base/hash.h"
+#include "query/predicate.h"
+
+namespace spanbox {
+namespace {
+
+constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
+
+struct TraceHash {
+  std::size_t operator()(const TraceId& id) const { return Hash64(std::as_bytes(std::span(id.bytes))); }
+};
+
+// The traces that the question touches, numbered.
+class Traces {
+ public:
+  std::uint32_t NumberOf(const TraceId& id) {
+    return numbers_.try_emplace(id, static_cast<std::uint32_t>(numbers_.size())).first->second;
+  }
+  std::uint32_t Find(const TraceId& id) const {
+    const auto found = numbers_.find(id);
+    return found == numbers_.end() ? kNone : found->second;
+  }
+  std::uint32_t count() const { return static_cast<std::uint32_t>(numbers_.size()); }
+
+  std::vector<std::uint64_t> SortedPrefixes() const {
+    std::vector<std::uint64_t> prefixes;
+    prefixes.reserve(numbers_.size());
+    for (const auto& [id, number] : numbers_) prefixes.push_back(TracePrefix(id));
+    std::ranges::sort(prefixes);
+    return prefixes;
+  }
+
+ private:
+  absl::flat_hash_map<TraceId, std::uint32_t, TraceHash> numbers_;
+};
+
+// Spans as nodes 0 to n - 1, in the order they were added; after them a node for every parent that is not stored.
+class Forest {
+ public:
+  // The spans of one segment: those of `rows` are nodes first, first + 1 and so on.
+  struct Part {
+    SegmentMeta segment;
+    Bitmap rows;
+    std::uint32_t first = 0;
+  };
+
+  Status Add(const SegmentMeta& segment, SegmentColumns& columns, Bitmap rows,
+             const std::vector<std::uint32_t>& trace_of_row) {
+    SPANBOX_ASSIGN_OR_RETURN(const SpanIdColumn* spans, columns.SpanIds());
+    SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns.Starts());
+    const ChunkInfo* chunk = columns.segment().Find("parent_id", ColumnType::kSpanId);
+    const SpanIdColumn* parents = nullptr;
+    if (chunk != nullptr) {
+      SPANBOX_ASSIGN_OR_RETURN(parents, columns.SpanIds(*chunk));
+    }
+    if (rows.count() > kNone / 2 - spans_.size()) return ResourceExhausted("too many spans: ask for less time");
+    Part part{segment, std::move(rows), static_cast<std::uint32_t>(spans_.size())};
+    part.rows.ForEach([&](std::uint32_t row) {
+      const SpanId parent = parents != nullptr && parents->valid[row] ? parents->values[row] : 0;
+      spans_.push_back({spans->values[row], parent, starts->values[row], trace_of_row[row]});
+    });
+    parts_.push_back(std::move(part));
+    return OkStatus();
+  }
+
+  // Finds the parents. REQUIRES: everything is added; called once.
+  void Link(std::uint32_t traces) {
+    const auto n = static_cast<std::uint32_t>(spans_.size());
+    std::vector<std::uint32_t> ends(traces + 1);  // counting sort by trace
+    for (const Span& span : spans_) ++ends[span.trace + 1];
+    for (std::uint32_t i = 0; i < traces; ++i) ends[i + 1] += ends[i];
+    std::vector<std::uint32_t> ordered(n), next(ends.begin(), ends.end() - 1);
+    for (std::uint32_t i = 0; i < n; ++i) ordered[next[spans_[i].trace]++] = i;
+    parent_.assign(n, kNone);
+    std::vector<std::uint32_t> walk_of(n, kNone);
+    for (std::uint32_t trace = 0; trace < traces; ++trace) {
+      const std::span<std::uint32_t> nodes(ordered.data() + ends[trace], ends[trace + 1] - ends[trace]);
+      LinkTrace(nodes);
+      CutCycles(nodes, walk_of);
+    }
+    parent_.resize(nodes_, kNone);
+    spans_ = {};
+  }
+
+  std::span<const Part> parts() const { return parts_; }
+  std::uint32_t nodes() const { return nodes_; }
+  std::uint32_t spans() const { return parts_.empty() ? 0 : parts_.back().first + Size(parts_.back()); }
+
+  // How many of each node's relatives have `holds`. REQUIRES: holds.size() == nodes().
+  std::vector<std::uint32_t> Count(Relation relation, const std::vector<std::uint8_t>& holds) {
+    std::vector<std::uint32_t> counts(nodes_);
+    switch (relation) {
+      case Relation::kParent:
+        for (std::uint32_t i = 0; i < nodes_; ++i) counts[i] = parent_[i] == kNone ? 0 : holds[parent_[i]];
+        break;
+      case Relation::kChildren:
+        return OfChildren(holds);
+      case Relation::kSiblings: {
+        const std::vector<std::uint32_t> children = OfChildren(holds);
+        for (std::uint32_t i = 0; i < nodes_; ++i) {
+          counts[i] = parent_[i] == kNone ? 0 : children[parent_[i]] - holds[i];
+        }
+        break;
+      }
+      case Relation::kDescendants:
+        for (const std::uint32_t i : LeavesFirst()) {
+          if (parent_[i] != kNone) counts[parent_[i]] += counts[i] + holds[i];
+        }
+        break;
+      case Relation::kAncestors: {
+        const std::vector<std::uint32_t>& order = LeavesFirst();
+        for (std::size_t k = order.size(); k-- > 0;) {
+          const std::uint32_t parent = parent_[order[k]];
+          if (parent != kNone) counts[order[k]] = counts[parent] + holds[parent];
+        }
+      }
+    }
+    return counts;
+  }
+
+ private:
+  struct Span {
+    SpanId id, parent;
+    std::int64_t start_ns;
+    std::uint32_t trace;
+  };
+
+  static std::uint32_t Size(const Part& part) { return static_cast<std::uint32_t>(part.rows.count()); }
+
+  void LinkTrace(std::span<std::uint32_t> nodes) {
+    const auto earlier = [this](std::uint32_t a, std::uint32_t b) {
+      return std::tuple(spans_[a].id, spans_[a].start_ns, a) < std::tuple(spans_[b].id, spans_[b].start_ns, b);
+    };
+    std::ranges::sort(nodes, earlier);
+    missing_.clear();
+    const auto id_of = [this](std::uint32_t node) { return spans_[node].id; };
+    for (const std::uint32_t node : nodes) {
+      const SpanId id = spans_[node].parent;
+      if (id == 0) continue;
+      const auto parent = std::ranges::lower_bound(nodes, id, {}, id_of);
+      if (parent != nodes.end() && spans_[*parent].id == id) {
+        parent_[node] = *parent;
+      } else {
+        missing_.emplace_back(id, node);
+      }
+    }
+    std::ranges::sort(missing_);
+    for (std::size_t i = 0; i < missing_.size(); ++i) {
+      if (i == 0 || missing_[i].first != missing_[i - 1].first) ++missing_parents_;
+      parent_[missing_[i].second] = static_cast<std::uint32_t>(spans_.size()) + missing_parents_ - 1;
+    }
+    nodes_ = static_cast<std::uint32_t>(spans_.size()) + missing_parents_;
+  }
+
+  // Walks up from every span; a walk that meets itself has found a cycle.
+  void CutCycles(std::span<const std::uint32_t> nodes, std::vector<std::uint32_t>& walk_of) {
+    const auto is_span = [this](std::uint32_t node) { return node < spans_.size(); };  // kNone is none
+    const auto key = [this](std::uint32_t node) { return std::pair(spans_[node].start_ns, spans_[node].id); };
+    for (const std::uint32_t start : nodes) {
+      std::uint32_t i = start;
+      for (; is_span(i) && walk_of[i] == kNone; i = parent_[i]) walk_of[i] = start;
+      if (!is_span(i) || walk_of[i] != start) continue;
+      std::uint32_t earliest = i;
+      for (std::uint32_t j = parent_[i]; j != i; j = parent_[j]) earliest = key(j) < key(earliest) ? j : earliest;
+      parent_[earliest] = kNone;
+    }
+  }
+
+  std::vector<std::uint32_t> OfChildren(const std::vector<std::uint8_t>& holds) const {
+    std::vector<std::uint32_t> counts(nodes_);
+    for (std::uint32_t i = 0; i < nodes_; ++i) {
+      if (parent_[i] != kNone) counts[parent_[i]] += holds[i];
+    }
+    return counts;
+  }
+
+  // All nodes, each after all of its children.
+  const std::vector<std::uint32_t>& LeavesFirst() {
+    if (!leaves_first_.empty()) return leaves_first_;
+    std::vector<std::uint32_t> waiting_for = OfChildren(std::vector<std::uint8_t>(nodes_, 1));
+    for (std::uint32_t i = 0; i < nodes_; ++i) {
+      if (waiting_for[i] == 0) leaves_first_.push_back(i);
+    }
+    for (std::size_t k = 0; k < leaves_first_.size(); ++k) {
+      const std::uint32_t parent = parent_[leaves_first_[k]];
+      if (parent != kNone && --waiting_for[parent] == 0) leaves_first_.push_back(parent);
+    }
+    return leaves_first_;
+  }
+
+  std::vector<Part> parts_;
+  std::vector<Span> spans_;  // until they are linked
+  std::vector<std::uint32_t> parent_;
+  std::vector<std::uint32_t> leaves_first_;
+  std::vector<std::pair<SpanId, std::uint32_t>> missing_;  // of one trace: parent's id, child
+  std::uint32_t missing_parents_ = 0, nodes_ = 0;
+};
+
+// The parts of the filter that every span must pass and that need no relatives.
+std::vector<const FilterNode*> OwnConditions(const Filter& filter) {
+  std::vector<const FilterNode*> conditions;
+  if (filter.root.kind != FilterNode::Kind::kAnd) return conditions;
+  for (const FilterNode& child : filter.root.children) {
+    bool alone = true;
+    ForEachRelatives(child, [&](const FilterNode&) { alone = false; });
+    if (alone) conditions.push_back(&child);
+  }
+  return conditions;
+}
+
+// The traces of the rows that can matter: in time, and passing what is cheap to know of them alone.
+Result<Traces> TracesOf(QueryRun& run, const std::vector<const FilterNode*>& conditions) {
+  Traces traces;
+  for (const SegmentMeta& segment : run.segments()) {
+    SPANBOX_ASSIGN_OR_RETURN(const auto columns, run.Load(segment));
+    SPANBOX_ASSIGN_OR_RETURN(Bitmap rows, run.RowsInTime(segment, *columns));
+    for (const FilterNode* condition : conditions) {
+      if (ReadsText(*condition, *columns)) continue;
+      SPANBOX_ASSIGN_OR_RETURN(rows, Select(*condition, nullptr, *columns, rows));
+    }
+    if (!rows.any()) continue;
+    SPANBOX_ASSIGN_OR_RETURN(const TraceIdColumn* ids, columns->TraceIds());
+    const TraceId* last = nullptr;
+    rows.ForEach([&](std::uint32_t row) {
+      if (last == nullptr || *last != ids->values[row]) traces.NumberOf(ids->values[row]);
+      last = &ids->values[row];
+    });
+  }
+  return traces;
+}
+
+// Adds the rows of a segment that belong to the traces. `all`: every trace, which gets its number now.
+Status AddSegment(QueryRun& run, const SegmentMeta& segment, bool all, Traces& traces, Forest& forest) {
+  SPANBOX_ASSIGN_OR_RETURN(const auto columns, run.Load(segment));
+  SPANBOX_ASSIGN_OR_RETURN(const TraceIdColumn* ids, columns->TraceIds());
+  std::vector<std::uint32_t> trace_of_row(columns->rows(), kNone);
+  Bitmap rows(columns->rows());
+  std::uint32_t trace = kNone;
+  for (std::uint32_t row = 0; row < columns->rows(); ++row) {
+    const TraceId& id = ids->values[row];
+    if (row == 0 || id != ids->values[row - 1]) trace = all ? traces.NumberOf(id) : traces.Find(id);
+    trace_of_row[row] = trace;
+    if (trace != kNone) rows.Set(row);
+  }
+  if (segment.id == kOpenSpans && rows.any()) SPANBOX_RETURN_IF_ERROR(run.DropStored(*columns, rows));
+  return rows.any() ? forest.Add(segment, *columns, std::move(rows), trace_of_row) : OkStatus();
+}
+
+Result<Forest> ForestOf(QueryRun& run, const Filter& filter) {
+  const std::vector<const FilterNode*> conditions = OwnConditions(filter);
+  const bool all = conditions.empty() && run.segments().size() == run.view().segments().size();
+  Traces traces;
+  if (!all) {
+    SPANBOX_ASSIGN_OR_RETURN(traces, TracesOf(run, conditions));
+  }
+  const std::vector<std::uint64_t> prefixes = traces.SortedPrefixes();
+  Forest forest;
+  for (const SegmentMeta& segment : run.view().segments()) {
+    const auto first = std::ranges::lower_bound(prefixes, segment.min_trace);
+    if (!all && (first == prefixes.end() || *first > segment.max_trace)) continue;
+    SPANBOX_RETURN_IF_ERROR(AddSegment(run, segment, all, traces, forest));
+  }
+  forest.Link(traces.count());
+  return forest;
+}
+
+// The nodes for which the predicate's inner filter holds.
+Result<std::vector<std::uint8_t>> Holding(QueryRun& run, const Forest& forest, const FilterNode& predicate,
+                                          const RelativesAnswers& answers) {
+  std::vector<std::uint8_t> holds(forest.nodes());
+  if (predicate.children.empty()) {
+    std::fill_n(holds.begin(), forest.spans(), std::uint8_t{1});
+    return holds;
+  }
+  for (const Forest::Part& part : forest.parts()) {
+    SPANBOX_ASSIGN_OR_RETURN(const auto columns, run.Load(part.segment));
+    SPANBOX_ASSIGN_OR_RETURN(const Bitmap selected, Select(predicate.children.front(), &answers, *columns, part.rows));
+    std::uint32_t node = part.first;
+    part.rows.ForEach([&](std::uint32_t row) { holds[node++] = selected[row] ? 1 : 0; });
+  }
+  return holds;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const RelativesAnswers>> AnswerRelatives(QueryRun& run, const Filter& filter) {
+  SPANBOX_ASSIGN_OR_RETURN(Forest forest, ForestOf(run, filter));
+  auto answers = std::make_shared<RelativesAnswers>();
+  answers->by_test.resize(filter.relatives_tests);
+  std::vector<const FilterNode*> predicates;  // inner ones first
+  ForEachRelatives(filter.root, [&](const FilterNode& node) { predicates.push_back(&node); });
+  for (const FilterNode* predicate : predicates) {
+    const RelativesTest& test = predicate->relatives;
+    SPANBOX_ASSIGN_OR_RETURN(const auto holds, Holding(run, forest, *predicate, *answers));
+    const std::vector<std::uint32_t> counts = forest.Count(test.relation, holds);
+    for (const Forest::Part& part : forest.parts()) {
+      Bitmap passing(part.rows.rows());
+      std::uint32_t node = part.first;
+      part.rows.ForEach([&](std::uint32_t row) {
+        const std::uint32_t count = counts[node++];
+        if (count >= test.low && count <= test.high) passing.Set(row);
+      });
+      answers->by_test[test.index].emplace(part.segment.id, std::move(passing));
+    }
+  }
+  return std::shared_ptr<const RelativesAnswers>(std::move(answers));
+}
+
+}  // namespace spanbox
