@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <set>
+#include <span>
+#include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -95,6 +97,19 @@ TEST(HashTest, IsXxh3WithSeed) {
   const auto bytes = std::as_bytes(std::span(text));
   EXPECT_NE(Hash64(bytes, 1), Hash64(bytes, 2));
   EXPECT_EQ(Hash64(bytes, 1), Hash64(bytes, 1));
+}
+
+// It is in files: vectors or none, every processor must find the same. The values are those of xxhash without vectors.
+TEST(HashTest, IsTheSameForEverySizeWhateverComputesIt) {
+  std::string text;
+  for (int i = 0; i < 5000; ++i) text += static_cast<char>(i * 7 + i / 256);
+  const auto bytes = std::as_bytes(std::span(text));
+  EXPECT_EQ(Hash64(bytes.first(17)), 0xF34C3C9CF5A112D1u);
+  EXPECT_EQ(Hash64(bytes.first(240), 5), 0x555B99745D22B5EDu);
+  EXPECT_EQ(Hash64(bytes.first(241)), 0x541B19226F0052E8u);
+  EXPECT_EQ(Hash64(bytes.first(1024), 5), 0x69ABDCD01897D001u);
+  EXPECT_EQ(Hash64(bytes), 0xED0146266D138BD8u);
+  EXPECT_EQ(Hash64(bytes, 5), 0x73F40A0D274E2DECu);
 }
 
 }  // namespace
