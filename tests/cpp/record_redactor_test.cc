@@ -265,6 +265,9 @@ TEST(RedactorTest, EveryWayOfClassifyingGivesTheSameMasks) {
     if (!__builtin_cpu_supports("avx2")) continue;
     const BlockMasks avx2 = ClassifyAvx2(text.data() + at);
     EXPECT_EQ(std::tie(avx2.key, avx2.assign, avx2.dash), std::tie(expected.key, expected.assign, expected.dash));
+    if (!__builtin_cpu_supports("avx512bw")) continue;
+    const BlockMasks avx512 = ClassifyAvx512(text.data() + at);
+    EXPECT_EQ(std::tie(avx512.key, avx512.assign, avx512.dash), std::tie(expected.key, expected.assign, expected.dash));
 #endif
   }
 }

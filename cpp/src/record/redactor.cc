@@ -142,13 +142,18 @@ template <BlockMasks Classify(const char*)>
 }
 
 #if defined(__x86_64__)
+[[gnu::target("avx512bw")]] bool ScanAvx512(std::string_view text, bool padded, std::vector<Finding>& findings) {
+  return Scan<ClassifyAvx512>(text, padded, findings);
+}
 [[gnu::target("avx2")]] bool ScanAvx2(std::string_view text, bool padded, std::vector<Finding>& findings) {
   return Scan<ClassifyAvx2>(text, padded, findings);
 }
 bool ScanSse2(std::string_view text, bool padded, std::vector<Finding>& findings) {
   return Scan<ClassifySse2>(text, padded, findings);
 }
-const auto scan = __builtin_cpu_supports("avx2") ? ScanAvx2 : ScanSse2;
+const auto scan = __builtin_cpu_supports("avx512bw") ? ScanAvx512
+                  : __builtin_cpu_supports("avx2")   ? ScanAvx2
+                                                     : ScanSse2;
 #else
 bool scan(std::string_view text, bool padded, std::vector<Finding>& findings) {
   return Scan<ClassifyByTable>(text, padded, findings);

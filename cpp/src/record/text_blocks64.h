@@ -1,6 +1,7 @@
 // Classifies text 64 bytes at a time: where characters of keys, assignments and dashes are, as bit masks.
 //
-// Three ways to the same masks: AVX2 where the processor has it, SSE2 on every other x86-64, a table elsewhere.
+// Four ways to the same masks: AVX-512 or AVX2 where the processor has it, SSE2 on every other x86-64, a table
+// elsewhere.
 //
 // Thread rule: pure functions. Invariant: bit i of a mask speaks of byte i.
 #pragma once
@@ -71,12 +72,14 @@ inline BlockMasks ClassifySse2(const char* text) {
   return masks;
 }
 
-// The same with 32 bytes an instruction, and a table lookup for each half of a byte: a class is a bit that both have.
+// With 32 bytes an instruction, and a table lookup for each half of a byte: a class is a bit that both have.
+// Bits: 1 "-", 2 digits, 4 "A".."O" and "a".."o", 8 "P".."Z" and "_", 16 "p".."z", 32 ":" and "=".
+inline __m128i ClassesByLow() { return _mm_setr_epi8(26, 30, 30, 30, 30, 30, 30, 30, 30, 30, 60, 4, 4, 37, 4, 12); }
+inline __m128i ClassesByHigh() { return _mm_setr_epi8(0, 0, 1, 34, 4, 8, 4, 16, 0, 0, 0, 0, 0, 0, 0, 0); }
+
 [[gnu::target("avx2")]] inline BlockMasks ClassifyAvx2(const char* text) {
-  // Bits: 1 "-", 2 digits, 4 "A".."O" and "a".."o", 8 "P".."Z" and "_", 16 "p".."z", 32 ":" and "=".
-  const __m256i by_low =
-      _mm256_broadcastsi128_si256(_mm_setr_epi8(26, 30, 30, 30, 30, 30, 30, 30, 30, 30, 60, 4, 4, 37, 4, 12));
-  const __m256i by_high = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0, 1, 34, 4, 8, 4, 16, 0, 0, 0, 0, 0, 0, 0, 0));
+  const __m256i by_low = _mm256_broadcastsi128_si256(ClassesByLow());
+  const __m256i by_high = _mm256_broadcastsi128_si256(ClassesByHigh());
   std::uint64_t key[2], assign[2], dash[2];
   for (unsigned i = 0; i < 2; ++i) {
     const __m256i c = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(text + i * 32));
@@ -89,6 +92,16 @@ inline BlockMasks ClassifySse2(const char* text) {
     dash[i] = static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(c, _mm256_set1_epi8('-'))));
   }
   return {key[0] | key[1] << 32, assign[0] | assign[1] << 32, dash[0] | dash[1] << 32};
+}
+
+// The same in one go: a third of AVX2's instructions.
+[[gnu::target("avx512bw")]] inline BlockMasks ClassifyAvx512(const char* text) {
+  const __m512i c = _mm512_loadu_si512(text);
+  const __m512i high = _mm512_and_si512(_mm512_srli_epi16(c, 4), _mm512_set1_epi8(15));
+  const __m512i classes = _mm512_and_si512(_mm512_shuffle_epi8(_mm512_broadcast_i32x4(ClassesByLow()), c),
+                                           _mm512_shuffle_epi8(_mm512_broadcast_i32x4(ClassesByHigh()), high));
+  return {_mm512_test_epi8_mask(classes, _mm512_set1_epi8(31)), _mm512_test_epi8_mask(classes, _mm512_set1_epi8(32)),
+          _mm512_test_epi8_mask(classes, _mm512_set1_epi8(1))};
 }
 
 #endif
