@@ -65,6 +65,10 @@ bool IsMedia(std::string_view type) {
 
 std::optional<std::string> DecodeBase64(std::string_view base64) {
   if (base64.empty() || base64.size() % 4 != 0) return std::nullopt;
+  // Ordinary text shows at once that it is none.
+  for (const char c : base64.substr(0, std::min(base64.size() - 4, std::size_t{24}))) {
+    if (Digit(c) == kNoDigit) return std::nullopt;
+  }
   const std::size_t padding = base64.ends_with("==") ? 2 : base64.ends_with('=') ? 1 : 0;
   std::string bytes(base64.size() / 4 * 3, '\0');
   char* out = bytes.data();
