@@ -329,7 +329,8 @@ PyObject* SetRecordingOff(PyObject*, PyObject* off) {
 }
 
 PyMethodDef functions[] = {
-    {"current_span", CurrentSpan, METH_NOARGS, "The span this code runs in, or None."},
+    {"current_span", CurrentSpan, METH_NOARGS,
+     "current_span($module, /)\n--\n\nThe span this code runs in, to set attributes on; None outside of any."},
     {"current_handle", CurrentHandle, METH_NOARGS, "A Handle of the place this code runs in, or None."},
     {"current_context", CurrentContextObject, METH_NOARGS, nullptr},
     {"set_process_context", SetProcessContext, METH_O, nullptr},
