@@ -245,10 +245,10 @@ py::tuple GrepText(PyStore& self, std::string filter, OptionalNs since_ns, Optio
 }
 
 py::object AggregateTable(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
-                          std::vector<std::string> by, std::int64_t every_ns,
+                          std::vector<std::string> by, std::int64_t every_ns, std::string time_zone,
                           const std::vector<std::pair<std::string, std::string>>& expressions) {
   const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
-  const Grouping grouping{.by = std::move(by), .every_ns = every_ns};
+  const Grouping grouping{.by = std::move(by), .every_ns = every_ns, .time_zone = std::move(time_zone)};
   std::vector<Aggregate> aggregates;
   for (const auto& [name, expression] : expressions) aggregates.push_back({name, expression});
   return NewTable(
@@ -367,7 +367,8 @@ void RegisterStore(py::module_& module) {
           "filter"_a, "since_ns"_a, "until_ns"_a)
       .def("sampled_out", SampledOutPair, "filter"_a, "since_ns"_a, "until_ns"_a)
       .def("quantiles", QuantileValues, "filter"_a, "since_ns"_a, "until_ns"_a, "column"_a, "qs"_a, "exact"_a)
-      .def("aggregate", AggregateTable, "filter"_a, "since_ns"_a, "until_ns"_a, "by"_a, "every_ns"_a, "aggregates"_a)
+      .def("aggregate", AggregateTable, "filter"_a, "since_ns"_a, "until_ns"_a, "by"_a, "every_ns"_a, "time_zone"_a,
+           "aggregates"_a)
       .def("scan", ScanTable, "filter"_a, "since_ns"_a, "until_ns"_a, "columns"_a, "limit"_a, "order_by"_a,
            "descending"_a)
       .def("trace", TraceSpans, "trace_id"_a)

@@ -1,6 +1,9 @@
 // Table: a query's result, as Python lists or through the Arrow PyCapsule interface.
 #include <pybind11/stl.h>
 
+#include <limits>
+#include <optional>
+
 #include "casters.h"
 #include "query.h"
 #include "query/arrow.h"
@@ -50,12 +53,16 @@ py::list ColumnValues(const PyTable& self, const std::string& name) {
   for (const TableColumn& column : self.table->columns) {
     if (column.name != name) continue;
     py::list values(self.table->rows);
-    std::vector<py::str> dictionary;
-    for (const std::string& entry : column.dictionary) dictionary.push_back(Text(entry));
+    const py::object parse_json = column.is_json ? py::module_::import("json").attr("loads") : py::object();
+    std::vector<py::object> dictionary;
+    for (const std::string& entry : column.dictionary) {
+      const bool parsed = column.is_json && !entry.empty();
+      dictionary.push_back(parsed ? parse_json(Text(entry)) : py::object(Text(entry)));
+    }
     for (std::uint64_t row = 0; row < self.table->rows; ++row) {
       const bool is_text = column.type == TableColumn::Type::kString;
       const bool present = column.valid.empty() || column.valid[row] != 0;
-      values[row] = is_text && present ? py::object(dictionary[column.codes[row]]) : Cell(column, row);
+      values[row] = is_text && present ? dictionary[column.codes[row]] : Cell(column, row);
     }
     return values;
   }
@@ -104,6 +111,13 @@ void RegisterTable(py::module_& module) {
                                return types;
                              })
       .def_property_readonly("sampled_out", [](const PyTable& self) { return Pair(self.table->sampled_out); })
+      .def(
+          "ordered",
+          [](const PyTable& self, const std::string& order_by, bool descending, std::optional<std::uint64_t> limit) {
+            constexpr auto kAll = std::numeric_limits<std::uint64_t>::max();
+            return NewTable(Unwrap(Ordered(*self.table, order_by, descending, limit.value_or(kAll))));
+          },
+          py::arg("order_by"), py::arg("descending"), py::arg("limit"))
       .def("column", ColumnValues, py::arg("name"), "Values of one column, None where absent.")
       .def(
           "__arrow_c_stream__",

@@ -209,7 +209,11 @@ class Table:
         """Dropped spans of the asked time that an aggregation includes, and that it does not."""
 
     def column(self, name: str) -> list[Any]:
-        """Python values, None where absent; timestamps as int nanoseconds. KeyError for an unknown name."""
+        """Python values, None where absent; timestamps as int nanoseconds, histogram() and top() as lists. KeyError for
+        an unknown name."""
+
+    def ordered(self, order_by: str, descending: bool, limit: int | None) -> Table:
+        """The rows by a column (none: as they are), absent values last; at most `limit`."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
     def __arrow_c_schema__(self) -> object: ...
@@ -303,6 +307,7 @@ class Store:
         until_ns: int | None,
         by: Sequence[str],
         every_ns: int,
+        time_zone: str,
         aggregates: Sequence[tuple[str, str]],
     ) -> Table: ...
     def scan(

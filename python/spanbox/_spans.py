@@ -11,6 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import tzinfo
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -27,7 +28,7 @@ from spanbox._render import (
     plural,
     text_table,
 )
-from spanbox._time import length_ns
+from spanbox._time import length_ns, zone_name
 
 if TYPE_CHECKING:
     import pandas
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _HTML_ROWS = 50
 _TEXT_ROWS = 50
 _CELL_CHARACTERS = 60
+_BARS = "▁▂▃▄▅▆▇█"
 _OVERVIEW = ("start_ns", "name", "kind", "model", "duration_ns", "ttft_ns", "output_tokens", "cost_usd", "status")
 Unit = Literal["duration", "cost", "share", "plain"]
 
@@ -155,6 +157,16 @@ class Result(_Arrow):
         """The values of one column; None where absent."""
         return self._rows.column(name)
 
+    def order_by(self, column: str, *, descending: bool = False) -> Result:
+        """The same rows by the values of a column, absent ones last."""
+        return Result(self._rows.ordered(column, descending, None), self._units)
+
+    def limit(self, n: int) -> Result:
+        """The first `n` rows."""
+        if n < 0:
+            raise ValueError(f"limit({n}) must not be negative")
+        return Result(self._rows.ordered("", False, n), self._units)
+
     def __len__(self) -> int:
         return self._rows.rows
 
@@ -180,15 +192,21 @@ class Grouped:
     _query: Query
     _by: tuple[str, ...]
     _every_ns: int
+    _time_zone: str = ""
 
     def agg(self, **expressions: str) -> Result:
-        """One column a keyword: n="count()", p99="p99(ttft)", cost="sum(cost)", errors="rate(status == error)"."""
+        """One column a keyword: n="count()", p99="p99(ttft)", cost="sum(cost)", errors="rate(status == error)".
+
+        All of them: docs/query_language.md. `.order_by()` and `.limit()` of the result give the largest groups.
+        """
         if not expressions:
             raise ValueError('agg() needs at least one expression, such as n="count()" or p99="p99(ttft)"')
         for name, expression in expressions.items():
             if not isinstance(expression, str):
                 raise TypeError(f'{name}={expression!r}: an expression is a text such as "sum(cost)"')
-        table = self._store().aggregate(*self._query.which, self._by, self._every_ns, list(expressions.items()))
+        table = self._store().aggregate(
+            *self._query.which, self._by, self._every_ns, self._time_zone, list(expressions.items())
+        )
         return Result(table, {name: _expression_unit(expression) for name, expression in expressions.items()})
 
     def __repr__(self) -> str:
@@ -256,10 +274,13 @@ class Spans(_Arrow):
             return values[0]
         return Quantiles(column, dict(zip(qs, values, strict=True)), count, relative_error, sampled_out[1])
 
-    def by(self, *columns: str, every: str | None = None) -> Grouped:
-        """Groups by columns or attributes, and by time buckets of a length such as every="5m"."""
+    def by(self, *columns: str, every: str | None = None, tz: str | tzinfo = "") -> Grouped:
+        """Groups by columns or attributes, and by time buckets of a length such as every="5m".
+
+        Buckets are of UTC, or of a time zone's clocks and days: every="1d", tz="Europe/Berlin".
+        """
         self._refuse_limit("by")
-        return Grouped(self._store, self._query, columns, 0 if every is None else length_ns(every))
+        return Grouped(self._store, self._query, columns, 0 if every is None else length_ns(every), zone_name(tz))
 
     def _refuse_limit(self, method: str) -> None:
         if self._query.limit is not None:
@@ -330,7 +351,7 @@ def _column_unit(name: str) -> Unit:
     return "cost" if full.endswith("_usd") else "plain"
 
 
-_UNIT_KEEPING = re.compile(r"\s*(?:p\d+(?:\.\d+)?|mean|sum|min|max)\(\s*([^()\s]+)\s*\)\s*", re.ASCII)
+_UNIT_KEEPING = re.compile(r"\s*(?:p\d+(?:\.\d+)?|mean|sum|min|max)\(\s*([^(),\s]+)\s*(?:,\s*exact\s*)?\)\s*", re.ASCII)
 
 
 def _expression_unit(expression: str) -> Unit:
@@ -351,9 +372,19 @@ def _format(value: Any, unit: Unit) -> str:
         return format_share(value)
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, list):
+        return _format_counts(value)
     return (
         f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else one_line(value)[:_CELL_CHARACTERS]
     )
+
+
+def _format_counts(value: list[list[Any]]) -> str:
+    """histogram() as bars of equal ratio, top() as values and counts."""
+    if len(value[0]) == len(("low", "high", "count")):
+        most = max(count for _, _, count in value)
+        return "".join(" " if count == 0 else _BARS[(len(_BARS) - 1) * count // most] for _, _, count in value)
+    return one_line(", ".join(f"{each} {count:,}" for each, count in value))[:_CELL_CHARACTERS]
 
 
 def _cells(table: _core.Table, units: Mapping[str, Unit], limit: int) -> tuple[list[str], list[list[str]], set[int]]:

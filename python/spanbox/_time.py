@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 Moment = str | int | datetime
 
@@ -75,3 +75,15 @@ def moment_ns(value: Moment | None, *, what: str) -> int | None:
             f"{what}={value!r} is no moment; write how long ago (15m, 24h, 7d) "
             "or a date (2026-11-21, 2026-11-21T09:30:00Z)"
         ) from None
+
+
+def zone_name(zone: str | tzinfo) -> str:
+    """The IANA name of a time zone given by name or as a zoneinfo.ZoneInfo; empty: none is asked for."""
+    if isinstance(zone, str):
+        return zone
+    if zone is UTC:
+        return "UTC"
+    name = getattr(zone, "key", None)
+    if isinstance(zone, tzinfo) and isinstance(name, str):
+        return name
+    raise TypeError(f"tz={zone!r}: give a name such as 'Europe/Berlin', or a zoneinfo.ZoneInfo")

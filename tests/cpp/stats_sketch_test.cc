@@ -161,5 +161,42 @@ TEST(DDSketchTest, HostileBytesAreRefusedOrHarmless) {
   }
 }
 
+// Values are kept away from the edges of bins by comparing counts with a rounding's room on either side.
+TEST(DDSketchTest, BinsCountTheValuesThatLieInThem) {
+  const std::function<double(std::mt19937_64&)> kDraws[] = {
+      [](auto& r) { return std::lognormal_distribution<double>(0, 3)(r); },
+      [](auto& r) { return std::normal_distribution<double>(0, 1e6)(r); },
+      [](auto& r) { return r() % 3 == 0 ? 0.0 : -Uniform(r); },
+      [](auto&) { return 0.0; },
+      [](auto&) { return 42.5; },
+  };
+  for (const auto& draw : kDraws) {
+    for (const std::size_t most : {4u, 5u, 20u, 100u}) {
+      const std::vector<double> values = Draw(5'000, draw);
+      DDSketch sketch;
+      sketch.Add(values);
+      const std::vector<DDSketch::Bin> bins = sketch.Bins(most);
+      ASSERT_LE(bins.size(), most);
+      EXPECT_EQ(bins.front().low, sketch.min());
+      EXPECT_EQ(bins.back().high, sketch.max());
+      std::uint64_t total = 0;
+      for (std::size_t i = 0; i < bins.size(); ++i) {
+        const auto [low, high, count] = bins[i];
+        total += count;
+        if (i > 0) EXPECT_GE(low, bins[i - 1].high);
+        const auto within = [&](double room) {
+          const double least = low - room * std::abs(low), largest = high + room * std::abs(high);
+          return static_cast<std::uint64_t>(
+              std::ranges::count_if(values, [&](double v) { return v >= least && v <= largest; }));
+        };
+        EXPECT_LE(count, within(1e-12)) << low << " " << high;
+        if (i > 0 && i + 1 < bins.size()) EXPECT_GE(count, within(-1e-12)) << low << " " << high;
+      }
+      EXPECT_EQ(total, values.size());
+    }
+  }
+  EXPECT_TRUE(DDSketch().Bins(10).empty());
+}
+
 }  // namespace
 }  // namespace spanbox

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import builtins
+import collections
+import itertools
+import json
 import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy
 import pytest
@@ -219,9 +223,78 @@ def test_time_buckets_start_at_multiples_of_their_length(hundred: Box) -> None:
     assert sum(result.column("n")) == 100
 
 
+def test_groups_can_be_ordered_and_cut(hundred: Box) -> None:
+    result = hundred.spans().by("tenant", "model").agg(n="count()", p99="p99(ttft, exact)")
+    top = result.order_by("p99", descending=True).limit(2)
+    assert [(r["tenant"], r["model"]) for r in top] == [("globex", "small"), ("globex", "big")]
+    assert len(result) == 4
+    assert "99.5 ms" in str(top)  # it keeps its unit
+    with pytest.raises(ValueError, match="no column `cost` among `tenant`, `model`, `n`, `p99`"):
+        result.order_by("cost")
+
+
+def test_distributions_come_as_lists_in_python_and_as_json_in_arrow(hundred: Box) -> None:
+    result = (
+        hundred.spans().by("tenant").agg(models="top(model, 1)", ttft="histogram(ttft)", about="approx_distinct(name)")
+    )
+    assert result.column("models") == [[["big", 25]], [["big", 25]]]
+    assert result.column("about") == [50, 50]
+    bins = result.column("ttft")[0]
+    assert sum(count for _, _, count in bins) == 50
+    assert (bins[0][0], bins[-1][1]) == (1e6, 50e6)
+    assert all(left[1] == right[0] for left, right in itertools.pairwise(bins))
+    arrow = result.to_arrow()
+    assert [json.loads(text) for text in arrow["models"].to_pylist()] == result.column("models")
+    assert "big 25" in str(result)
+    assert "█" in str(result)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "UTC"])
+def test_days_and_hours_of_a_time_zone_are_those_of_zoneinfo(box: Box, zone: str) -> None:
+    tz = ZoneInfo(zone)
+    days = [(2026, 3, 8), (2026, 3, 29), (2026, 4, 5), (2026, 10, 4), (2026, 10, 25), (2026, 11, 1)]  # clocks change
+    starts = [
+        int(datetime(*day, tzinfo=UTC).timestamp() + minutes * 60)
+        for day in days
+        for minutes in range(-24 * 60, 48 * 60, 10)
+    ]
+    fill(box, [row(n, start_ns=start * SECOND_NS, name="x") for n, start in enumerate(starts)])
+    local = [datetime.fromtimestamp(start, tz) for start in starts]
+    per_day = collections.Counter(moment.date() for moment in local)
+    found = box.spans().by(every="1d", tz=zone).agg(n="count()")
+    shown = [datetime.fromtimestamp(t / SECOND_NS, tz) for t in found.column("time")]
+    assert {moment.date(): n for moment, n in zip(shown, found.column("n"), strict=True)} == per_day
+    assert {(moment.hour, moment.minute) for moment in shown} == {(0, 0)}
+    quarters = box.spans().by(every="15m", tz=tz).agg(n="count()")
+    expected = collections.Counter((m.date(), m.hour, m.minute // 15, m.fold) for m in local)
+    begins = [datetime.fromtimestamp(t / SECOND_NS, tz) for t in quarters.column("time")]
+    assert {
+        (m.date(), m.hour, m.minute // 15, m.fold): n for m, n in zip(begins, quarters.column("n"), strict=True)
+    } == (expected)
+
+
+def test_filters_ask_for_relatives(box: Box) -> None:
+    trace = f"{7:032x}"
+    fill(
+        box,
+        [
+            row(1, trace_id=trace, kind="agent"),
+            row(2, trace_id=trace, kind="tool", parent_id=f"{2:016x}", status="error"),
+            row(3, trace_id=trace, kind="llm", parent_id=f"{2:016x}"),
+        ],
+    )
+    assert box.spans("any(children, kind == tool and status == error)").count() == 1
+    assert [r["kind"] for r in box.spans("any(siblings, status == error)").columns("kind")] == ["llm"]
+    with pytest.raises(FilterError, match="need the other spans of the trace"):
+        spanbox.configure(sampling=spanbox.Sampling(0.5, keep="any(children, status == error)"))
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
+        (lambda spans: spans.by("model", every="1d", tz="Europe/Atlantis").agg(n="count()"), "no time zone"),
+        (lambda spans: spans.by("model", tz="Europe/Berlin").agg(n="count()"), "give their length"),
+        (lambda spans: spans.by("model").agg(n="count()").limit(-1), "must not be negative"),
         (lambda spans: spans.by("model").agg(), "at least one expression"),
         (lambda spans: spans.limit(-1), "must not be negative"),
         (lambda spans: spans.limit(3).quantile("ttft", 0.5), "leave it out"),

@@ -76,6 +76,7 @@ struct TableColumn {
   std::vector<std::uint32_t> codes;  // kString: index into dictionary
   std::vector<std::string> dictionary;
   std::vector<std::uint8_t> valid;  // 0 or 1 a row; the value where 0 is unspecified
+  bool is_json = false;             // kString: every value is JSON text
 };
 
 struct Table {
@@ -84,8 +85,13 @@ struct Table {
   SampledOut sampled_out;  // of Aggregated: all columns include them, or none does
 };
 
-// What to compute of each group: text like p99(ttft), sum(cost), mean(score), min(x), max(x), count(), count(x),
-// rate(status == error), distinct(user_id).
+// The rows in the order of a column, absent values last, equal ones as they came; at most `limit` of them. No column
+// named: the first ones. InvalidArgument: there is no such column.
+Result<Table> Ordered(const Table& table, std::string_view order_by, bool descending, std::uint64_t limit);
+
+// What to compute of each group: text like p99(ttft), p99(ttft, exact), sum(cost), mean(score), min(x), max(x),
+// count(), count(x), rate(status == error), distinct(user_id), approx_distinct(user_id), top(model, 5),
+// histogram(duration).
 struct Aggregate {
   std::string name;  // of the output column
   std::string expression;
@@ -93,7 +99,10 @@ struct Aggregate {
 
 struct Grouping {
   std::vector<std::string> by;  // columns or attributes
-  std::int64_t every_ns = 0;    // > 0: also by time bucket: floor(start_ns / every_ns) * every_ns
+  std::int64_t every_ns = 0;    // > 0: also by time bucket
+  // Empty: buckets begin at multiples of every_ns since 1970 UTC. Else an IANA name: they begin when clocks there show
+  // such a multiple; of whole days, when the day begins, however long it is.
+  std::string time_zone;
 };
 
 // Columns: "time" (kTimestampNs, when every_ns > 0), the group columns, the aggregates. Rows ordered by time, then

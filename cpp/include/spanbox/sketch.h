@@ -44,6 +44,16 @@ class DDSketch {
   // REQUIRES: 0 <= q <= 1. NaN when the sketch is empty.
   double Quantile(double q) const;
 
+  // The distribution as at most `most` bins, ascending and without gaps on either side of zero; each holds the values v
+  // with low <= v < high (the highest one: <= high; those below zero: low < v <= high; zero: both are 0). Wider bins
+  // for larger values: each is the same ratio wide. Every value is counted in the bin it lies in, up to rounding.
+  // REQUIRES: most >= 4.
+  struct Bin {
+    double low = 0, high = 0;
+    std::uint64_t count = 0;
+  };
+  std::vector<Bin> Bins(std::size_t most) const;
+
   std::uint64_t count() const { return count_; }
   double sum() const { return sum_; }
   double min() const { return min_; }  // exact; NaN when empty

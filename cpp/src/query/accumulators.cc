@@ -1,11 +1,9 @@
 #include "query/accumulators.h"
 
-#include <absl/container/flat_hash_set.h>
-
 #include <cmath>
 #include <limits>
 
-#include "query/key_column.h"
+#include "query/cells.h"
 #include "query/numbers.h"
 #include "query/predicate.h"
 
@@ -15,29 +13,12 @@ namespace {
 using Function = AggregateSpec::Function;
 using Groups = std::span<const std::uint32_t>;
 
-template <typename T>
-T AtOr(const std::vector<T>& values, std::uint32_t group, T otherwise = {}) {
-  return group < values.size() ? values[group] : otherwise;
-}
-
-TableColumn Counts(const std::vector<std::uint64_t>& counts, Groups groups) {
-  TableColumn out;
-  for (const std::uint32_t group : groups) out.ints.push_back(static_cast<std::int64_t>(AtOr(counts, group)));
-  return out;
-}
-
 // A float column of value(group); NaN is absent.
 template <typename Value>
 TableColumn Floats(Groups groups, Value value) {
-  TableColumn out;
-  out.type = TableColumn::Type::kFloat;
-  for (const std::uint32_t group : groups) {
-    const double number = value(group);
-    if (std::isnan(number) && out.valid.empty()) out.valid.assign(groups.size(), 1);
-    if (std::isnan(number)) out.valid[out.floats.size()] = 0;
-    out.floats.push_back(number);
-  }
-  return out;
+  std::vector<double> values;
+  for (const std::uint32_t group : groups) values.push_back(value(group));
+  return FloatColumnOf(std::move(values));
 }
 
 class CountAccumulator : public Accumulator {
@@ -76,7 +57,7 @@ class CountAccumulator : public Accumulator {
     return OkStatus();
   }
 
-  TableColumn Output(const AggregateSpec&, Groups groups) const override { return Counts(counts_, groups); }
+  TableColumn Output(const AggregateSpec&, Groups groups) const override { return CountColumn(counts_, groups); }
 
  private:
   const std::string column_;  // empty: spans
@@ -209,34 +190,6 @@ class MomentsAccumulator : public Accumulator {
   std::vector<Moments> moments_;
 };
 
-class SketchAccumulator : public Accumulator {
- public:
-  explicit SketchAccumulator(const AggregateSpec& spec) : column_(spec.column.name) {}
-
-  Status Add(const GroupedRows& in) override {
-    sketches_.resize(in.group_count, empty_);
-    return ForEachNumber(in.columns, column_, in.rows,
-                         [&](std::size_t i, auto value) { sketches_[in.groups[i]].Add(static_cast<double>(value)); });
-  }
-
-  Status AddCells(const GroupedRows& in, const RollupCells& cells) override {
-    sketches_.resize(in.group_count, empty_);
-    return ForEachSketch(cells.columns, column_, in.rows,
-                         [&](std::size_t i, const DDSketch& sketch) { return sketches_[in.groups[i]].Merge(sketch); });
-  }
-
-  TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
-    return Floats(groups, [&](std::uint32_t group) {
-      return group < sketches_.size() ? sketches_[group].Quantile(spec.q) : empty_.Quantile(spec.q);
-    });
-  }
-
- private:
-  const std::string column_;
-  const DDSketch empty_;
-  std::vector<DDSketch> sketches_;
-};
-
 class RateAccumulator : public Accumulator {
  public:
   explicit RateAccumulator(const AggregateSpec& spec) : filter_(spec.filter) {}
@@ -275,35 +228,39 @@ class RateAccumulator : public Accumulator {
   std::vector<std::uint64_t> totals_, hits_;
 };
 
-class DistinctAccumulator : public Accumulator {
- public:
-  explicit DistinctAccumulator(const AggregateSpec& spec) : keys_(spec.column) {}
-
-  Status Add(const GroupedRows& in) override {
-    counts_.resize(in.group_count);
-    SPANBOX_RETURN_IF_ERROR(keys_.Read(in.columns, in.rows, key_of_row_));
-    std::uint64_t last = 0;  // no pair: the key 0 is "absent"
-    for (std::size_t i = 0; i < in.rows.size(); ++i) {
-      if (key_of_row_[i] == KeyColumn::kAbsent) continue;
-      const std::uint64_t pair = static_cast<std::uint64_t>(in.groups[i]) << 32 | key_of_row_[i];
-      if (pair != last && seen_.insert(pair).second) ++counts_[in.groups[i]];
-      last = pair;
-    }
-    return OkStatus();
-  }
-
-  Status AddCells(const GroupedRows& in, const RollupCells&) override { return Add(in); }
-
-  TableColumn Output(const AggregateSpec&, Groups groups) const override { return Counts(counts_, groups); }
-
- private:
-  KeyColumn keys_;
-  std::vector<std::uint32_t> key_of_row_;
-  absl::flat_hash_set<std::uint64_t> seen_;  // group and key
-  std::vector<std::uint64_t> counts_;
-};
-
 }  // namespace
+
+TableColumn CountColumn(const std::vector<std::uint64_t>& counts, Groups groups) {
+  TableColumn out;
+  for (const std::uint32_t group : groups) out.ints.push_back(static_cast<std::int64_t>(AtOr(counts, group)));
+  return out;
+}
+
+TableColumn FloatColumnOf(std::vector<double> values) {
+  TableColumn out;
+  out.type = TableColumn::Type::kFloat;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!std::isnan(values[i])) continue;
+    if (out.valid.empty()) out.valid.assign(values.size(), 1);
+    out.valid[i] = 0;
+  }
+  out.floats = std::move(values);
+  return out;
+}
+
+TableColumn JsonColumnOf(const std::vector<std::string>& texts) {
+  TableColumn out;
+  out.type = TableColumn::Type::kString;
+  out.is_json = true;
+  StringPool pool;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    if (texts[i].empty() && out.valid.empty()) out.valid.assign(texts.size(), 1);
+    if (texts[i].empty()) out.valid[i] = 0;
+    out.codes.push_back(pool.Intern(texts[i]));
+  }
+  out.dictionary = std::move(pool).Take();
+  return out;
+}
 
 std::string SharingKey(const AggregateSpec& spec) {
   switch (spec.function) {
@@ -312,11 +269,17 @@ std::string SharingKey(const AggregateSpec& spec) {
     case Function::kCountOf:
       return "count " + spec.column.name;
     case Function::kQuantile:
+    case Function::kHistogram:
       return "sketch " + spec.column.name;
+    case Function::kExactQuantile:
+      return "numbers " + spec.column.name;
     case Function::kRate:
       return "rate " + spec.filter.text;
     case Function::kDistinct:
-      return "distinct " + spec.column.name;
+    case Function::kTop:
+      return "values " + spec.column.name;
+    case Function::kApproxDistinct:
+      return "hashes " + spec.column.name;
     default:
       return "moments " + spec.column.name;
   }
@@ -328,11 +291,15 @@ std::unique_ptr<Accumulator> NewAccumulator(const AggregateSpec& spec) {
     case Function::kCountOf:
       return std::make_unique<CountAccumulator>(spec);
     case Function::kQuantile:
-      return std::make_unique<SketchAccumulator>(spec);
+    case Function::kExactQuantile:
+    case Function::kHistogram:
+      return NewDistribution(spec);
     case Function::kRate:
       return std::make_unique<RateAccumulator>(spec);
     case Function::kDistinct:
-      return std::make_unique<DistinctAccumulator>(spec);
+    case Function::kApproxDistinct:
+    case Function::kTop:
+      return NewValues(spec);
     default:
       return std::make_unique<MomentsAccumulator>(spec);
   }
@@ -345,10 +312,16 @@ void AddNeeds(const AggregateSpec& spec, CellNeeds& needs) {
     case Function::kCountOf:
       return needs.Value(spec.column);
     case Function::kQuantile:
+    case Function::kHistogram:
       return needs.Sketched(spec.column);
+    case Function::kExactQuantile:
+      needs.answerable = false;
+      return;
     case Function::kRate:
       return needs.Test(spec.filter);
     case Function::kDistinct:
+    case Function::kApproxDistinct:
+    case Function::kTop:
       return needs.Distinct(spec.column);
     default:
       return needs.Measure(spec.column);

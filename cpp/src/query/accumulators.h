@@ -25,11 +25,26 @@ struct GroupedRows {
 };
 
 struct AggregateSpec {
-  enum class Function { kCount, kCountOf, kSum, kMean, kMin, kMax, kQuantile, kRate, kDistinct };
+  enum class Function {
+    kCount,
+    kCountOf,
+    kSum,
+    kMean,
+    kMin,
+    kMax,
+    kQuantile,
+    kExactQuantile,
+    kHistogram,
+    kRate,
+    kDistinct,
+    kApproxDistinct,
+    kTop
+  };
   Function function = Function::kCount;
   ColumnRef column;
-  double q = 0;   // kQuantile
-  Filter filter;  // kRate
+  double q = 0;         // kQuantile, kExactQuantile
+  std::size_t top = 0;  // kTop
+  Filter filter;        // kRate
 };
 
 // p99(ttft), count(), ... InvalidArgument with the place.
@@ -46,6 +61,19 @@ class Accumulator {
   // The answer for these groups, in this order. Groups that no Add has seen are empty sets.
   virtual TableColumn Output(const AggregateSpec& spec, std::span<const std::uint32_t> groups) const = 0;
 };
+
+// Of the functions in distribution_accumulators.cc and value_accumulators.cc. REQUIRES: spec.function is one of them.
+std::unique_ptr<Accumulator> NewDistribution(const AggregateSpec& spec);  // quantiles, histogram
+std::unique_ptr<Accumulator> NewValues(const AggregateSpec& spec);        // distinct, approx_distinct, top
+
+// What accumulators make their output of: per[group], or a default where no Add has seen the group.
+template <typename T>
+T AtOr(const std::vector<T>& per, std::uint32_t group, T otherwise = {}) {
+  return group < per.size() ? per[group] : otherwise;
+}
+TableColumn CountColumn(const std::vector<std::uint64_t>& counts, std::span<const std::uint32_t> groups);
+TableColumn FloatColumnOf(std::vector<double> values);            // NaN is absent
+TableColumn JsonColumnOf(const std::vector<std::string>& texts);  // empty is absent
 
 // Specs with the same key can share an accumulator: p50(ttft) and p99(ttft) read one sketch.
 std::string SharingKey(const AggregateSpec& spec);

@@ -17,10 +17,20 @@ struct FunctionName {
   Function function;
   bool numeric;
 };
-constexpr FunctionName kFunctions[] = {{"count", Function::kCountOf, false}, {"sum", Function::kSum, true},
-                                       {"mean", Function::kMean, true},      {"min", Function::kMin, true},
-                                       {"max", Function::kMax, true},        {"distinct", Function::kDistinct, false}};
-constexpr std::string_view kExamples = "count() count(x) sum(x) mean(x) min(x) max(x) p99(x) rate(filter) distinct(x)";
+constexpr FunctionName kFunctions[] = {{"count", Function::kCountOf, false},
+                                       {"sum", Function::kSum, true},
+                                       {"mean", Function::kMean, true},
+                                       {"min", Function::kMin, true},
+                                       {"max", Function::kMax, true},
+                                       {"histogram", Function::kHistogram, true},
+                                       {"distinct", Function::kDistinct, false},
+                                       {"approx_distinct", Function::kApproxDistinct, false},
+                                       {"top", Function::kTop, false}};
+constexpr std::string_view kExamples =
+    "count() count(x) sum(x) mean(x) min(x) max(x) p99(x) p99(x, exact) histogram(x) rate(filter) distinct(x) "
+    "approx_distinct(x) top(x, 5)";
+constexpr std::size_t kDefaultTop = 10;
+constexpr std::int64_t kMaxTop = 1000;
 
 // p99, p99.9: the percentile; nothing for other names.
 bool ReadPercentile(std::string_view name, double& q) {
@@ -59,6 +69,22 @@ Status ReadFunction(std::string_view expression, const Token& name, AggregateSpe
                  Quoted(name.written) + " is no aggregate: write one of " + std::string(kExamples));
 }
 
+// What may follow the column: p99(x, exact), top(x, 5).
+Status ReadOption(std::string_view expression, const Token& option, AggregateSpec& spec) {
+  if (spec.function == Function::kQuantile) {
+    if (!option.Is("exact")) return ErrorAt(expression, option.position, "expected exact, as in p99(x, exact)");
+    spec.function = Function::kExactQuantile;
+    return OkStatus();
+  }
+  if (spec.function != Function::kTop) return ErrorAt(expression, option.position, "expected ) after the column");
+  const bool whole = option.kind == TokenKind::kNumber && option.unit == Unit::kNone && option.is_integer;
+  if (!whole || option.integer < 1 || option.integer > kMaxTop) {
+    return ErrorAt(expression, option.position, "expected how many values, 1 to " + std::to_string(kMaxTop));
+  }
+  spec.top = static_cast<std::size_t>(option.integer);
+  return OkStatus();
+}
+
 }  // namespace
 
 Result<AggregateSpec> ParseAggregate(std::string_view expression) {
@@ -83,6 +109,12 @@ Result<AggregateSpec> ParseAggregate(std::string_view expression) {
       if (!status.ok()) return ErrorAt(expression, argument.position, status.message());
     }
     SPANBOX_ASSIGN_OR_RETURN(argument, lexer.Next());
+    spec.top = kDefaultTop;
+    if (argument.kind == TokenKind::kComma) {
+      SPANBOX_ASSIGN_OR_RETURN(const Token option, lexer.Next());
+      SPANBOX_RETURN_IF_ERROR(ReadOption(expression, option, spec));
+      SPANBOX_ASSIGN_OR_RETURN(argument, lexer.Next());
+    }
   } else if (spec.function == Function::kCountOf) {
     spec.function = Function::kCount;
   } else {
@@ -96,13 +128,13 @@ Result<AggregateSpec> ParseAggregate(std::string_view expression) {
 
 Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& grouping,
                          std::span<const Aggregate> aggregates) {
-  if (grouping.every_ns < 0) return InvalidArgument("the time bucket must be longer than nothing");
+  SPANBOX_ASSIGN_OR_RETURN(TimeBuckets buckets, TimeBuckets::Make(grouping.every_ns, grouping.time_zone));
   std::vector<AggregateSpec> specs;
   for (const Aggregate& aggregate : aggregates) {
     SPANBOX_ASSIGN_OR_RETURN(specs.emplace_back(), ParseAggregate(aggregate.expression));
   }
   SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
-  Groups groups(grouping);
+  Groups groups(grouping.by, std::move(buckets));
   for (const KeyColumn& column : groups.columns()) SPANBOX_RETURN_IF_ERROR(run->CheckKnown(column.column()));
   CellNeeds needs;
   needs.Every(grouping.every_ns);

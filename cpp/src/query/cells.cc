@@ -5,15 +5,10 @@
 #include <iterator>
 #include <limits>
 
+#include "query/numbers.h"
+
 namespace spanbox {
 namespace {
-
-template <typename T>
-std::string NumberText(T value) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
-  return std::string(text, end);
-}
 
 constexpr std::uint32_t kUnknown = std::numeric_limits<std::uint32_t>::max();
 
@@ -28,6 +23,15 @@ int Sign(const T& a, const T& b) {
 }
 
 }  // namespace
+
+std::string NumberText(std::int64_t value) {
+  char text[32];
+  return std::string(text, std::to_chars(text, text + sizeof text, value).ptr);
+}
+std::string NumberText(double value) {
+  char text[32];
+  return std::string(text, std::to_chars(text, text + sizeof text, value).ptr);
+}
 
 std::uint32_t StringPool::Intern(std::string_view text) {
   if (const auto found = codes_.find(text); found != codes_.end()) return found->second;

@@ -67,6 +67,7 @@ class Cells {
   void SetBool(std::size_t row, bool value) { Set(row, Tag::kBool, value ? 1 : 0); }
   void SetString(std::size_t row, std::uint32_t code) { Set(row, Tag::kString, code); }
   StringPool& strings() { return strings_; }
+  const StringPool& strings() const { return strings_; }
 
   Raw operator[](std::size_t row) const { return {tags_[row], payloads_[row]}; }
 

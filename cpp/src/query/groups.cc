@@ -14,16 +14,16 @@ constexpr std::uint64_t kMaxTable = 1 << 18;
 
 }  // namespace
 
-Groups::Groups(const Grouping& grouping)
-    : every_ns_(grouping.every_ns), levels_(grouping.by.size() + (grouping.every_ns > 0 ? 1 : 0)) {
-  for (const std::string& name : grouping.by) columns_.emplace_back(Resolve(name));
+Groups::Groups(const std::vector<std::string>& by, TimeBuckets buckets)
+    : time_(std::move(buckets)), levels_(by.size() + TimeLevels()) {
+  for (const std::string& name : by) columns_.emplace_back(Resolve(name));
 }
 
 Status Groups::Read(SegmentColumns& columns, std::span<const std::uint32_t> rows, std::vector<std::uint32_t>& groups) {
   groups.assign(rows.size(), 0);
   std::vector<std::uint32_t> keys;
   std::uint32_t befores = 1;
-  const std::size_t time_levels = every_ns_ > 0 ? 1 : 0;
+  const std::size_t time_levels = TimeLevels();
   for (std::size_t i = 0; i < levels_.size(); ++i) {
     std::uint32_t keys_so_far = 0;
     if (i < time_levels) {
@@ -40,13 +40,6 @@ Status Groups::Read(SegmentColumns& columns, std::span<const std::uint32_t> rows
   return OkStatus();
 }
 
-std::int64_t Groups::BucketOf(std::int64_t start_ns) const {
-  std::int64_t past = start_ns % every_ns_;
-  if (past < 0) past += every_ns_;
-  std::int64_t bucket = 0;
-  return __builtin_sub_overflow(start_ns, past, &bucket) ? std::numeric_limits<std::int64_t>::min() : bucket;
-}
-
 Status Groups::ReadBuckets(SegmentColumns& columns, std::span<const std::uint32_t> rows,
                            std::vector<std::uint32_t>& keys) {
   SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns.Starts());
@@ -54,10 +47,9 @@ Status Groups::ReadBuckets(SegmentColumns& columns, std::span<const std::uint32_
   std::int64_t bucket = 0;
   std::uint32_t key = kUnknown;
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    const std::int64_t start_ns = starts->values[rows[i]];
-    const std::uint64_t past = static_cast<std::uint64_t>(start_ns) - static_cast<std::uint64_t>(bucket);
-    if (key == kUnknown || past >= static_cast<std::uint64_t>(every_ns_)) {
-      bucket = BucketOf(start_ns);
+    const std::int64_t begin_ns = time_.BucketOf(starts->values[rows[i]]);
+    if (key == kUnknown || begin_ns != bucket) {
+      bucket = begin_ns;
       const auto [place, added] = bucket_numbers_.try_emplace(bucket, static_cast<std::uint32_t>(buckets_.size()));
       if (added) buckets_.push_back(bucket);
       key = place->second;
@@ -101,7 +93,7 @@ std::vector<std::uint32_t> Groups::KeysOf(std::span<const std::uint32_t> groups,
 std::vector<std::uint32_t> Groups::Ordered() const {
   std::vector<std::uint32_t> groups(count());
   std::iota(groups.begin(), groups.end(), 0u);
-  const std::size_t time_levels = every_ns_ > 0 ? 1 : 0;
+  const std::size_t time_levels = TimeLevels();
   // Sorting by the last column first, stably, leaves the first one deciding.
   for (std::size_t level = levels_.size(); level-- > 0;) {
     std::vector<std::uint32_t> ranks;
@@ -119,7 +111,7 @@ std::vector<std::uint32_t> Groups::Ordered() const {
 
 std::vector<TableColumn> Groups::Output(std::span<const std::uint32_t> groups) && {
   std::vector<TableColumn> out;
-  const std::size_t time_levels = every_ns_ > 0 ? 1 : 0;
+  const std::size_t time_levels = TimeLevels();
   if (time_levels > 0) {
     TableColumn& time = out.emplace_back();
     time.name = "time";

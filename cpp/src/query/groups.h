@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "query/key_column.h"
+#include "query/time_buckets.h"
 #include "spanbox/query.h"
 
 namespace spanbox {
@@ -17,7 +18,7 @@ namespace spanbox {
 class Groups {
  public:
   // Without columns and buckets everything is one group, which is there from the start.
-  explicit Groups(const Grouping& grouping);
+  Groups(const std::vector<std::string>& by, TimeBuckets buckets);
 
   std::vector<KeyColumn>& columns() { return columns_; }
 
@@ -42,12 +43,13 @@ class Groups {
   };
 
   Status ReadBuckets(SegmentColumns& columns, std::span<const std::uint32_t> rows, std::vector<std::uint32_t>& keys);
-  std::int64_t BucketOf(std::int64_t start_ns) const;
   static void Combine(Level& level, std::uint32_t befores, std::uint32_t keys_so_far,
                       std::span<const std::uint32_t> keys, std::vector<std::uint32_t>& groups);
   std::vector<std::uint32_t> KeysOf(std::span<const std::uint32_t> groups, std::size_t level) const;
 
-  std::int64_t every_ns_;
+  std::size_t TimeLevels() const { return time_.none() ? 0 : 1; }
+
+  TimeBuckets time_;
   absl::flat_hash_map<std::int64_t, std::uint32_t> bucket_numbers_;
   std::vector<std::int64_t> buckets_;
   std::vector<KeyColumn> columns_;

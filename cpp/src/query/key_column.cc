@@ -6,6 +6,9 @@
 #include <limits>
 #include <numeric>
 
+#include "base/msgpack.h"
+#include "query/numbers.h"
+
 namespace spanbox {
 namespace {
 
@@ -150,6 +153,28 @@ std::vector<std::uint32_t> KeyColumn::Ranks() const {
   std::vector<std::uint32_t> ranks(keys.size());
   for (std::uint32_t i = 0; i < keys.size(); ++i) ranks[keys[i]] = i;
   return ranks;
+}
+
+void KeyColumn::AppendJson(std::uint32_t key, std::string& json) const {
+  const Cells::Raw cell = values_[key];
+  switch (cell.tag) {
+    case Cells::Tag::kInt:
+      json += NumberText(static_cast<std::int64_t>(cell.payload));
+      break;
+    case Cells::Tag::kFloat: {
+      const auto number = std::bit_cast<double>(cell.payload);
+      json += std::isfinite(number) ? NumberText(number) : "null";
+      break;
+    }
+    case Cells::Tag::kBool:
+      json += cell.payload != 0 ? "true" : "false";
+      break;
+    case Cells::Tag::kString:
+      AppendJsonString(values_.strings()[static_cast<std::uint32_t>(cell.payload)], json);
+      break;
+    case Cells::Tag::kAbsent:
+      json += "null";
+  }
 }
 
 TableColumn KeyColumn::Output(std::span<const std::uint32_t> keys) && {

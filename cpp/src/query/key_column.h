@@ -29,7 +29,8 @@ class KeyColumn {
   const ColumnRef& column() const { return column_; }
   std::uint32_t size() const { return static_cast<std::uint32_t>(values_.size()); }
 
-  std::vector<std::uint32_t> Ranks() const;                    // rank[key], ordered as Cells::Compare says
+  std::vector<std::uint32_t> Ranks() const;  // rank[key], ordered as Cells::Compare says
+  void AppendJson(std::uint32_t key, std::string& json) const;
   TableColumn Output(std::span<const std::uint32_t> keys) &&;  // the values of these keys
 
  private:

@@ -3,8 +3,11 @@
 // Thread rule: functions; a SegmentColumns belongs to one thread.
 #pragma once
 
+#include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "query/query_run.h"
 #include "query/segment_columns.h"
@@ -13,6 +16,13 @@ namespace spanbox {
 
 // InvalidArgument when the column is known to hold no numbers.
 Status CheckNumeric(const ColumnRef& column);
+
+// Hyndman and Fan's type 7. Reorders `values`. REQUIRES: values is not empty.
+double ExactQuantile(std::vector<double>& values, double q);
+
+// The shortest text that reads back as the same number.
+std::string NumberText(std::int64_t value);
+std::string NumberText(double value);
 
 // Calls fn(i, value) for every i whose rows[i] has a number in the column; value is a std::int64_t or a double. Truth
 // values count as 0 and 1.

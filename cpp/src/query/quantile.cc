@@ -8,9 +8,6 @@
 #include "spanbox/query.h"
 
 namespace spanbox {
-namespace {
-
-// Hyndman and Fan's type 7. Reorders `values`. REQUIRES: values is not empty.
 double ExactQuantile(std::vector<double>& values, double q) {
   const double place = q * static_cast<double>(values.size() - 1);
   const auto below = values.begin() + static_cast<std::ptrdiff_t>(std::floor(place));
@@ -20,8 +17,6 @@ double ExactQuantile(std::vector<double>& values, double q) {
   const double above = *std::min_element(below + 1, values.end());
   return above == *below ? above : *below + fraction * (above - *below);  // also when both are infinite
 }
-
-}  // namespace
 
 Status CheckNumeric(const ColumnRef& column) {
   if (column.info == nullptr || column.info->type == ColumnType::kInt || column.info->type == ColumnType::kFloat ||

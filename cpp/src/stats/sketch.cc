@@ -197,6 +197,48 @@ double DDSketch::Quantile(double q) const {
   return max_;
 }
 
+std::vector<DDSketch::Bin> DDSketch::Bins(std::size_t most) const {
+  assert(most >= 4);
+  struct Used {  // the buckets from the first to the last that is not empty
+    std::size_t begin = 0, end = 0;
+  };
+  const auto used = [](const Buckets& buckets) {
+    const auto filled = [](std::uint64_t count) { return count != 0; };
+    const auto& counts = buckets.counts;
+    const auto begin = std::find_if(counts.begin(), counts.end(), filled);
+    if (begin == counts.end()) return Used{};
+    const auto end = std::find_if(counts.rbegin(), counts.rend(), filled).base();
+    return Used{static_cast<std::size_t>(begin - counts.begin()), static_cast<std::size_t>(end - counts.begin())};
+  };
+  const Used low = used(negative_), high = used(positive_);
+  // A bin each for zero and for what does not come out even on either side.
+  const std::size_t room = most - 3;
+  const std::size_t width = std::max<std::size_t>(1, (low.end - low.begin + high.end - high.begin + room - 1) / room);
+  const auto edge = [this](const Buckets& buckets, std::size_t place) {
+    return InverseInterpolatedLog((buckets.first + static_cast<double>(place)) / multiplier_);
+  };
+  const auto bins_of = [&](const Buckets& buckets, Used part) {  // of magnitudes
+    std::vector<Bin> bins;
+    for (std::size_t begin = part.begin; begin < part.end; begin += width) {
+      const std::size_t end = std::min(begin + width, part.end);
+      Bin& bin = bins.emplace_back(Bin{edge(buckets, begin), edge(buckets, end), 0});
+      for (std::size_t i = begin; i < end; ++i) bin.count += buckets.counts[i];
+    }
+    return bins;
+  };
+  std::vector<Bin> bins = bins_of(negative_, low);
+  std::ranges::reverse(bins);
+  for (Bin& bin : bins) bin = {-bin.high, -bin.low, bin.count};
+  if (zeros_ > 0) bins.push_back({0, 0, zeros_});
+  const std::vector<Bin> positive = bins_of(positive_, high);
+  bins.insert(bins.end(), positive.begin(), positive.end());
+  if (!bins.empty()) {  // the outermost edges are values that occurred
+    bins.front().low = min_;
+    bins.back().high = max_;
+  }
+  return bins;
+}
+
 // version:u8 relative_error:f64 count:u64 zeros:u64 sum:f64 min:f64 max:f64 buckets buckets
 // buckets: first:i32 size:u32 count:u64*, without empty buckets at either end; first is 0 when there are none.
 std::string DDSketch::Serialize() const {
