@@ -1,13 +1,17 @@
 // The process-wide recorder: opened on first use, replaced by configure(), closed at exit.
 #include "recording.h"
 
+#include <pthread.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <tuple>
 
 #include "base/clock.h"
@@ -42,6 +46,26 @@ State& TheState() {
   return *state;
 }
 
+std::size_t waiting_threads = 0;  // in WaitWithoutGil, each with a lease; guarded by the GIL
+
+// How a writer waits for room: other Python threads go on.
+void WaitWithoutGil(std::int64_t ns) {
+  static const int fork_handler =
+      pthread_atfork(nullptr, nullptr, [] { Scratch::Forget(std::exchange(waiting_threads, 0)); });
+  static_cast<void>(fork_handler);
+  ++waiting_threads;
+  PyThreadState* const thread = PyEval_SaveThread();
+  std::this_thread::sleep_for(std::chrono::nanoseconds(ns));
+  try {
+    PyEval_RestoreThread(thread);
+  } catch (...) {
+    // The interpreter has ended and ends this thread. That must not unwind the recorder, which is in the middle of a
+    // record: as in later versions of Python, the thread stays here until the process is gone.
+    while (true) pause();
+  }
+  --waiting_threads;
+}
+
 struct Opened {
   std::shared_ptr<Recorder> recorder;
   std::string path;  // as the store calls itself
@@ -54,6 +78,7 @@ Result<Opened> OpenRecorder(const std::string& path, RecorderOptions options, co
     options.recover_dir = rings;
     SPANBOX_ASSIGN_OR_RETURN(rings, RingDirElsewhere(rings, ring_dir));
   }
+  options.wait = WaitWithoutGil;
   const ExporterFactory open_store = [path, store]() -> Result<std::shared_ptr<SpanExporter>> {
     SPANBOX_ASSIGN_OR_RETURN(std::shared_ptr<Store> opened, Store::Open(path));
     return std::shared_ptr<SpanExporter>(std::move(opened));

@@ -69,6 +69,8 @@ class Scratch {
 
   // Records being written right now, by all threads: as many hold on to the open recorder.
   static std::size_t leased() { return leased_; }
+  // In a forked child: `count` of them belong to threads that are not in it.
+  static void Forget(std::size_t count) { leased_ -= count; }
 
  private:
   static constexpr std::size_t kMaxKeptBytes = 4u << 20;

@@ -248,8 +248,9 @@ def configure(
 
     path: of the store. Without it: $SPANBOX_DIR, or the nearest .spanbox folder upward, or a new one in the working
     directory.
-    full_ring: when spans come faster than the disk takes them, "wait" at most 1 ms and then drop and count (as it is
-    at first), "drop" at once, or "block" until there is room (for batch jobs).
+    full_ring: when spans come faster than the disk takes them, "wait" at most 1 ms a call, sooner and shorter while
+    there is room, and then drop and count (as it is at first); "drop" at once; or "block" until there is room (for
+    batch jobs).
     max_ring_bytes: memory and disk for spans not yet stored, 64 MiB at first.
     ring_dir: a folder for them outside of the store: on a tmpfs such as /dev/shm no slow disk is ever waited for. They
     survive the death of the process there, as everywhere; not that of the machine, unless flushed.

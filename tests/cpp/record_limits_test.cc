@@ -144,6 +144,7 @@ class DropTest : public LimitsTest, public testing::WithParamInterface<FullRingP
 TEST_P(DropTest, EveryLaneCountsItsDropsExactlyWhileNothingIsStored) {
   RecorderOptions options = Small();
   options.full_ring_policy = GetParam();
+  options.wait = [](std::int64_t) { std::this_thread::yield(); };
   Open(options);
   exporter->Block(true);
   constexpr int kThreads = 3;  // two lanes and the overflow lane
@@ -249,16 +250,19 @@ TEST_F(LimitsTest, BlobWithoutRoomIsGivenUpAndItsRestCounted) {
 
 TEST_F(LimitsTest, WhatABlobMayWaitIsSummedOverItsPieces) {
   RecorderOptions options = Small();
-  options.max_wait_ns = 1'000'000'000;
+  options.max_wait_ns = 200'000'000;
+  std::int64_t waited_ns = 0;
+  options.wait = [&](std::int64_t ns) {
+    waited_ns += ns;
+    std::this_thread::sleep_for(std::chrono::nanoseconds(ns / 10));
+    // It may wait 24 s, for it has more than 120 pieces.
+    if (waited_ns > 2 * options.max_wait_ns) exporter->Block(false);
+  };
   Open(options);
   exporter->Block(true);
-  const std::string content = Noise(2'000'000);  // more than 100 pieces: it may wait 100 s
-  std::thread release([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1'500));  // more than one piece may
-    exporter->Block(false);
-  });
+  const std::string content = Noise(2'000'000);
   EXPECT_TRUE(recorder->PutBlob(BlobIdOf(AsPayload(content)), AsPayload(content)));
-  release.join();
+  EXPECT_GT(waited_ns, 2 * options.max_wait_ns);
   Flush();
   EXPECT_TRUE(exporter->blobs().at(BlobIdOf(AsPayload(content))) == content);
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "spanbox/sampling.h"
@@ -12,7 +13,7 @@ namespace spanbox {
 
 // What a writer does when its lane is full and no other lane is to be had.
 enum class FullRingPolicy {
-  kWait,   // wake the collector, wait at most RecorderOptions::max_wait_ns, then drop and count
+  kWait,   // from half full on slow down; when full wait; at most RecorderOptions::max_wait_ns a call; then drop, count
   kDrop,   // drop and count at once
   kBlock,  // wait until there is room: for batch jobs, never for a server
 };
@@ -31,6 +32,10 @@ struct RecorderOptions {
 
   FullRingPolicy full_ring_policy = FullRingPolicy::kWait;
   std::int64_t max_wait_ns = 1'000'000;
+
+  // How a writer's thread waits; empty: it sleeps. For programs that have to let go of something meanwhile, an
+  // interpreter's lock for instance. Must not throw. May be called on any thread that records, at the same time.
+  std::function<void(std::int64_t ns)> wait;
 
   // A commit is made when either is reached, or at once on Flush.
   std::int64_t commit_interval_ns = 100'000'000;

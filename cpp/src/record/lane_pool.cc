@@ -108,6 +108,7 @@ Status LanePool::MakeFirst() {
   overflow_->SetState(LaneState::kOwned);
   filling_ns_ = MonotonicNowNs();
   slots_[0].file = *std::move(made);
+  CountSpare();
   has_ring_.store(true, std::memory_order_release);
   return OkStatus();
 }
@@ -148,7 +149,25 @@ Lane* LanePool::Move(Lane* lane) noexcept {
   // It must be drained before the lane moved to: see LanesToDrain.
   lane->SetState(LaneState::kClosing);
   lane->control().closed_order.store(++closed_lanes_, kRelaxed);
+  CountSpare();
   return next;
+}
+
+void LanePool::CountSpare() {
+  std::uint64_t left = 0, all = 0;
+  ForEachLane([&](const Lane& lane) {
+    if (&lane == overflow_ || (lane.ever_owned() && lane.state() == LaneState::kOwned)) return;
+    all += lane.lane_bytes();
+    const bool free = lane.state() == LaneState::kFree && !PastHalf(lane);
+    if (free) left += lane.ever_owned() ? lane.lane_bytes() - lane.used_bytes() : lane.lane_bytes();
+  });
+  spare_left_.store(left, kRelaxed);
+  spare_all_.store(all, kRelaxed);
+}
+
+LanePool::Room LanePool::RoomFor(const Lane& lane) const {
+  const std::uint64_t own = lane.lane_bytes() - std::min(lane.used_bytes(), lane.lane_bytes());
+  return {spare_left_.load(kRelaxed) + own, spare_all_.load(kRelaxed) + lane.lane_bytes()};
 }
 
 void LanePool::Return(Lane* lane) noexcept {
@@ -280,6 +299,7 @@ void LanePool::FreeDrained() {
     lane.SetState(LaneState::kFree);
     generation_.fetch_add(1, kRelaxed);
   });
+  CountSpare();
 }
 
 void LanePool::SetAlive(std::int64_t wall_ns) {
@@ -367,6 +387,7 @@ Status LanePool::MakeFile(std::uint32_t lanes, std::uint64_t lane_bytes) {
     return OkStatus();
   }
   slot.last_used_ns = MonotonicNowNs();
+  CountSpare();
   generation_.fetch_add(1, kRelaxed);
   return OkStatus();
 }

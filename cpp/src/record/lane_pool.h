@@ -44,6 +44,13 @@ class LanePool {
   // Changes whenever a lane may have become free: no need to ask Take again before it does.
   std::uint64_t generation() const { return generation_.load(std::memory_order_relaxed); }
 
+  // What the owner of `lane` may write before it finds no room: the rest of its lane, and free lanes. `all`: if they
+  // were empty, and the lanes that only wait to be drained too. As of the last commit or change of lanes.
+  struct Room {
+    std::uint64_t left = 0, all = 0;
+  };
+  Room RoomFor(const Lane& lane) const;
+
   // The shared lane. REQUIRES: has_ring(), and LockOverflow for writing.
   Lane& overflow() { return *overflow_; }
   void LockOverflow() noexcept;
@@ -109,6 +116,7 @@ class LanePool {
   void RemoveIdle(std::int64_t now_ns);
   void PopulateAhead();
   static bool IsIdle(const Slot& slot);
+  void CountSpare();
   std::uint64_t RingBytes() const;
   template <typename Visit>
   void ForEachLane(Visit visit) const;  // the overflow lane is one of them
@@ -138,6 +146,7 @@ class LanePool {
   std::atomic_flag overflow_lock_;
   std::atomic<std::uint64_t> generation_{1};
   std::atomic<std::uint32_t> lane_misses_{0};
+  std::atomic<std::uint64_t> spare_left_{0}, spare_all_{0};  // of lanes without owner; relaxed: estimates
   std::atomic<std::uint64_t> early_dropped_spans_{0}, early_dropped_bytes_{0};  // before there was a ring
 
   mutable std::mutex lost_mutex_;

@@ -15,12 +15,16 @@
 #include "record/background.h"
 #include "record/fork_guard.h"
 #include "record/lane_pool.h"
+#include "record/pacer.h"
 
 namespace spanbox {
 namespace {
 
 constexpr std::int64_t kCloseInMemoryNs = 2'000'000'000;
-constexpr std::int64_t kWaitStepNs = 20'000;
+// Shorter sleeps would cost more in system calls than they delay.
+constexpr std::int64_t kWaitStepNs = 200'000;
+// However long writers may wait when there is no room: this is for their not coming to that.
+constexpr std::int64_t kMaxPaceNs = 1'000'000;
 // Small enough that a blob larger than the rings has the time it needs: it may wait max_wait_ns a piece.
 constexpr std::size_t kBlobPieceBytes = 64 << 10;
 
@@ -98,6 +102,7 @@ class RecentBlobs {
 struct ProcessState {
   std::shared_ptr<LanePool> pool;
   std::shared_ptr<Background> background;
+  Pacer pacer;
   RecentBlobs recent_blobs;
 };
 
@@ -186,7 +191,10 @@ class RecorderImpl final : public Recorder, private ForkListener {
   bool AppendToFullLane(RecordType type, std::span<const std::byte> payload, std::int64_t& wait_ns) noexcept;
   bool AppendToOverflow(RecordType type, std::span<const std::byte> payload, std::int64_t& wait_ns) noexcept;
   bool MayWait(Lane& lane, bool waiting, std::int64_t wait_ns) const;
-  static void WaitAMoment(std::int64_t& wait_ns) noexcept;
+  std::int64_t Charge(Lane& lane, std::size_t payload_bytes) noexcept;
+  void Pay(RecordType type, std::int64_t owed_ns, std::int64_t& wait_ns) const noexcept;
+  void WaitForRoom(std::int64_t& wait_ns) const noexcept;
+  void Wait(std::int64_t ns, std::int64_t& wait_ns) const noexcept;
   void NoteIfLostEnd(RecordType type, std::span<const std::byte> payload) noexcept;
   bool Drop(RecordType type, std::span<const std::byte> payload, Lane* lane) noexcept;
 
@@ -265,13 +273,40 @@ bool RecorderImpl::MayWait(Lane& lane, bool waiting, std::int64_t wait_ns) const
   return false;
 }
 
-void RecorderImpl::WaitAMoment(std::int64_t& wait_ns) noexcept {
+void RecorderImpl::Wait(std::int64_t ns, std::int64_t& wait_ns) const noexcept {
   const std::int64_t began_ns = MonotonicNowNs();
-  std::this_thread::sleep_for(std::chrono::nanoseconds(kWaitStepNs));
-  wait_ns -= MonotonicNowNs() - began_ns;
+  if (options_.wait) {
+    options_.wait(ns);
+  } else {
+    std::this_thread::sleep_for(std::chrono::nanoseconds(ns));
+  }
+  wait_ns -= std::max(ns, MonotonicNowNs() - began_ns);
 }
 
-// The lane is half full, or full.
+void RecorderImpl::WaitForRoom(std::int64_t& wait_ns) const noexcept {
+  const bool limited = options_.full_ring_policy == FullRingPolicy::kWait;
+  Wait(limited ? std::min(kWaitStepNs, wait_ns) : kWaitStepNs, wait_ns);
+}
+
+// After a record of the lane's owner: what is owed for it. When room is short the next one comes the slow way too.
+std::int64_t RecorderImpl::Charge(Lane& lane, std::size_t payload_bytes) noexcept {
+  if (options_.full_ring_policy != FullRingPolicy::kWait || options_.max_wait_ns == 0) return 0;
+  const LanePool::Room room = state_->pool->RoomFor(lane);
+  if (room.left >= room.all / 2) return 0;
+  lane.CloseLimit();
+  return state_->pacer.Charge(sizeof(RecordHeader) + payload_bytes, room.left, room.all / 2, MonotonicNowNs(),
+                              std::min(kMaxPaceNs, options_.max_wait_ns));
+}
+
+// Once the record is safe. What the START of a span owes is left to its END, if it can be: it would be part of what the
+// span seems to take.
+void RecorderImpl::Pay(RecordType type, std::int64_t owed_ns, std::int64_t& wait_ns) const noexcept {
+  const std::int64_t least_ns = type == RecordType::kStart ? kMaxPaceNs : kWaitStepNs;
+  if (owed_ns < std::min(least_ns, options_.max_wait_ns) || owed_ns == 0 || wait_ns <= 0) return;
+  Wait(std::min(owed_ns, wait_ns), wait_ns);
+}
+
+// The lane is half full, or full, or room is short.
 bool RecorderImpl::AppendToFullLane(RecordType type, std::span<const std::byte> payload,
                                     std::int64_t& wait_ns) noexcept {
   LanePool& pool = *state_->pool;
@@ -285,9 +320,12 @@ bool RecorderImpl::AppendToFullLane(RecordType type, std::span<const std::byte> 
       }
     }
     if (room != Lane::Room::kPlenty) state_->background->Wake();
-    if (lane->TryAppend(type, payload)) return true;
+    if (lane->TryAppend(type, payload)) {
+      Pay(type, Charge(*lane, payload.size()), wait_ns);
+      return true;
+    }
     if (!MayWait(*lane, waiting, wait_ns)) return Drop(type, payload, lane);
-    WaitAMoment(wait_ns);
+    WaitForRoom(wait_ns);
   }
 }
 
@@ -303,10 +341,12 @@ bool RecorderImpl::AppendToOverflow(RecordType type, std::span<const std::byte> 
     if (!accepted) accepted = lane.TryAppend(type, payload);
     const bool may_wait = !accepted && MayWait(lane, waiting, wait_ns);
     if (!accepted && !may_wait) lane.CountDrop(type, payload.size());
+    const std::int64_t owed_ns = accepted ? Charge(lane, payload.size()) : 0;
     pool.UnlockOverflow();
     if (half_full) state_->background->Wake();
+    Pay(type, owed_ns, wait_ns);
     if (!may_wait) break;
-    WaitAMoment(wait_ns);
+    WaitForRoom(wait_ns);
   }
   if (!accepted) NoteIfLostEnd(type, payload);
   return accepted;

@@ -61,6 +61,9 @@ class alignas(64) Lane {
   enum class Room { kPlenty, kPastHalf, kFull };
   Room MakeRoom(std::size_t payload_bytes) noexcept;
 
+  // Owner. The next record does not fit before MakeRoom.
+  void CloseLimit() { limit_ = head_; }
+
   // Owner. Counts a record that was given up.
   void CountDrop(RecordType type, std::size_t payload_bytes) noexcept;
 
