@@ -41,6 +41,7 @@ PyObject* ExceptionFor(StatusCode code, Wrong wrong) {
     case StatusCode::kUnavailable:
       return exceptions.store;
     case StatusCode::kOk:
+    case StatusCode::kCancelled:  // by a signal's exception, which Throw passes on
     case StatusCode::kInternal:
       break;
   }
@@ -67,6 +68,7 @@ void RegisterExceptions(py::module_& module) {
 }
 
 void Throw(const Status& status, Wrong wrong) {
+  if (status.code() == StatusCode::kCancelled && PyErr_Occurred() != nullptr) throw py::error_already_set();
   PyErr_SetString(ExceptionFor(status.code(), wrong), status.message().c_str());
   throw py::error_already_set();
 }

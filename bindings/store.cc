@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include <chrono>
 #include <deque>
 #include <limits>
 #include <map>
@@ -36,8 +37,24 @@ auto WithoutGil(Function function) {
   return function();
 }
 
+// Lets signal handlers run while a question is answered without the GIL: true when one has raised, as for Ctrl-C.
+class SignalCheck {
+ public:
+  bool operator()() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < kInterval) return false;
+    last_ = now;
+    const py::gil_scoped_acquire gil;
+    return PyErr_CheckSignals() != 0;
+  }
+
+ private:
+  static constexpr std::chrono::milliseconds kInterval{30};
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
 SpanQuery MakeQuery(std::string filter, OptionalNs since_ns, OptionalNs until_ns) {
-  SpanQuery query{.filter = std::move(filter)};
+  SpanQuery query{.filter = std::move(filter), .cancelled = SignalCheck()};
   if (since_ns) query.since_ns = *since_ns;
   if (until_ns) query.until_ns = *until_ns;
   return query;

@@ -1,6 +1,7 @@
 // A store in memory for query tests: real segments, no LMDB. Rows are plain values a test can also evaluate itself.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -92,8 +93,13 @@ inline std::shared_ptr<const BuiltSegment> Build(std::uint64_t id, const std::ve
 
 class MemoryStore : public Store {
  public:
-  void AddSegment(const std::vector<Row>& rows) { segments_.push_back(Build(segments_.size() + 1, rows)); }
+  void AddSegment(const std::vector<Row>& rows) { segments_.push_back(Build(next_id_++, rows)); }
   void SetOpen(const std::vector<Row>& rows) { open_ = Build(0, rows); }
+  // As a merge does: the segments with these ids become one with a new id.
+  void Merge(const std::vector<std::uint64_t>& ids, const std::vector<Row>& rows) {
+    std::erase_if(segments_, [&](const auto& s) { return std::ranges::find(ids, s->meta.id) != ids.end(); });
+    segments_.push_back(Build(next_id_++, rows));
+  }
 
   const std::string& path() const override { return path_; }
   std::string ring_dir() const override { return path_; }
@@ -101,6 +107,7 @@ class MemoryStore : public Store {
   Status Append(const NextRow&, const IngestProgress&) override { return Unsupported("memory"); }
   Result<std::uint64_t> IngestedRows(std::string_view) override { return std::uint64_t{0}; }
   Result<std::unique_ptr<ReadView>> Read() override {
+    ++reads;
     std::vector<std::shared_ptr<const BuiltSegment>> all = segments_;
     if (open_ != nullptr) all.push_back(open_);
     return std::unique_ptr<ReadView>(new View(std::move(all), &loads));
@@ -115,6 +122,7 @@ class MemoryStore : public Store {
   Status Commit(const SpanBatch&) override { return Unsupported("memory"); }
 
   int loads = 0;  // segments loaded by all views so far
+  int reads = 0;  // views made
 
  private:
   class View : public ReadView {
@@ -144,6 +152,7 @@ class MemoryStore : public Store {
   };
 
   std::string path_ = "memory";
+  std::uint64_t next_id_ = 1;
   std::vector<std::shared_ptr<const BuiltSegment>> segments_;
   std::shared_ptr<const BuiltSegment> open_;
 };

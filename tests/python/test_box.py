@@ -7,6 +7,7 @@ import collections
 import itertools
 import json
 import math
+import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -360,6 +361,29 @@ def test_html_is_escaped_and_bounded(box: Box) -> None:
     assert html.count("<tr>") == 51  # header and 50 rows
     assert "60 spans, first 50 shown" in html
     assert box.spans().by("name").agg(n="count()")._repr_html_().count("&lt;script&gt;") == 1
+
+
+def test_a_signal_ends_a_long_question(box: Box) -> None:
+    fill(box, [row(n, input="some text " * 400) for n in range(2_000)])
+    long = box.spans(" or ".join(f'input ~ "t.{{{n}}}never"' for n in range(100)))
+    begin = time.perf_counter()
+    assert long.count() == 0
+    whole_s = time.perf_counter() - begin
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, whole_s / 10)
+        begin = time.perf_counter()
+        with pytest.raises(KeyboardInterrupt):
+            long.count()
+        assert time.perf_counter() - begin < whole_s / 2
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert box.spans().count() == 2_000  # the store is as good as before
 
 
 # --- grep -------------------------------------------------------------------------------------------------------------

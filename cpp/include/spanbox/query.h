@@ -9,11 +9,10 @@
 // Semantics: a comparison with a value that is absent is false, and `not` turns false into true. Numbers compare as
 // numbers whatever their stored type; a number never equals a string. `x == none` is true where x is absent.
 //
-// Thread rule: functions; call from any thread. Each takes one ReadView of the store for its duration.
-// Ownership: results own everything they hold.
-// Units: the columns' own (nanoseconds, US dollars); an alias without unit ("ttft") means the column ("ttft_ns").
-// Quantiles: DDSketch (relative error <= 1 %) unless `exact`; exact ones interpolate linearly between closest ranks
-// (Hyndman & Fan 1996, type 7: numpy's default).
+// Thread rule: functions; call from any thread. Each answers for the moment it is called: what is stored later is not
+// seen. Ownership: results own everything they hold. Units: the columns' own (nanoseconds, US dollars); an alias
+// without unit ("ttft") means the column ("ttft_ns"). Quantiles: DDSketch (relative error <= 1 %) unless `exact`; exact
+// ones interpolate linearly between closest ranks (Hyndman & Fan 1996, type 7: numpy's default).
 #pragma once
 
 #include <cstdint>
@@ -38,6 +37,14 @@ struct SpanQuery {
   std::string filter;                                                // empty: every span
   std::int64_t since_ns = std::numeric_limits<std::int64_t>::min();  // start_ns >= since_ns
   std::int64_t until_ns = std::numeric_limits<std::int64_t>::max();  // start_ns <  until_ns
+
+  // Asked every few milliseconds, by the thread that put the question; true: it ends with Cancelled.
+  std::function<bool()> cancelled = {};
+
+  // A view of the store is held no longer than this where that can be, so that merging can use the pages it has freed.
+  // The answer is of the moment when the question was put all the same; only spans that sampling drops meanwhile may
+  // be counted, too, and the rows of Scan may be those of a later moment when segments were merged meanwhile.
+  std::int64_t max_view_ns = 1'000'000'000;
 };
 
 // Only parses: OK, or the error a query with this filter would give.

@@ -25,6 +25,7 @@ enum class StatusCode {
   kUnsupported,        // a newer format, a file system that cannot be trusted
   kUnavailable,        // try again: busy, timed out, moved
   kInternal,           // a bug in spanbox
+  kCancelled,          // the caller wanted it to end
 };
 
 class [[nodiscard]] Status {
@@ -50,6 +51,7 @@ inline Status PermissionDenied(std::string m) { return {StatusCode::kPermissionD
 inline Status Unsupported(std::string m) { return {StatusCode::kUnsupported, std::move(m)}; }
 inline Status Unavailable(std::string m) { return {StatusCode::kUnavailable, std::move(m)}; }
 inline Status Internal(std::string m) { return {StatusCode::kInternal, std::move(m)}; }
+inline Status Cancelled(std::string m) { return {StatusCode::kCancelled, std::move(m)}; }
 
 template <typename T>
 class [[nodiscard]] Result {

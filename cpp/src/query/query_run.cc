@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/clock.h"
 #include "query/lexer.h"
 #include "query/predicate.h"
 #include "query/relatives.h"
@@ -25,16 +26,23 @@ ColumnRef Resolve(std::string_view name) {
   return {std::string(info != nullptr ? info->name : name), info};
 }
 
+QueryRun::QueryRun(Store& store, const SpanQuery& query)
+    : store_(store),
+      interrupt_(query.cancelled),
+      since_ns_(query.since_ns),
+      until_ns_(query.until_ns),
+      max_view_ns_(query.max_view_ns) {}
+
 Result<std::unique_ptr<QueryRun>> QueryRun::Start(Store& store, const SpanQuery& query) {
-  std::unique_ptr<QueryRun> run(new QueryRun);
+  std::unique_ptr<QueryRun> run(new QueryRun(store, query));
   SPANBOX_ASSIGN_OR_RETURN(run->filter_, ParseFilter(query.filter));
   SPANBOX_ASSIGN_OR_RETURN(run->view_, store.Read());
-  run->since_ns_ = query.since_ns;
-  run->until_ns_ = query.until_ns;
+  run->looked_ns_ = MonotonicNowNs();
   for (const SegmentMeta& segment : run->view_->segments()) {
     if (segment.max_start_ns >= query.since_ns && segment.min_start_ns < query.until_ns)
       run->segments_.push_back(segment);
   }
+  std::ranges::stable_partition(run->segments_, [](const SegmentMeta& s) { return s.id == kOpenSpans; });
   SPANBOX_RETURN_IF_ERROR(run->CheckKnown(run->filter_));
   SPANBOX_RETURN_IF_ERROR(run->Bind(run->filter_));
   return run;
@@ -77,8 +85,40 @@ Status QueryRun::CheckKnown(const Filter& filter) {
 }
 
 Result<std::unique_ptr<SegmentColumns>> QueryRun::Load(const SegmentMeta& segment) {
+  SPANBOX_RETURN_IF_ERROR(interrupt_.Check());
+  if (renewed_ && segment.id == kOpenSpans) return NotFound("the open spans were those of an earlier view");
   SPANBOX_ASSIGN_OR_RETURN(Segment loaded, view_->Load(segment));
-  return std::make_unique<SegmentColumns>(std::move(loaded), segment.id);
+  return std::make_unique<SegmentColumns>(std::move(loaded), segment.id, &interrupt_);
+}
+
+std::vector<const SegmentMeta*> QueryRun::AllSegments() const {
+  std::vector<const SegmentMeta*> all;
+  for (const SegmentMeta& segment : segments_) all.push_back(&segment);
+  return all;
+}
+
+Status QueryRun::Visit(std::vector<const SegmentMeta*> segments, const SegmentVisitor& visit) {
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    const bool due = MonotonicNowNs() - looked_ns_ >= max_view_ns_;
+    if (due && i > 0 && segments[i]->id != kOpenSpans) RenewView(std::span(segments).subspan(i));
+    SPANBOX_RETURN_IF_ERROR(visit(*segments[i]));
+  }
+  return OkStatus();
+}
+
+// A store that cannot be looked at now is asked again later: the view that is there goes on.
+void QueryRun::RenewView(std::span<const SegmentMeta*> waiting) {
+  auto fresh = store_.Read();
+  looked_ns_ = MonotonicNowNs();
+  if (!fresh.ok()) return;
+  std::vector<std::uint64_t> ids;
+  for (const SegmentMeta& segment : (*fresh)->segments()) ids.push_back(segment.id);
+  std::ranges::sort(ids);
+  const auto gone = [&](const SegmentMeta* segment) { return !std::ranges::binary_search(ids, segment->id); };
+  std::ranges::stable_partition(waiting, gone);
+  if (gone(waiting.front())) return;
+  view_ = *std::move(fresh);
+  renewed_ = true;
 }
 
 bool QueryRun::TakesAll(const SegmentMeta& segment) const {
@@ -130,15 +170,16 @@ Status QueryRun::DropStored(SegmentColumns& open, Bitmap& rows) {
 Result<std::uint64_t> Count(Store& store, const SpanQuery& query) {
   SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
   std::uint64_t count = 0;
-  for (const SegmentMeta& segment : run->segments()) {
+  SPANBOX_RETURN_IF_ERROR(run->Visit(run->AllSegments(), [&](const SegmentMeta& segment) -> Status {
     if (run->TakesAll(segment)) {
       count += segment.rows;
-      continue;
+      return OkStatus();
     }
     SPANBOX_ASSIGN_OR_RETURN(const auto columns, run->Load(segment));
     SPANBOX_ASSIGN_OR_RETURN(const Bitmap rows, run->Rows(segment, *columns));
     count += rows.count();
-  }
+    return OkStatus();
+  }));
   SPANBOX_ASSIGN_OR_RETURN(const SampledOut dropped, CountDropped(*run));
   return count + dropped.included;
 }

@@ -4,6 +4,7 @@
 // Invariant: a span that is stored and also among the open spans is seen once, as it is stored.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -39,14 +40,23 @@ class QueryRun {
   // Makes a filter over relatives ready for rows of this question; does nothing to others. The one of the question is.
   Status Bind(Filter& filter);
 
-  ReadView& view() { return *view_; }
+  ReadView& view() { return *view_; }  // not the one of the start, once Visit has been called
+  const Interrupt& interrupt() const { return interrupt_; }
   const Filter& filter() const { return filter_; }
   std::int64_t since_ns() const { return since_ns_; }
   std::int64_t until_ns() const { return until_ns_; }
 
-  // Segments with spans that started in the asked time, oldest id first, open spans last.
+  // Segments with spans that started in the asked time: open spans, then the others by id.
   std::span<const SegmentMeta> segments() const { return segments_; }
+  // NotFound: the view has been renewed since, and the segment is no more. Cancelled.
   Result<std::unique_ptr<SegmentColumns>> Load(const SegmentMeta& segment);
+
+  // Calls visit(segment) for these, which are some of segments(), about in this order, and renews the view on the way.
+  // Those that have meanwhile been merged into others are still in the old view: they are visited first, and only then
+  // is it given up. So the answer is that of the moment of the start. Open spans must come first.
+  using SegmentVisitor = std::function<Status(const SegmentMeta& segment)>;
+  Status Visit(std::vector<const SegmentMeta*> segments, const SegmentVisitor& visit);
+  std::vector<const SegmentMeta*> AllSegments() const;
 
   // The rows of the segment the question is about.
   Result<Bitmap> Rows(const SegmentMeta& segment, SegmentColumns& columns);
@@ -60,24 +70,28 @@ class QueryRun {
   // True when every row of the segment counts, so that it need not be loaded to be counted.
   bool TakesAll(const SegmentMeta& segment) const;
 
-  // Calls fn(SegmentColumns&, const Bitmap&) -> Status for every segment with such rows, in the order of segments().
+  // Calls fn(SegmentColumns&, const Bitmap&) -> Status for every segment with such rows.
   template <typename Fn>
   Status ForEach(Fn&& fn) {
-    for (const SegmentMeta& segment : segments_) {
+    return Visit(AllSegments(), [&](const SegmentMeta& segment) -> Status {
       SPANBOX_ASSIGN_OR_RETURN(const auto columns, Load(segment));
       SPANBOX_ASSIGN_OR_RETURN(const Bitmap rows, Rows(segment, *columns));
-      if (rows.any()) SPANBOX_RETURN_IF_ERROR(fn(*columns, rows));
-    }
-    return OkStatus();
+      return rows.any() ? fn(*columns, rows) : OkStatus();
+    });
   }
 
  private:
-  QueryRun() = default;
+  QueryRun(Store& store, const SpanQuery& query);
+  void RenewView(std::span<const SegmentMeta*> waiting);
   Result<bool> IsKnown(std::string_view attribute);
 
+  Store& store_;
+  const Interrupt interrupt_;
+  const std::int64_t since_ns_, until_ns_, max_view_ns_;
   std::unique_ptr<ReadView> view_;
+  std::int64_t looked_ns_ = 0;  // when the store was looked at last
+  bool renewed_ = false;
   Filter filter_;
-  std::int64_t since_ns_ = 0, until_ns_ = 0;
   std::vector<SegmentMeta> segments_;
 };
 

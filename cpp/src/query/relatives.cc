@@ -10,6 +10,7 @@
 namespace spanbox {
 namespace {
 
+constexpr std::uint32_t kTracesBetweenChecks = 1 << 14;
 constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
 
 struct TraceHash {
@@ -70,7 +71,7 @@ class Forest {
   }
 
   // Finds the parents. REQUIRES: everything is added; called once.
-  void Link(std::uint32_t traces) {
+  Status Link(std::uint32_t traces, const Interrupt& interrupt) {
     const auto n = static_cast<std::uint32_t>(spans_.size());
     std::vector<std::uint32_t> ends(traces + 1);  // counting sort by trace
     for (const Span& span : spans_) ++ends[span.trace + 1];
@@ -81,11 +82,13 @@ class Forest {
     std::vector<std::uint32_t> walk_of(n, kNone);
     for (std::uint32_t trace = 0; trace < traces; ++trace) {
       const std::span<std::uint32_t> nodes(ordered.data() + ends[trace], ends[trace + 1] - ends[trace]);
+      if (trace % kTracesBetweenChecks == 0) SPANBOX_RETURN_IF_ERROR(interrupt.Check());
       LinkTrace(nodes);
       CutCycles(nodes, walk_of);
     }
     parent_.resize(nodes_, kNone);
     spans_ = {};
+    return OkStatus();
   }
 
   std::span<const Part> parts() const { return parts_; }
@@ -266,7 +269,7 @@ Result<Forest> ForestOf(QueryRun& run, const Filter& filter) {
     if (!all && (first == prefixes.end() || *first > segment.max_trace)) continue;
     SPANBOX_RETURN_IF_ERROR(AddSegment(run, segment, all, traces, forest));
   }
-  forest.Link(traces.count());
+  SPANBOX_RETURN_IF_ERROR(forest.Link(traces.count(), run.interrupt()));
   return forest;
 }
 

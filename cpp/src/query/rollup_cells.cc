@@ -56,6 +56,7 @@ Result<SampledOut> ForEachRollup(QueryRun& run, CellNeeds needs, const CellVisit
   SampledOut out;
   for (const SegmentMeta& meta : run.view().rollups()) {
     if (meta.max_start_ns < run.since_ns() || meta.min_start_ns >= run.until_ns()) continue;
+    SPANBOX_RETURN_IF_ERROR(run.interrupt().Check());
     SPANBOX_ASSIGN_OR_RETURN(Segment segment, run.view().LoadRollup(meta));
     SPANBOX_ASSIGN_OR_RETURN(const std::vector<std::uint64_t> spans, SpansOfCells(segment));
     const auto sum = [&spans](const Bitmap& rows) {

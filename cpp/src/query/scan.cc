@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <map>
 
 #include "query/cells.h"
@@ -82,18 +83,18 @@ std::vector<std::uint32_t> Numbered(std::size_t n) {
 Result<std::vector<Candidate>> Choose(QueryRun& run, const ScanOptions& options, const ColumnRef& order_by) {
   Cells order_cells;
   FirstRows first(options, order_cells);
-  // Segments that begin the answer come first, so that with a limit the others can be left out.
-  std::vector<std::uint32_t> sequence = Numbered(run.segments().size());
-  std::ranges::stable_sort(sequence, [&](std::uint32_t a, std::uint32_t b) {
-    const SegmentMeta &x = run.segments()[a], &y = run.segments()[b];
-    return options.descending ? x.max_start_ns > y.max_start_ns : x.min_start_ns < y.min_start_ns;
+  // Segments that begin the answer come first, so that with a limit the others can be left out; but open spans before
+  // all, as Visit wants it.
+  std::vector<const SegmentMeta*> sequence = run.AllSegments();
+  std::ranges::stable_sort(sequence, [&](const SegmentMeta* x, const SegmentMeta* y) {
+    if ((x->id == kOpenSpans) != (y->id == kOpenSpans)) return x->id == kOpenSpans;
+    return options.descending ? x->max_start_ns > y->max_start_ns : x->min_start_ns < y->min_start_ns;
   });
-  for (const std::uint32_t index : sequence) {
-    const SegmentMeta& segment = run.segments()[index];
-    if (!first.CanUse(segment)) continue;
+  SPANBOX_RETURN_IF_ERROR(run.Visit(std::move(sequence), [&](const SegmentMeta& segment) -> Status {
+    if (!first.CanUse(segment)) return OkStatus();
     SPANBOX_ASSIGN_OR_RETURN(const auto columns, run.Load(segment));
     SPANBOX_ASSIGN_OR_RETURN(const Bitmap selected, run.Rows(segment, *columns));
-    if (!selected.any()) continue;
+    if (!selected.any()) return OkStatus();
     SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns->Starts());
     SPANBOX_ASSIGN_OR_RETURN(const SpanIdColumn* spans, columns->SpanIds());
     const std::vector<std::uint32_t> rows = selected.Rows();
@@ -102,11 +103,13 @@ Result<std::vector<Candidate>> Choose(QueryRun& run, const ScanOptions& options,
       order_cells.Resize(rows.size());
       SPANBOX_RETURN_IF_ERROR(order_cells.Read(*columns, order_by.name, rows, Numbered(rows.size())));
     }
+    const auto index = static_cast<std::uint32_t>(&segment - run.segments().data());
     for (std::size_t i = 0; i < rows.size(); ++i) {
       const Cells::Raw order = options.order_by.empty() ? Cells::Raw{} : order_cells[i];
       first.Offer({starts->values[rows[i]], spans->values[rows[i]], order, index, rows[i]});
     }
-  }
+    return OkStatus();
+  }));
   return std::move(first).Take();
 }
 
@@ -190,9 +193,7 @@ class Materializer {
   const std::vector<Candidate>& chosen_;
 };
 
-}  // namespace
-
-Result<Table> Scan(Store& store, const SpanQuery& query, const ScanOptions& options) {
+Result<Table> ScanOnce(Store& store, const SpanQuery& query, const ScanOptions& options) {
   SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
   std::vector<ColumnRef> columns;
   for (const std::string& name : options.columns) {
@@ -210,6 +211,17 @@ Result<Table> Scan(Store& store, const SpanQuery& query, const ScanOptions& opti
   SPANBOX_ASSIGN_OR_RETURN(const std::vector<Candidate> chosen, Choose(*run, options, order_by));
   Materializer materializer(*run, chosen);
   return columns.empty() ? materializer.Everything() : materializer.Columns(columns);
+}
+
+}  // namespace
+
+Result<Table> Scan(Store& store, const SpanQuery& query, const ScanOptions& options) {
+  auto table = ScanOnce(store, query, options);
+  if (table.status().code() != StatusCode::kNotFound) return table;
+  // Segments were merged between the choice of rows and their reading: once more, in a view that stays.
+  SpanQuery held = query;
+  held.max_view_ns = std::numeric_limits<std::int64_t>::max();
+  return ScanOnce(store, held, options);
 }
 
 }  // namespace spanbox

@@ -1,11 +1,42 @@
 #include "query/segment_columns.h"
 
 namespace spanbox {
+namespace {
+
+// Text is what takes long: a value may have its whole block unpacked.
+constexpr std::size_t kBytesBetweenChecks = 64 << 10, kBytesOfAValue = 64;
+
+class InterruptibleText : public TextColumn {
+ public:
+  InterruptibleText(std::unique_ptr<TextColumn> column, const Interrupt& interrupt)
+      : column_(std::move(column)), interrupt_(interrupt) {}
+
+  bool valid(std::uint32_t row) const override { return column_->valid(row); }
+  bool is_json(std::uint32_t row) const override { return column_->is_json(row); }
+  std::uint32_t size_bytes(std::uint32_t row) const override { return column_->size_bytes(row); }
+  Result<std::string_view> Get(std::uint32_t row) override {
+    read_bytes_ += kBytesOfAValue + column_->size_bytes(row);
+    if (read_bytes_ >= kBytesBetweenChecks) {
+      read_bytes_ = 0;
+      SPANBOX_RETURN_IF_ERROR(interrupt_.Check());
+    }
+    return column_->Get(row);
+  }
+
+ private:
+  std::unique_ptr<TextColumn> column_;
+  const Interrupt& interrupt_;
+  std::size_t read_bytes_ = 0;  // since the last check
+};
+
+}  // namespace
 
 Result<TextColumn*> SegmentColumns::Text(const ChunkInfo& chunk) {
   auto& place = cache_[chunk.index];
   if (!std::holds_alternative<std::unique_ptr<TextColumn>>(place)) {
-    SPANBOX_ASSIGN_OR_RETURN(place, segment_.ReadText(chunk));
+    SPANBOX_ASSIGN_OR_RETURN(std::unique_ptr<TextColumn> text, segment_.ReadText(chunk));
+    if (interrupt_ != nullptr) text = std::make_unique<InterruptibleText>(std::move(text), *interrupt_);
+    place = std::move(text);
   }
   return std::get<std::unique_ptr<TextColumn>>(place).get();
 }

@@ -3,6 +3,7 @@
 // Thread rule: one thread. Ownership: borrows the segment's bytes; references and strings live as long as this object.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string_view>
 #include <variant>
@@ -13,11 +14,21 @@
 
 namespace spanbox {
 
+// Tells whether to go on.
+class Interrupt {
+ public:
+  explicit Interrupt(std::function<bool()> cancelled = {}) : cancelled_(std::move(cancelled)) {}
+  Status Check() const { return cancelled_ && cancelled_() ? Cancelled("the question was cancelled") : OkStatus(); }
+
+ private:
+  std::function<bool()> cancelled_;
+};
+
 class SegmentColumns {
  public:
-  // `id`: SegmentMeta's, for filters over relatives.
-  explicit SegmentColumns(Segment segment, std::uint64_t id = 0)
-      : segment_(std::move(segment)), id_(id), cache_(segment_.chunks().size()) {}
+  // `id`: SegmentMeta's, for filters over relatives. `interrupt`, which must outlive this, is asked while text is read.
+  explicit SegmentColumns(Segment segment, std::uint64_t id = 0, const Interrupt* interrupt = nullptr)
+      : segment_(std::move(segment)), id_(id), interrupt_(interrupt), cache_(segment_.chunks().size()) {}
   SegmentColumns(const SegmentColumns&) = delete;
   SegmentColumns& operator=(const SegmentColumns&) = delete;
 
@@ -55,6 +66,7 @@ class SegmentColumns {
 
   Segment segment_;
   std::uint64_t id_;
+  const Interrupt* interrupt_;
   std::vector<std::variant<std::monostate, IntColumn, FloatColumn, BoolColumn, StringColumn, TraceIdColumn,
                            SpanIdColumn, std::unique_ptr<TextColumn>>>
       cache_;
