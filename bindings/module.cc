@@ -17,4 +17,5 @@ PYBIND11_MODULE(_core, module) {
   spanbox::python::RegisterRecording(module);
   spanbox::python::RegisterTable(module);
   spanbox::python::RegisterStore(module);
+  spanbox::python::RegisterIngest(module);
 }

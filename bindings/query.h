@@ -1,4 +1,4 @@
-// Table and Store: the asking half of the module, pybind11.
+// Table, Store and Ingest: the asking half of the module, pybind11.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -7,11 +7,18 @@
 #include <string>
 
 #include "spanbox/query.h"
+#include "spanbox/recorder.h"
 
 namespace spanbox::python {
 
+struct PyStore {
+  std::shared_ptr<Store> store;
+  RecoveryReport recovery;
+};
+
 void RegisterTable(pybind11::module_& module);
 void RegisterStore(pybind11::module_& module);
+void RegisterIngest(pybind11::module_& module);
 
 // configure, flush, health, recording_path.
 void RegisterRecording(pybind11::module_& module);

@@ -26,11 +26,6 @@ namespace {
 
 using OptionalNs = std::optional<std::int64_t>;
 
-struct PyStore {
-  std::shared_ptr<Store> store;
-  RecoveryReport recovery;
-};
-
 template <typename Function>
 auto WithoutGil(Function function) {
   py::gil_scoped_release release;

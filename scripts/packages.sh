@@ -5,8 +5,8 @@
 # Elsewhere it looks for the headers, and when one is missing prints what to install and stops.
 set -eu
 
-packages='liblmdb-dev libxxhash-dev libabsl-dev libre2-dev libzstd-dev'
-headers='lmdb.h xxhash.h absl/container/flat_hash_map.h re2/re2.h zstd.h'
+packages='liblmdb-dev libxxhash-dev libabsl-dev libre2-dev libsimdjson-dev libzstd-dev'
+headers='lmdb.h xxhash.h absl/container/flat_hash_map.h re2/re2.h simdjson.h zstd.h'
 case $1 in
   build) ;;
   test) packages="$packages libgtest-dev" headers="$headers gtest/gtest.h" ;;

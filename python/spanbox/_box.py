@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from spanbox import _core
 from spanbox._paths import FOLDER, VARIABLE, find_store, resolve_store
@@ -19,6 +19,7 @@ from spanbox._time import Moment, moment_ns
 from spanbox._trace import Trace
 
 if TYPE_CHECKING:
+    from spanbox._ingest import IngestReport
     from spanbox.importers import FormatName, ImportReport
 
 __all__ = ["Box", "GrepResult", "open", "resolve_store"]
@@ -141,6 +142,19 @@ class Box:
     def verify(self) -> _core.Verification:
         """Reads everything and checks every checksum."""
         return self._fresh_store().verify()
+
+    def ingest(self, table: Any, *, name: str | None = None, skip_bad: bool = False) -> IngestReport:
+        """Stores the rows of a table as spans: of anything with __arrow_c_stream__ (pyarrow, polars, DuckDB, another
+        store's spans), of a pandas.DataFrame, or of a Parquet or JSON lines file.
+
+        Columns of spans go by their names, the others become attributes (docs/import_export.md). Rows are committed as
+        they come; what is stored under a `name` is remembered with them, so that the same call after an interruption
+        goes on where it was. The name of a file is by default its path, size and time of change. Without `skip_bad` a
+        row that is wrong raises ValueError.
+        """
+        from spanbox._ingest import ingest
+
+        return ingest(self._store, table, name=name, skip_bad=skip_bad)
 
     def import_file(
         self, path: str | os.PathLike[str], *, format: FormatName = "auto", skip_bad: bool = False

@@ -5,6 +5,7 @@ column NotFoundError (a LookupError); damaged bytes CorruptionError; a full disk
 store StoreError. All of them are SpanboxError. Recording (observe, span, tags) never raises on its own account.
 """
 
+import builtins
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypedDict, final
@@ -343,6 +344,39 @@ class Store:
         """Merges small segments until none is left to merge; returns how many merges were made."""
 
     def processes(self) -> list[dict[str, object]]: ...
+
+@final
+class Ingest:
+    """Rows of others on their way into a store. Errors are ValueErrors that name the row or line, and the column."""
+
+    def __init__(self, store: Store, name: str, skip_bad: bool) -> None:
+        """`name` empty: how far it has come is not remembered."""
+
+    @property
+    def stored_before(self) -> int:
+        """Rows that an earlier ingest of this name has stored."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def skipped(self) -> int: ...
+    @property
+    def bad(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def problems(self) -> list[str]: ...
+    def set_first_row(self, row: int) -> None:
+        """What comes begins with this row of the input."""
+
+    def take_arrow(self, stream: object) -> None:
+        """Takes what an arrow_array_stream capsule holds."""
+
+    def step(self) -> bool:
+        """Stores up to one commit of the stream; False when it has ended."""
+
+    def store_lines(self, lines: builtins.bytes, first_line: int) -> None:
+        """Whole lines of JSON objects."""
 
 def check_filter(filter: str) -> None:
     """Raises FilterError when the filter does not parse."""

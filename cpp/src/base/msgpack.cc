@@ -37,19 +37,6 @@ void AppendNumber(T value, std::string& json) {
   json.append(text, end);
 }
 
-void AppendFloat(double value, std::string& json) {
-  if (std::isnan(value)) {
-    json += "\"NaN\"";
-  } else if (std::isinf(value)) {
-    json += value > 0 ? "\"Infinity\"" : "\"-Infinity\"";
-  } else {
-    const std::size_t begin = json.size();
-    AppendNumber(value, json);
-    // Keeps a float a float for whoever parses the text.
-    if (json.find_first_of(".e", begin) == std::string::npos) json += ".0";
-  }
-}
-
 // Length of the well-formed UTF-8 sequence at the start of `text`, 0 when it is ill-formed. (Unicode 15, table 3-7.)
 std::size_t SequenceLength(std::string_view text) {
   const auto at = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
@@ -203,10 +190,10 @@ class JsonDecoder {
       case 0xC6:
         return Bin(Get<std::uint32_t>());
       case 0xCA:
-        AppendFloat(std::bit_cast<float>(Get<std::uint32_t>()), json_);
+        AppendJsonFloat(std::bit_cast<float>(Get<std::uint32_t>()), json_);
         return Checked();
       case 0xCB:
-        AppendFloat(std::bit_cast<double>(Get<std::uint64_t>()), json_);
+        AppendJsonFloat(std::bit_cast<double>(Get<std::uint64_t>()), json_);
         return Checked();
       case 0xCC:
         return Integer<std::uint8_t>();
@@ -248,6 +235,25 @@ class JsonDecoder {
 };
 
 }  // namespace
+
+void AppendJsonFloat(double value, std::string& json) {
+  if (std::isnan(value)) {
+    json += "\"NaN\"";
+  } else if (std::isinf(value)) {
+    json += value > 0 ? "\"Infinity\"" : "\"-Infinity\"";
+  } else {
+    const std::size_t begin = json.size();
+    AppendNumber(value, json);
+    // Keeps a float a float for whoever parses the text.
+    if (json.find_first_of(".e", begin) == std::string::npos) json += ".0";
+  }
+}
+
+void AppendJsonBytes(std::span<const std::byte> bytes, std::string& json) {
+  json += "{\"$bytes\":\"";
+  AppendBase64(bytes, json);
+  json += "\"}";
+}
 
 Status AppendJson(std::span<const std::byte> msgpack, std::string& json) { return JsonDecoder(msgpack, json).Decode(); }
 

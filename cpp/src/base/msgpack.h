@@ -99,5 +99,7 @@ Status AppendJson(std::span<const std::byte> msgpack, std::string& json);
 
 // Appends `text` as a JSON string literal with quotes. Invalid UTF-8 becomes U+FFFD.
 void AppendJsonString(std::string_view text, std::string& json);
+void AppendJsonFloat(double value, std::string& json);                      // as AppendJson writes them
+void AppendJsonBytes(std::span<const std::byte> bytes, std::string& json);  // as AppendJson writes bin
 
 }  // namespace spanbox
