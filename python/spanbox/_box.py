@@ -6,7 +6,7 @@ Thread rule: a Box may be used from any thread. Nothing is read before a questio
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -143,26 +143,38 @@ class Box:
         """Reads everything and checks every checksum."""
         return self._fresh_store().verify()
 
-    def ingest(self, table: Any, *, name: str | None = None, skip_bad: bool = False) -> IngestReport:
+    def ingest(
+        self,
+        table: Any,
+        *,
+        name: str | None = None,
+        skip_bad: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> IngestReport:
         """Stores the rows of a table as spans: of anything with __arrow_c_stream__ (pyarrow, polars, DuckDB, another
         store's spans), of a pandas.DataFrame, or of a Parquet or JSON lines file.
 
         Columns of spans go by their names, the others become attributes (docs/import_export.md). Rows are committed as
         they come; what is stored under a `name` is remembered with them, so that the same call after an interruption
         goes on where it was. The name of a file is by default its path, size and time of change. Without `skip_bad` a
-        row that is wrong raises ValueError.
+        row that is wrong raises ValueError. `progress` is called with how much of a file is done, and how much it has.
         """
         from spanbox._ingest import ingest
 
-        return ingest(self._store, table, name=name, skip_bad=skip_bad)
+        return ingest(self._store, table, name=name, skip_bad=skip_bad, progress=progress)
 
     def import_file(
-        self, path: str | os.PathLike[str], *, format: FormatName = "auto", skip_bad: bool = False
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: FormatName = "auto",
+        skip_bad: bool = False,
+        progress: Callable[[int, int], None] | None = None,
     ) -> ImportReport:
         """Stores the spans of a file made elsewhere. Importing it again adds nothing."""
         from spanbox.importers import import_file
 
-        return import_file(self._store, Path(path), format=format, skip_bad=skip_bad)
+        return import_file(self._store, Path(path), format=format, skip_bad=skip_bad, progress=progress)
 
     def _fresh_store(self) -> _core.Store:
         """The store, with what this process has recorded into it so far."""

@@ -59,10 +59,10 @@ def ingest(
         path = Path(table)
         run = _core.Ingest(store, _file_name(path) if name is None else name, skip_bad)
         tell = progress or (lambda done, total: None)
-        if is_parquet(path):
-            _parquet(run, path, tell)
-        else:
-            _json_lines(run, path, tell)
+        try:
+            (_parquet if is_parquet(path) else _json_lines)(run, path, tell)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     else:
         run = _core.Ingest(store, name or "", skip_bad)
         run.take_arrow(_stream(table))
@@ -108,7 +108,7 @@ def _parquet(run: _core.Ingest, path: Path, progress: Progress) -> None:
     try:
         file = ParquetFile(path)
     except pyarrow.ArrowException as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(error) from None
     with file:
         total, first_row, groups = file.metadata.num_rows, 0, list(range(file.metadata.num_row_groups))
         while groups and first_row + file.metadata.row_group(groups[0]).num_rows <= run.stored_before:
@@ -126,20 +126,20 @@ def _json_lines(run: _core.Ingest, path: Path, progress: Progress) -> None:
         zipped = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         file.seek(0)
         source = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if zipped else file
-        for lines in _whole_lines(source, path):
+        for lines in _whole_lines(source):
             run.store_lines(lines, first_line)
             first_line += lines.count(b"\n")
             progress(file.tell(), total)
 
 
-def _whole_lines(source: BinaryIO, path: Path) -> Iterator[bytes]:
+def _whole_lines(source: BinaryIO) -> Iterator[bytes]:
     """The file in pieces that end where a line does."""
     rest, first = b"", True
     while True:
         try:
             piece = source.read(_PIECE_BYTES)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path}: damaged gzip file: {error}") from None
+            raise ValueError(f"damaged gzip file: {error}") from None
         if first:
             piece, first = piece.removeprefix(b"\xef\xbb\xbf"), False
         if not piece:
@@ -153,4 +153,4 @@ def _whole_lines(source: BinaryIO, path: Path) -> Iterator[bytes]:
         else:
             rest += piece
         if len(rest) > _MAX_LINE_BYTES:
-            raise ValueError(f"{path}: a line is longer than {_MAX_LINE_BYTES >> 20} MiB")
+            raise ValueError(f"a line is longer than {_MAX_LINE_BYTES >> 20} MiB")

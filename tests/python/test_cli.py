@@ -154,6 +154,26 @@ def test_import_reports_each_file_and_the_bad_lines(tmp_path: Path) -> None:
     assert again.stdout.startswith("b.jsonl: mooncake, 1 span, 0 new, 1 bad element left out\n  line 2: not valid JSON")
 
 
+def test_import_of_tables_of_spans(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = pytest.importorskip("pyarrow")
+    parquet.write_table(arrow.table({"start_ns": [1, 2]}), tmp_path / "a.parquet")
+    (tmp_path / "b.jsonl").write_text('{"start_ns": 3, "name": "x"}\n{"start_ns": "soon"}\n')
+    done = run("import", "a.parquet", "b.jsonl", "--store", "new", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == "a.parquet: parquet, 2 spans, 2 new\n"
+    assert done.stderr == (
+        'spanbox: b.jsonl: line 2: column "start_ns": "soon" is no moment: write 2026-11-21T09:30:00Z. '
+        "--skip-bad imports the rest.\n"
+    ), "no progress bar in a pipe"
+    again = run("import", "a.parquet", "b.jsonl", "--skip-bad", "--store", "new", cwd=tmp_path)
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[:2] == [
+        "a.parquet: parquet, 2 spans, 0 new",
+        "b.jsonl: jsonl, 1 span, 1 new, 1 bad element left out",
+    ]
+
+
 @pytest.mark.parametrize("arguments", [("ls",), ("show", "8b8b"), ("show", "8b8b", "--text"), ("grep", "markup")])
 def test_hostile_text_is_shown_never_executed(folder: Path, arguments: tuple[str, ...]) -> None:
     output = run(*arguments, cwd=folder).stdout

@@ -370,7 +370,7 @@ def test_json_lines_keep_the_type_of_every_value(box: Box, tmp_path: Path) -> No
 def test_wrong_line_is_named(box: Box, tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "spans.jsonl"
     path.write_bytes(b'{"start_ns": 1}\n\n' + line.encode("utf-8", "surrogateescape") + b'\n{"start_ns": 2}')
-    with pytest.raises(ValueError, match=f"^line 3: .*{message}"):
+    with pytest.raises(ValueError, match=rf"spans\.jsonl: line 3: .*{message}"):
         box.ingest(path)
     assert box.spans().count() == 0
     report = box.ingest(path, skip_bad=True)

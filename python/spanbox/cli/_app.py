@@ -214,7 +214,7 @@ def bench(
 
 @app.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="Files to import, gzip or plain")],
+    files: Annotated[list[Path], typer.Argument(help="Files to import: Parquet, or gzip or plain text")],
     store: Store = None,
     format: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(_FORMATS)}")] = "auto",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what is wrong and import the rest")] = False,
@@ -229,10 +229,15 @@ def import_(
     with Progress(
         console=out.progress_console, transient=True, disable=not out.progress_console.is_terminal
     ) as progress:
-        for path in progress.track(files, description="importing"):
+        every = progress.add_task("importing", total=len(files))
+        for number, path in enumerate(files):
+
+            def tell(done: int, total: int, number: int = number) -> None:
+                progress.update(every, completed=number + done / max(1, total))
+
             try:
-                report = box.import_file(path, format=format, skip_bad=skip_bad)  # type: ignore[arg-type]
-            except ValueError as error:
+                report = box.import_file(path, format=format, skip_bad=skip_bad, progress=tell)  # type: ignore[arg-type]
+            except (ValueError, ImportError) as error:
                 out.error(_shown(error).replace("Skip bad elements to import", "--skip-bad imports"))
                 failed = True
                 continue
@@ -244,6 +249,7 @@ def import_(
                 out.line(f"  {clean(problem)}", "red")
             if report.note:
                 notes[f"{report.format}: {report.note}"] = None
+            progress.update(every, completed=number + 1)
     for note in notes:
         out.line(clean(note), "dim")
     if failed:

@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
 from spanbox import _core
+from spanbox._ingest import Progress, ingest, is_parquet
 from spanbox._render import plural
 from spanbox.importers._source import BadElement, Element, ImportFileError, Source
 
 __all__ = ["BadElement", "FormatName", "ImportFileError", "ImportReport", "import_file"]
 
-FormatName = Literal["auto", "otel", "tau-bench", "swe-agent", "llmperf", "vllm-replay", "azure", "mooncake"]
+FormatName = Literal[
+    "auto", "otel", "tau-bench", "swe-agent", "llmperf", "vllm-replay", "azure", "mooncake", "parquet", "jsonl"
+]
+_TABLES = ("parquet", "jsonl")
 Row = dict[str, Any]
 _BATCH_ROWS = 2_000
 _LISTED_PROBLEMS = 20
@@ -61,13 +65,36 @@ class ImportReport:
         )
 
 
-def import_file(store: _core.Store, path: Path, *, format: FormatName = "auto", skip_bad: bool = False) -> ImportReport:
+def import_file(
+    store: _core.Store,
+    path: Path,
+    *,
+    format: FormatName = "auto",
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> ImportReport:
     """Stores the spans of a file. ImportFileError names what is wrong and where."""
     if format not in get_args(FormatName):
         raise ValueError(f"format={format!r} is not one of {', '.join(get_args(FormatName))}")
     source = Source(path)
-    importer = _importer_for(source, format)
-    return _Run(store, importer, path, skip_bad).run()
+    if format == "auto" and is_parquet(path):
+        format = "parquet"
+    importer = None if format in _TABLES else _importer_for(source, format)
+    if importer is not None:
+        return _Run(store, importer, path, skip_bad).run()
+    return _import_table(store, path, "parquet" if format == "parquet" else "jsonl", skip_bad, progress)
+
+
+def _import_table(
+    store: _core.Store, path: Path, format: FormatName, skip_bad: bool, progress: Progress | None
+) -> ImportReport:
+    """A file whose rows are spans already."""
+    try:
+        report = ingest(store, path, skip_bad=skip_bad, progress=progress)
+    except ValueError as error:
+        raise ImportFileError(f"{error}. Skip bad elements to import the rest.") from None
+    spans = report.rows + report.skipped
+    return ImportReport(path, format, spans, report.rows, report.bad, report.problems)
 
 
 @dataclass(slots=True)
@@ -139,7 +166,8 @@ class _Run:
             self.spans += len(batch)
 
 
-def _importer_for(source: Source, format: FormatName) -> Importer:
+def _importer_for(source: Source, format: FormatName) -> Importer | None:
+    """None: a table of spans, as lines of JSON."""
     import json
 
     from spanbox.importers.latency import LlmPerf, VllmReplay
@@ -165,6 +193,8 @@ def _importer_for(source: Source, format: FormatName) -> Importer:
         if each.recognises(head, first):
             return each(source)
     refuse_rates(source, head)
+    if isinstance(first, dict) and not first.keys().isdisjoint({"start", "start_ns", "end", "end_ns"}):
+        return None
     known = ", ".join(name for name in get_args(FormatName) if name != "auto")
     raise ImportFileError(
         f"{source.path}: format not recognised; known are {known}: name one if it is damaged at its start"
