@@ -2,11 +2,11 @@
 #include "capture.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "capture_settings.h"
 #include "names.h"
-#include "scalars.h"
 
 namespace spanbox::python {
 
@@ -14,6 +14,32 @@ namespace {
 
 // 308 digits; what is longer is cut to its size.
 constexpr std::size_t kMaxIntBits = 1024;
+
+// Writes type and value of a field (base/record_codec.h) at `at`, where kMaxScalarBytes are free, when the value is
+// plain and short, and returns what follows; nullptr otherwise.
+std::byte* WriteScalar(std::byte* at, Column column, PyObject* value) {
+  const auto typed = [at](ValueType type, auto bits) {
+    *at = static_cast<std::byte>(type);
+    std::memcpy(at + 1, &bits, sizeof bits);
+    return at + 1 + sizeof bits;
+  };
+  if (const std::string_view text = ShortText(value); text.data() != nullptr) {
+    std::byte* const bytes = typed(ValueType::kString, static_cast<std::uint32_t>(text.size()));
+    CopyShort(bytes, text.data(), text.size());
+    return bytes + text.size();
+  }
+  if (Py_TYPE(value) == &PyLong_Type) {
+    int overflow = 0;
+    const std::int64_t integer = PyLong_AsLongLongAndOverflow(value, &overflow);
+    if (overflow != 0) return nullptr;
+    const bool wants_float = Columns()[static_cast<std::size_t>(column)].type == ColumnType::kFloat;
+    if (column != Column::kAttribute && wants_float) return typed(ValueType::kFloat, static_cast<double>(integer));
+    return typed(ValueType::kInt, integer);
+  }
+  if (Py_TYPE(value) == &PyFloat_Type) return typed(ValueType::kFloat, PyFloat_AS_DOUBLE(value));
+  if (PyBool_Check(value)) return typed(ValueType::kBool, static_cast<std::uint8_t>(value == Py_True));
+  return nullptr;
+}
 
 }  // namespace
 
@@ -28,6 +54,16 @@ std::string BigIntText(PyObject* value) {
   std::string result(Utf8(text).view());
   Py_DECREF(text);
   return result;
+}
+
+void Capture::PackAny(PyObject* value, int depth) {
+  PyTypeObject* const type = Py_TYPE(value);
+  if (type == &PyUnicode_Type) return PackStr(value);
+  if (type == &PyLong_Type) return PackInt(value);
+  if (type == &PyFloat_Type) return MsgpackWriter(out_.buffer()).Float(PyFloat_AS_DOUBLE(value));
+  if (value == Py_None) return MsgpackWriter(out_.buffer()).Nil();
+  if (type == &PyBool_Type) return MsgpackWriter(out_.buffer()).Bool(value == Py_True);
+  PackContainer(value, depth);
 }
 
 void Capture::PackInt(PyObject* value) {
@@ -71,35 +107,20 @@ void Capture::AddText(Column column, std::string_view name, std::string_view tex
 }
 
 void Capture::AddValue(Column column, std::string_view name, PyObject* value) {
-  PyTypeObject* const type = Py_TYPE(value);
-  if (type == &PyUnicode_Type) {
-    const std::string_view text = ShortText(value);
-    if (text.data() != nullptr) return out_.AddString(column, name, text);
-    const std::size_t begin = BeginField(column, name);
-    PackStr(value);
-    return EndField(begin);
-  }
   if (value == Py_None) return;
-  if (PyBool_Check(value)) return out_.AddBool(column, name, value == Py_True);
-  if (type == &PyFloat_Type) return out_.AddFloat(column, name, PyFloat_AS_DOUBLE(value));
-  if (type == &PyLong_Type) {
-    int overflow = 0;
-    const long long integer = PyLong_AsLongLongAndOverflow(value, &overflow);
-    if (overflow != 0) {
-      truncated_ |= _PyLong_NumBits(value) > kMaxIntBits;
-      return out_.AddString(column, name, BigIntText(value));
-    }
-    const bool wants_float = Columns()[static_cast<std::size_t>(column)].type == ColumnType::kFloat;
-    if (column != Column::kAttribute && wants_float) {
-      return out_.AddFloat(column, name, static_cast<double>(integer));
-    }
-    return out_.AddInt(column, name, integer);
+  std::byte* const begin = out_.buffer().Reserve(RecordWriter::kMaxKeyHead + name.size() + kMaxScalarBytes);
+  if (const std::byte* const end = WriteScalar(RecordWriter::WriteKey(begin, column, name), column, value)) {
+    return out_.buffer().Advance(static_cast<std::size_t>(end - begin));
+  }
+  if (Py_TYPE(value) == &PyLong_Type) {
+    truncated_ |= _PyLong_NumBits(value) > kMaxIntBits;
+    return out_.AddString(column, name, BigIntText(value));
   }
   // A subclass of a number is that number.
   if (PyFloat_Check(value) && !HasEncoders()) return out_.AddFloat(column, name, PyFloat_AS_DOUBLE(value));
-  const std::size_t begin = BeginField(column, name);
+  const std::size_t at = BeginField(column, name);
   Pack(value, 0);
-  EndField(begin);
+  EndField(at);
 }
 
 void Capture::AddNamed(PyObject* name, PyObject* value) {
@@ -107,11 +128,10 @@ void Capture::AddNamed(PyObject* name, PyObject* value) {
   if (info.secret && limits_.redact_keys && value != Py_None && !PyBool_Check(value)) {
     return out_.AddString(Column::kAttribute, Utf8(name).view(), kRedacted);
   }
-  if (info.column == nullptr) return AddValue(Column::kAttribute, Utf8(name).view(), value);
-  if (info.column->column <= Column::kDurationNs) {
-    return AddValue(Column::kAttribute, "attributes." + std::string(info.column->name), value);
-  }
-  AddValue(info.column->column, {}, value);
+  if (info.column > Column::kDurationNs) return AddValue(info.column, {}, value);
+  const Utf8 text(name);
+  if (info.column == Column::kAttribute) return AddValue(Column::kAttribute, text.view(), value);
+  AddValue(Column::kAttribute, "attributes." + std::string(text.view()), value);
 }
 
 void Capture::AddAll(PyObject* dict) {

@@ -28,6 +28,7 @@
 #include "base/msgpack.h"
 #include "base/record_codec.h"
 #include "record/secret_names.h"
+#include "scalars.h"
 #include "spanbox/span.h"
 
 namespace spanbox::python {
@@ -136,14 +137,15 @@ class Capture {
   struct Bytes;  // capture_text.cc
 
   void Pack(PyObject* value, int depth) {
-    PyTypeObject* const type = Py_TYPE(value);
-    if (type == &PyUnicode_Type) return PackStr(value);
-    if (type == &PyLong_Type) return PackInt(value);
-    if (type == &PyFloat_Type) return MsgpackWriter(out_.buffer()).Float(PyFloat_AS_DOUBLE(value));
-    if (value == Py_None) return MsgpackWriter(out_.buffer()).Nil();
-    if (type == &PyBool_Type) return MsgpackWriter(out_.buffer()).Bool(value == Py_True);
-    PackContainer(value, depth);
+    if (Room() >= kMaxScalarBytes) [[likely]] {
+      std::byte* const at = out_.buffer().Reserve(kMaxScalarBytes);
+      if (const std::byte* const end = PackScalar(at, value)) {
+        return out_.buffer().Advance(static_cast<std::size_t>(end - at));
+      }
+    }
+    PackAny(value, depth);
   }
+  void PackAny(PyObject* value, int depth);
   void PackInt(PyObject* value);
   bool Full() {
     if (++nodes_ <= limits_.nodes && out_.buffer().size() < end_) [[likely]]

@@ -188,7 +188,7 @@ void Capture::PackDict(PyObject* value, int depth) {
         static_cast<std::size_t>(PyUnicode_GET_LENGTH(key)) <= kMaxKey) [[likely]] {
       const std::string_view name(static_cast<const char*>(PyUnicode_DATA(key)),
                                   static_cast<std::size_t>(PyUnicode_GET_LENGTH(key)));
-      secret = InfoOf(key).secret;
+      secret = IsSecretName(key, name);
       // Where the probabilities of tokens are listed, a token is a piece of text.
       if (secret && name == "token" && HasKey(value, "logprob")) secret = false;
       // The shortest secret has more characters.

@@ -6,7 +6,7 @@ NameInfo LookUpName(PyObject* name) {
   const Utf8 text(name);
   NameInfo info;
   const ColumnInfo* column = FindColumn(text.view());
-  if (column != nullptr && column->name == text.view()) info.column = column;
+  if (column != nullptr && column->name == text.view()) info.column = column->column;
   info.secret = spanbox::IsSecretName(text.view());
   if (PyUnicode_CHECK_INTERNED(name)) {
     const auto address = reinterpret_cast<std::uintptr_t>(name);

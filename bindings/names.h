@@ -1,7 +1,7 @@
 // What is known of the names that code spells out: the column a name means, and whether it tells of a secret. Such
 // names are interned, the same object at every call, and looked up by it.
 //
-// Thread rule: hold the GIL. Ownership: the names looked up last are kept, a few hundred of them.
+// Thread rule: hold the GIL. Ownership: the names looked up last are kept, a thousand at most.
 #pragma once
 
 #include <Python.h>
@@ -9,13 +9,14 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "capture.h"
 
 namespace spanbox::python {
 
 struct NameInfo {
-  const ColumnInfo* column = nullptr;  // whose name (not alias) it is; nullptr: an attribute's
+  Column column = Column::kAttribute;  // whose name (not alias) it is; kAttribute: an attribute's
   bool secret = false;                 // see IsSecretName
 };
 
@@ -23,7 +24,7 @@ struct KnownName {
   PyObject* name = nullptr;  // owned
   NameInfo info;             // without the names of configure(redact_keys=...)
 };
-inline std::array<KnownName, 256> known_names;
+inline std::array<KnownName, 1024> known_names;  // many more than a program has: two at one place take turns, slowly
 
 NameInfo LookUpName(PyObject* name);
 
@@ -34,6 +35,13 @@ inline NameInfo InfoOf(PyObject* name) {
   if (known.name != name || has_denied_names) [[unlikely]]
     return LookUpName(name);
   return known.info;
+}
+
+// The same as IsSecretName of the text; `name` is the str that holds it.
+inline bool IsSecretName(PyObject* name, std::string_view text) {
+  if (has_denied_names) [[unlikely]]
+    return IsSecretName(text);
+  return text.size() >= 3 && internal::EndsLikeSecretName(text) && InfoOf(name).secret;
 }
 
 }  // namespace spanbox::python

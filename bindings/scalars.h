@@ -12,29 +12,12 @@
 #include <cstring>
 #include <string_view>
 
+#include "base/coding.h"
 #include "record/redactor.h"
 
 namespace spanbox::python {
 
 inline constexpr std::size_t kMaxScalarBytes = 40;  // of one, encoded
-inline constexpr std::size_t kMaxShortCopy = 32;
-
-// Copies at most kMaxShortCopy bytes with two loads and two stores that overlap.
-inline void CopyShort(std::byte* to, const char* from, std::size_t size) {
-  const auto both_ends = [&]<typename Word>(Word head, Word tail) {
-    std::memcpy(&head, from, sizeof head);
-    std::memcpy(&tail, from + size - sizeof tail, sizeof tail);
-    std::memcpy(to, &head, sizeof head);
-    std::memcpy(to + size - sizeof tail, &tail, sizeof tail);
-  };
-  struct Block {
-    std::uint64_t words[2];
-  };
-  if (size >= 16) return both_ends(Block{}, Block{});
-  if (size >= 8) return both_ends(std::uint64_t{}, std::uint64_t{});
-  if (size >= 4) return both_ends(std::uint32_t{}, std::uint32_t{});
-  for (std::size_t i = 0; i < size; ++i) to[i] = static_cast<std::byte>(from[i]);
-}
 
 // The text of a str that is ASCII, at most 31 bytes, and surely no secret; a null view otherwise.
 inline std::string_view ShortText(PyObject* value) {

@@ -17,6 +17,31 @@ namespace spanbox {
 
 static_assert(std::endian::native == std::endian::little, "spanbox stores little-endian and copies it as it is");
 
+inline constexpr std::size_t kMaxShortCopy = 32;
+
+// Copies at most kMaxShortCopy bytes with two loads and two stores that overlap.
+inline void CopyShort(std::byte* to, const char* from, std::size_t size) {
+  const auto both_ends = [&]<typename Word>(Word head, Word tail) {
+    std::memcpy(&head, from, sizeof head);
+    std::memcpy(&tail, from + size - sizeof tail, sizeof tail);
+    std::memcpy(to, &head, sizeof head);
+    std::memcpy(to + size - sizeof tail, &tail, sizeof tail);
+  };
+  struct Block {
+    std::uint64_t words[2];
+  };
+  if (size >= 16) return both_ends(Block{}, Block{});
+  if (size >= 8) return both_ends(std::uint64_t{}, std::uint64_t{});
+  if (size >= 4) return both_ends(std::uint32_t{}, std::uint32_t{});
+  for (std::size_t i = 0; i < size; ++i) to[i] = static_cast<std::byte>(from[i]);
+}
+
+// The same for any size.
+inline void CopyText(std::byte* to, std::string_view text) {
+  if (text.size() <= kMaxShortCopy) return CopyShort(to, text.data(), text.size());
+  std::memcpy(to, text.data(), text.size());
+}
+
 class ByteBuffer {
  public:
   std::size_t size() const { return size_; }

@@ -36,7 +36,7 @@ class MsgpackWriter {
   void Str(std::string_view utf8) {
     std::byte* const head = out_.Reserve(kMaxStrHead + utf8.size());
     const std::size_t head_bytes = PutStrHead(head, utf8.size());
-    if (!utf8.empty()) std::memcpy(head + head_bytes, utf8.data(), utf8.size());
+    CopyText(head + head_bytes, utf8);
     out_.Advance(head_bytes + utf8.size());
   }
   void Bin(std::span<const std::byte> bytes) {

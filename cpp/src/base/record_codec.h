@@ -96,6 +96,16 @@ class RecordWriter {
     out_.Put(static_cast<std::uint32_t>(json.size()));
     out_.PutText(json);
   }
+  // Writes a field's key at `at`, where kMaxKeyHead bytes and as many as the name has are free; returns what follows.
+  static constexpr std::size_t kMaxKeyHead = 4;
+  static std::byte* WriteKey(std::byte* at, Column column, std::string_view name) {
+    std::memcpy(at, &column, sizeof(std::uint16_t));
+    if (column != Column::kAttribute) return at + sizeof(std::uint16_t);
+    const auto size = static_cast<std::uint16_t>(name.size() <= 0xFFFF ? name.size() : 0xFFFF);
+    std::memcpy(at + sizeof(std::uint16_t), &size, sizeof size);
+    CopyText(at + kMaxKeyHead, name.substr(0, size));
+    return at + kMaxKeyHead + size;
+  }
   // The key of a named column, a type, and the size of what follows, in one store: 8 bytes at `at` are overwritten.
   static constexpr std::size_t kSizedKeyBytes = 7;
   static void WriteSizedKey(std::byte* at, Column column, std::uint8_t type, std::uint32_t bytes) {
@@ -131,8 +141,8 @@ class RecordWriter {
     out_.PutText(name);
   }
   void PutKey(Column column, std::string_view name) {
-    out_.Put(static_cast<std::uint16_t>(column));
-    if (column == Column::kAttribute) PutName(name);
+    std::byte* const begin = out_.Reserve(kMaxKeyHead + name.size());
+    out_.Advance(static_cast<std::size_t>(WriteKey(begin, column, name) - begin));
   }
   void Key(Column column, std::string_view name, ValueType type) {
     PutKey(column, name);
