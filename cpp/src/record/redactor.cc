@@ -26,20 +26,23 @@ class RowDetector {
  public:
   [[gnu::always_inline]] Places Next(const BlockMasks& masks) {
     Places places{0, masks.assign, 0};
-    // A row of 16 holds a whole group of 8: rare, and seen at once.
-    if (((WholeGroups(masks.key) | WholeGroups(before_.key)) != 0)) places.runs = Rows(masks.key, before_.key, 16);
-    if ((masks.dash & masks.dash << 1) != 0 || (masks.dash & 1) != 0) {
-      places.dashes = Rows(masks.dash, before_.dash, 4) & Joined(masks.dash, before_.dash, 1);
-    }
+    // What is exact is asked seldom: ordinary words, short as they are, must not make the processor guess.
+    const std::uint64_t nibbles = WholeNibbles(masks.key);
+    const std::uint64_t triples = Joined(nibbles, nibbles_before_, 4) & Joined(nibbles, nibbles_before_, 8);
+    if ((triples | triples_before_) != 0) places.runs = Rows(masks.key, before_.key, 16);
+    const std::uint64_t pairs = Joined(masks.dash, before_.dash, 1);
+    if (pairs != 0) places.dashes = Rows(masks.dash, before_.dash, 4) & pairs;
+    nibbles_before_ = nibbles;
+    triples_before_ = triples;
     before_ = masks;
     return places;
   }
 
  private:
-  // Not zero when one of the eight bytes has all its bits set.
-  static std::uint64_t WholeGroups(std::uint64_t bits) {
-    constexpr std::uint64_t kOnes = 0x0101010101010101;
-    return (~bits - kOnes) & bits & kOnes << 7;
+  // A bit for each four, from a multiple of four on, that are all set: a row of 16 has three in a row, at least.
+  static std::uint64_t WholeNibbles(std::uint64_t bits) {
+    bits &= bits >> 1;
+    return bits & bits >> 2 & 0x1111111111111111;
   }
   static std::uint64_t Joined(std::uint64_t now, std::uint64_t before, unsigned by) {
     return now & (now << by | before >> (64 - by));
@@ -53,6 +56,7 @@ class RowDetector {
     return now;
   }
   BlockMasks before_;
+  std::uint64_t nibbles_before_ = 0, triples_before_ = 0;
 };
 
 // Asks the finders, in the order of the text.
@@ -114,29 +118,22 @@ BlockMasks Cut(BlockMasks masks, std::size_t bytes) {
 
 template <BlockMasks Classify(const char*)>
 [[gnu::always_inline]] inline bool Scan(std::string_view text, bool padded, std::vector<Finding>& findings) {
-  RowDetector detector;
-  std::size_t base = 0;
-  Places places;
-  const auto last = [&]() __attribute__((always_inline)) {
-    if (padded) return Cut(Classify(text.data() + base), text.size() - base);
-    char rest[kBlockBytes] = {};
-    std::memcpy(rest, text.data() + base, text.size() - base);
-    return Classify(rest);
-  };
-  if (text.size() < kBlockBytes) {
-    places = detector.Next(last());
-    if (!places.any()) return false;
-    Looker(text, findings).Look(0, places);
-    return !findings.empty();
-  }
   Looker looker(text, findings);
-  for (const std::size_t whole = text.size() & ~(kBlockBytes - 1); base < whole; base += kBlockBytes) {
-    places = detector.Next(Classify(text.data() + base));
-    if (places.any()) looker.Look(base, places);
-  }
-  if (base < text.size()) {
-    places = detector.Next(last());
-    if (places.any()) looker.Look(base, places);
+  RowDetector detector;
+  char rest[kBlockBytes] = {};
+  for (std::size_t base = 0; base < text.size();) {
+    Places places;
+    // The inner loop calls nothing, so that what Classify compares with stays in registers.
+    do {
+      const std::size_t left = text.size() - base;
+      const char* block = text.data() + base;
+      if (left < kBlockBytes && !padded) block = static_cast<const char*>(std::memcpy(rest, block, left));
+      BlockMasks masks = Classify(block);
+      if (left < kBlockBytes) masks = Cut(masks, left);
+      places = detector.Next(masks);
+      base += kBlockBytes;
+    } while (!places.any() && base < text.size());
+    if (places.any()) looker.Look(base - kBlockBytes, places);
   }
   return !findings.empty();
 }
