@@ -94,10 +94,13 @@ class StringCells : public Cells<std::int64_t> {
   std::vector<std::string_view> entries_;
 };
 
+inline constexpr std::uint32_t kNoBlock = 0xFFFFFFFF;
+
 struct TextRef {
   std::uint64_t offset = 0;
   std::uint32_t size = 0;
   bool is_json = false;
+  std::uint32_t block = kNoBlock;  // the adopted block it lies in; none: the builder's buffer
 };
 
 enum class StoredAs : std::uint8_t { kNone, kInt, kFloat, kBool, kString, kText };

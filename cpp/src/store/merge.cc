@@ -120,14 +120,14 @@ Result<std::vector<SegmentRecord>> StoreImpl::PlanMerge(const Txn& txn, Table ta
 Result<SegmentBuilder::Encoded> StoreImpl::Rewrite(const Txn& txn, Table table,
                                                    std::span<const SegmentRecord> sources) {
   RollupBuilder rollup;
-  SegmentBuilder builder(SegmentBuilder::kMergeTextLevel);
+  SegmentBuilder builder(TextPacker::Mode::kMedium);
   const auto add_all = [&](const SegmentRecord& source) -> Status {
     SPANBOX_ASSIGN_OR_RETURN(const Segment segment, LoadSegment(txn, source));
     if (table == Table::kRollups) return rollup.AddCells(segment);
-    SPANBOX_ASSIGN_OR_RETURN(SegmentRows rows, SegmentRows::Open(segment));
+    SPANBOX_ASSIGN_OR_RETURN(SegmentRows rows, SegmentRows::Open(segment, &builder));
     for (std::uint32_t row = 0; row < rows.rows(); ++row) {
       SPANBOX_ASSIGN_OR_RETURN(const SpanRow span, rows.Row(row));
-      builder.Add(span);
+      builder.Add(span, rows.adopted());
     }
     return OkStatus();
   };

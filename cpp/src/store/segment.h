@@ -3,8 +3,8 @@
 // A segment is one "columns" value (directory, column chunks, trace index) and any number of text blocks. Rows are
 // ordered by trace (traces by their first start), then by start: spans of a trace are neighbours.
 //
-// Thread rule: Segment is immutable after Open and may be read from several threads; a TextColumn keeps the block it
-// unpacked last and belongs to one thread. SegmentBuilder belongs to one thread.
+// Thread rule: Segment is immutable after Open and may be read from several threads, but for its text: the TextColumns of
+// a segment share what they have unpacked, and all belong to one thread. SegmentBuilder belongs to one thread.
 // Ownership: Segment borrows its bytes (an LMDB page during a ReadView, or a buffer): everything it returns as
 // string_view lives as long as those bytes, or as long as the column object that unpacked them.
 // Invariant: no bytes given to Open, however damaged, make a method read outside them; damage is DataLoss.
@@ -12,7 +12,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -22,6 +21,7 @@
 
 #include "spanbox/span.h"
 #include "spanbox/status.h"
+#include "store/text_blocks.h"
 
 namespace spanbox {
 
@@ -86,15 +86,10 @@ class TextColumn {
   virtual bool valid(std::uint32_t row) const = 0;
   virtual bool is_json(std::uint32_t row) const = 0;  // JSON text, not a plain string
   virtual std::uint32_t size_bytes(std::uint32_t row) const = 0;
-  // The text; valid until the next Get. Unpacks the row's block unless it is the one unpacked last, so ask in row
-  // order.
+  virtual TextPlace place(std::uint32_t row) const = 0;
+  // The text; valid until the next Get. Ask in row order: of a segment's blocks the few that were unpacked last are kept.
   virtual Result<std::string_view> Get(std::uint32_t row) = 0;
 };
-
-struct TextBlockInfo;  // store/text_blocks.h
-
-// Gives the stored bytes of text block `block` of a segment.
-using TextBlockLoader = std::function<Result<std::span<const std::byte>>(std::uint32_t block)>;
 
 class Segment {
  public:
@@ -122,8 +117,9 @@ class Segment {
   // Rows of one trace, ascending; empty when it is not here. O(log rows).
   Result<std::vector<std::uint32_t>> RowsOfTrace(const TraceId& trace) const;
 
-  // Number of text blocks; block k holds text of rows that are neighbours.
-  std::uint32_t text_blocks() const { return text_blocks_; }
+  // Number of text blocks; block k holds text of rows that are neighbours, or of rows that were committed together.
+  std::uint32_t text_blocks() const { return static_cast<std::uint32_t>(text_->infos().size()); }
+  const TextBlockReader& text() const { return *text_; }
 
  private:
   Segment() = default;
@@ -155,14 +151,12 @@ class Segment {
   Status ReadTraceRuns(std::vector<std::int64_t>& lengths, std::vector<std::int64_t>& run_of_position) const;
 
   std::span<const std::byte> bytes_;
-  TextBlockLoader text_loader_;
   std::uint32_t rows_ = 0;
-  std::uint32_t text_blocks_ = 0;
   std::int64_t min_start_ns_ = 0, max_start_ns_ = 0;
   std::vector<ChunkInfo> chunks_;
   std::vector<ChunkPlace> places_;         // of chunks_
   std::vector<ValidityPlace> validities_;  // [0] unused: "all rows"
-  std::shared_ptr<const std::vector<TextBlockInfo>> text_infos_;
+  std::shared_ptr<TextBlockReader> text_;
   TracePlaces traces_;
 };
 
@@ -178,9 +172,7 @@ std::optional<std::int64_t> DerivedTpot(std::int64_t duration_ns, const Value& t
 // DerivedTpot say where values go.
 class SegmentBuilder {
  public:
-  // `text_level`: of zstd. Low for a commit, whose time counts; higher for a merge, whose size counts.
-  static constexpr int kCommitTextLevel = 1, kMergeTextLevel = 3;
-  explicit SegmentBuilder(int text_level = kCommitTextLevel);
+  explicit SegmentBuilder(TextPacker::Mode text_mode = TextPacker::Mode::kQuick);
   ~SegmentBuilder();
   SegmentBuilder(const SegmentBuilder&) = delete;
   SegmentBuilder& operator=(const SegmentBuilder&) = delete;
@@ -188,8 +180,18 @@ class SegmentBuilder {
   // Also derives tpot_ns where it is absent and can be.
   // REQUIRES: rows() < kMaxRows.
   static constexpr std::uint32_t kMaxRows = 1u << 24;
-  void Add(const SpanRow& row);
+  void Add(const SpanRow& row) { Add(row, {}); }
   std::uint32_t rows() const;
+
+  // A text that lies in an adopted block: it stands for the value of a field, which says no more than string or JSON.
+  struct AdoptedText {
+    std::size_t field = 0;
+    TextPlace place;
+  };
+  // Takes over a text block as it is, for rows whose text need not be packed again; returns its number.
+  std::uint32_t Adopt(std::span<const std::byte> stored, const TextBlockInfo& info);
+  // `adopted` in the order of the fields.
+  void Add(const SpanRow& row, std::span<const AdoptedText> adopted);
 
   struct Encoded {
     std::string columns;                   // the columns value

@@ -22,7 +22,7 @@ bool IsFixed(Column column) { return column >= Column::kTraceId && column <= Col
 }  // namespace
 
 struct SegmentBuilder::Impl {
-  explicit Impl(int text_level) : packer(text_level) {
+  explicit Impl(TextPacker::Mode text_mode) : packer(text_mode) {
     for (std::uint16_t i = 0; i < kColumnCount; ++i) {
       named[i].column = static_cast<Column>(i);
       named[i].always_text = Columns()[i].type == ColumnType::kText;
@@ -40,6 +40,7 @@ struct SegmentBuilder::Impl {
   ColumnCells& Attribute(std::string_view name);
   void AddValue(ColumnCells& cells, std::uint32_t row, const Value& value);
   void AddText(ColumnCells& cells, std::uint32_t row, std::string_view text, bool is_json);
+  void AddAdopted(ColumnCells& cells, std::uint32_t row, const TextPlace& place, bool is_json);
   void DeriveTpot(std::uint32_t row, std::int64_t duration_ns);
   void Clear();
 
@@ -50,7 +51,7 @@ struct SegmentBuilder::Impl {
   void WriteIds(SegmentWriter& writer);
   void PackTexts(std::span<ColumnCells* const> columns);
   void WriteStrings(const ColumnCells& cells, SegmentWriter& writer);
-  void WriteTexts(const ColumnCells& cells, SegmentWriter& writer, const std::vector<TextPacker::Place>& places);
+  void WriteTexts(const ColumnCells& cells, SegmentWriter& writer, const std::vector<TextPlace>& places);
   void WriteColumn(const ColumnCells& cells, SegmentWriter& writer);
   std::vector<ColumnCells*> UsedColumns();
 
@@ -69,7 +70,7 @@ struct SegmentBuilder::Impl {
   Arena arena;
   std::string texts;
   TextPacker packer;
-  absl::flat_hash_map<const ColumnCells*, std::vector<TextPacker::Place>> text_places;  // by cell
+  absl::flat_hash_map<const ColumnCells*, std::vector<TextPlace>> text_places;  // by cell
 
   // Set by OrderRows.
   std::vector<std::uint32_t> trace_order;  // traces as they are written
@@ -153,6 +154,13 @@ void SegmentBuilder::Impl::AddText(ColumnCells& cells, std::uint32_t row, std::s
   cells.texts.Add(row, {texts.size(), static_cast<std::uint32_t>(text.size()), is_json});
   cells.last_store = StoredAs::kText;
   texts.append(text);
+}
+
+void SegmentBuilder::Impl::AddAdopted(ColumnCells& cells, std::uint32_t row, const TextPlace& place, bool is_json) {
+  if (cells.last_row == row) cells.PopLast();
+  cells.last_row = row;
+  cells.last_store = StoredAs::kText;
+  cells.texts.Add(row, {place.offset, place.size, is_json, place.block});
 }
 
 void SegmentBuilder::Impl::DeriveTpot(std::uint32_t row, std::int64_t duration_ns) {
@@ -291,7 +299,9 @@ void SegmentBuilder::Impl::PackTexts(std::span<ColumnCells* const> columns) {
             [](const Cell& a, const Cell& b) { return std::tie(a.row, a.column) < std::tie(b.row, b.column); });
   for (const Cell& cell : cells) {
     const TextRef& ref = columns[cell.column]->texts.values[cell.index];
-    text_places[columns[cell.column]][cell.index] = packer.Add(std::string_view(texts).substr(ref.offset, ref.size));
+    text_places[columns[cell.column]][cell.index] =
+        ref.block != kNoBlock ? TextPlace{ref.block, static_cast<std::uint32_t>(ref.offset), ref.size}
+                              : packer.Add(std::string_view(texts).substr(ref.offset, ref.size));
   }
   packer.Finish();
 }
@@ -319,9 +329,9 @@ void SegmentBuilder::Impl::WriteStrings(const ColumnCells& cells, SegmentWriter&
 }
 
 void SegmentBuilder::Impl::WriteTexts(const ColumnCells& cells, SegmentWriter& writer,
-                                      const std::vector<TextPacker::Place>& places) {
+                                      const std::vector<TextPlace>& places) {
   struct Placed {
-    TextPacker::Place place;
+    TextPlace place;
     std::uint32_t size;
     bool is_json;
   };
@@ -380,8 +390,7 @@ void SegmentBuilder::Impl::Clear() {
   arena.Clear();
   texts.clear();
   text_places.clear();
-  packer.blocks.clear();
-  packer.infos.clear();
+  packer.Clear();
 }
 
 Column StoredColumn(const Field& field) {
@@ -399,12 +408,16 @@ std::optional<std::int64_t> DerivedTpot(std::int64_t duration_ns, const Value& t
   return (duration_ns - ttft_ns.integer) / (output_tokens.integer - 1);
 }
 
-SegmentBuilder::SegmentBuilder(int text_level) : impl_(std::make_unique<Impl>(text_level)) {}
+SegmentBuilder::SegmentBuilder(TextPacker::Mode text_mode) : impl_(std::make_unique<Impl>(text_mode)) {}
 SegmentBuilder::~SegmentBuilder() = default;
 
 std::uint32_t SegmentBuilder::rows() const { return impl_->rows; }
 
-void SegmentBuilder::Add(const SpanRow& span) {
+std::uint32_t SegmentBuilder::Adopt(std::span<const std::byte> stored, const TextBlockInfo& info) {
+  return impl_->packer.Adopt(stored, info);
+}
+
+void SegmentBuilder::Add(const SpanRow& span, std::span<const AdoptedText> adopted) {
   Impl& b = *impl_;
   const std::uint32_t row = b.rows;
   b.trace_of_row.push_back(b.TraceOf(span.trace_id, span.start_ns));
@@ -420,6 +433,11 @@ void SegmentBuilder::Add(const SpanRow& span) {
   b.AddValue(named(Column::kName), row, Value::String(span.name));
   for (std::size_t i = 0; i < span.fields.size(); ++i) {
     const Field& field = span.fields[i];
+    if (!adopted.empty() && adopted.front().field == i) {
+      b.AddAdopted(b.CellsOf(field, i), row, adopted.front().place, field.value.type == ValueType::kJson);
+      adopted = adopted.subspan(1);
+      continue;
+    }
     b.AddValue(b.CellsOf(field, i), row, field.value);
   }
   b.DeriveTpot(row, span.duration_ns);

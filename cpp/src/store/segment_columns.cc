@@ -77,39 +77,30 @@ bool GetDelta(ByteReader& in, std::span<std::int64_t> out) {
 
 class PlacedText : public TextColumn {
  public:
-  PlacedText(std::uint32_t rows, Validity validity, TextBlockLoader loader,
-             std::shared_ptr<const std::vector<TextBlockInfo>> infos)
-      : places(rows), valid_(std::move(validity)), loader_(std::move(loader)), infos_(std::move(infos)) {}
+  PlacedText(std::uint32_t rows, Validity validity, std::shared_ptr<TextBlockReader> reader)
+      : places(rows), json(rows), valid_(std::move(validity)), reader_(std::move(reader)) {}
 
   bool valid(std::uint32_t row) const override { return valid_[row]; }
-  bool is_json(std::uint32_t row) const override { return places[row].is_json; }
+  bool is_json(std::uint32_t row) const override { return json[row]; }
   std::uint32_t size_bytes(std::uint32_t row) const override { return places[row].size; }
+  TextPlace place(std::uint32_t row) const override { return places[row]; }
 
   Result<std::string_view> Get(std::uint32_t row) override {
-    const Place& place = places[row];
     if (!valid_[row]) return std::string_view{};
-    if (block_ != place.block) {
-      block_ = kNoBlock;
-      SPANBOX_ASSIGN_OR_RETURN(const auto stored, loader_(place.block));
-      SPANBOX_ASSIGN_OR_RETURN(unpacked_, UnpackTextBlock(stored, (*infos_)[place.block], place.block));
-      block_ = place.block;
+    const TextPlace& place = places[row];
+    if (block_ == nullptr || block_->number != place.block) {
+      SPANBOX_ASSIGN_OR_RETURN(block_, reader_->Block(place.block));
     }
-    return unpacked_.text().substr(place.offset, place.size);  // ReadText has checked the bounds
+    return block_->text().substr(place.offset, place.size);  // ReadText has checked the bounds
   }
 
-  struct Place {
-    std::uint32_t block = 0, offset = 0, size = 0;
-    bool is_json = false;
-  };
-  std::vector<Place> places;  // by row
+  std::vector<TextPlace> places;  // by row
+  std::vector<bool> json;         // by row
 
  private:
-  static constexpr std::uint32_t kNoBlock = 0xFFFFFFFF;
-  Validity valid_;
-  TextBlockLoader loader_;
-  std::shared_ptr<const std::vector<TextBlockInfo>> infos_;
-  std::uint32_t block_ = kNoBlock;
-  UnpackedBlock unpacked_;
+  const Validity valid_;
+  const std::shared_ptr<TextBlockReader> reader_;
+  std::shared_ptr<const UnpackedBlock> block_;  // what Get gave lies in it
 };
 
 }  // namespace
@@ -339,17 +330,19 @@ Result<std::unique_ptr<TextColumn>> Segment::ReadText(const ChunkInfo& chunk) co
       in.remaining() != 0) {
     return undecodable;
   }
-  auto column = std::make_unique<PlacedText>(rows_, validity, text_loader_, text_infos_);
+  auto column = std::make_unique<PlacedText>(rows_, validity, text_);
+  const auto infos = text_->infos();
   std::size_t next = 0;
   for (std::uint32_t row = 0; row < rows_; ++row) {
     if (!validity[row]) continue;
     const auto block = static_cast<std::uint64_t>(blocks[next]), offset = static_cast<std::uint64_t>(offsets[next]),
                size = static_cast<std::uint64_t>(sizes[next]);
-    if (block >= text_infos_->size()) return undecodable;
-    const std::uint64_t raw = (*text_infos_)[block].raw_bytes;
+    if (block >= infos.size()) return undecodable;
+    const std::uint64_t raw = infos[block].raw_bytes;
     if (offset > raw || size > raw - offset) return undecodable;
     column->places[row] = {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(offset),
-                           static_cast<std::uint32_t>(size), is_json[next] != 0};
+                           static_cast<std::uint32_t>(size)};
+    column->json[row] = is_json[next] != 0;
     ++next;
   }
   return std::unique_ptr<TextColumn>(std::move(column));

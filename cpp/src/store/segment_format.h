@@ -7,7 +7,7 @@
 namespace spanbox {
 
 inline constexpr std::uint32_t kSegmentMagic = 0x47535053;  // "SPSG"
-inline constexpr std::uint16_t kSegmentVersion = 1;
+inline constexpr std::uint16_t kSegmentVersion = 2;  // 1 had no codec 2
 inline constexpr std::size_t kSegmentHeaderBytes = 40;  // magic, version, 0:u16, checksum, then what it covers:
                                                         // rows, directory bytes, min start, max start
 inline constexpr std::size_t kChecksumFrom = 16;
@@ -17,6 +17,7 @@ inline constexpr std::size_t kMaxShortString = 1024;        // longer strings ar
 inline constexpr std::size_t kMaxZoneText = 64;             // longer strings make no zone map
 inline constexpr std::uint32_t kTraceIdsPerBlock = 256;     // trace ids that share a checksum
 inline constexpr std::size_t kTextBlockBytes = 256 * 1024;  // before compression
+inline constexpr std::size_t kBaseBlockBytes = 512 * 1024;  // the same, of a block that others are compressed against
 
 // Persisted: never renumber.
 enum class Encoding : std::uint8_t {
@@ -32,6 +33,10 @@ enum class Encoding : std::uint8_t {
 };
 
 enum class ValidityKind : std::uint8_t { kBitmap = 0, kRowList = 1 };
-enum class TextCodec : std::uint8_t { kStored = 0, kZstd = 1 };
+enum class TextCodec : std::uint8_t {
+  kStored = 0,
+  kZstd = 1,
+  kZstdBase = 2,  // with the unpacked block 0 of the segment, which is not of this codec, as dictionary
+};
 
 }  // namespace spanbox

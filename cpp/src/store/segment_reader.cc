@@ -25,7 +25,8 @@ Status BadDirectory(std::string_view what, std::size_t offset) {
 // Reads the directory into the members of a Segment. Offsets are not stored: they follow from the sizes.
 class DirectoryParser {
  public:
-  DirectoryParser(Segment& segment, std::span<const std::byte> directory) : s_(segment), in_(directory) {
+  DirectoryParser(Segment& segment, std::span<const std::byte> directory, TextBlockLoader text_blocks)
+      : s_(segment), in_(directory), text_loader_(std::move(text_blocks)) {
     next_offset_ = kSegmentHeaderBytes + directory.size();
   }
 
@@ -79,18 +80,20 @@ class DirectoryParser {
   Status TextBlocks() {
     const std::uint64_t count = GetVarint(in_);
     if (count > in_.remaining()) return Bad("impossible number of text blocks");
-    auto infos = std::make_shared<std::vector<TextBlockInfo>>(count);
-    for (TextBlockInfo& info : *infos) {
+    std::vector<TextBlockInfo> infos(count);
+    for (TextBlockInfo& info : infos) {
       const std::uint64_t stored = GetVarint(in_), raw = GetVarint(in_);
       const auto codec = in_.Get<std::uint8_t>();
       info.checksum = in_.Get<std::uint64_t>();
-      if (!in_.ok() || stored > 0xFFFFFFFF || raw > 0xFFFFFFFF || codec > 1) return Bad("impossible text block");
+      const auto highest = &info == infos.data() ? TextCodec::kZstd : TextCodec::kZstdBase;
+      if (!in_.ok() || stored > 0xFFFFFFFF || raw > 0xFFFFFFFF || codec > static_cast<std::uint8_t>(highest)) {
+        return Bad("impossible text block");
+      }
       info.stored_bytes = static_cast<std::uint32_t>(stored);
       info.raw_bytes = static_cast<std::uint32_t>(raw);
       info.codec = static_cast<TextCodec>(codec);
     }
-    s_.text_blocks_ = static_cast<std::uint32_t>(count);
-    s_.text_infos_ = std::move(infos);
+    s_.text_ = std::make_shared<TextBlockReader>(std::move(text_loader_), std::move(infos));
     return OkStatus();
   }
 
@@ -180,6 +183,7 @@ class DirectoryParser {
 
   Segment& s_;
   ByteReader in_;
+  TextBlockLoader text_loader_;
   std::uint64_t next_offset_ = 0;
 };
 
@@ -191,7 +195,6 @@ Result<Segment> Segment::Open(std::span<const std::byte> columns, TextBlockLoade
   const auto checksum = in.Get<std::uint64_t>();
   Segment segment;
   segment.bytes_ = columns;
-  segment.text_loader_ = std::move(text_blocks);
   segment.rows_ = in.Get<std::uint32_t>();
   const auto directory_bytes = in.Get<std::uint32_t>();
   segment.min_start_ns_ = in.Get<std::int64_t>();
@@ -209,7 +212,7 @@ Result<Segment> Segment::Open(std::span<const std::byte> columns, TextBlockLoade
     return BadDirectory("checksum differs", 8);
   }
   if (segment.rows_ == 0) return BadDirectory("has no rows", kChecksumFrom);
-  SPANBOX_RETURN_IF_ERROR(DirectoryParser(segment, directory).Parse());
+  SPANBOX_RETURN_IF_ERROR(DirectoryParser(segment, directory, std::move(text_blocks)).Parse());
   return segment;
 }
 

@@ -1,9 +1,18 @@
 #include "store/segment_rows.h"
 
 namespace spanbox {
+namespace {
 
-Result<SegmentRows> SegmentRows::Open(const Segment& segment) {
+constexpr std::uint32_t kNotAdopted = 0xFFFFFFFF;
+constexpr std::uint32_t kLargeBlockBytes = kTextBlockBytes / 2;  // smaller ones are packed together
+
+}  // namespace
+
+Result<SegmentRows> SegmentRows::Open(const Segment& segment, SegmentBuilder* adopter) {
   SegmentRows rows;
+  rows.text_ = &segment.text();
+  rows.adopter_ = adopter;
+  rows.adopted_blocks_.assign(segment.text_blocks(), kNotAdopted);
   for (const ChunkInfo& chunk : segment.chunks()) SPANBOX_RETURN_IF_ERROR(rows.Load(segment, chunk));
   return rows;
 }
@@ -74,9 +83,27 @@ Result<bool> SegmentRows::FillField(const Other& other, std::uint32_t row, Field
   }
   TextColumn& text = *std::get<std::unique_ptr<TextColumn>>(other.column);
   if (!text.valid(row)) return false;
-  SPANBOX_ASSIGN_OR_RETURN(const std::string_view value, text.Get(row));
-  field.value = text.is_json(row) ? Value::Json(value) : Value::String(value);
+  SPANBOX_RETURN_IF_ERROR(FillText(text, row, field));
   return true;
+}
+
+Status SegmentRows::FillText(TextColumn& text, std::uint32_t row, Field& field) {
+  TextPlace place = text.place(row);
+  const TextBlockInfo& info = text_->infos()[place.block];
+  std::string_view value;
+  if (adopter_ != nullptr && info.raw_bytes >= kLargeBlockBytes && info.codec != TextCodec::kZstdBase) {
+    std::uint32_t& number = adopted_blocks_[place.block];
+    if (number == kNotAdopted) {
+      SPANBOX_ASSIGN_OR_RETURN(const auto stored, text_->Stored(place.block));
+      number = adopter_->Adopt(stored, info);
+    }
+    place.block = number;
+    adopted_.push_back({fields_.size(), place});
+  } else {
+    SPANBOX_ASSIGN_OR_RETURN(value, text.Get(row));
+  }
+  field.value = text.is_json(row) ? Value::Json(value) : Value::String(value);
+  return OkStatus();
 }
 
 Result<SpanRow> SegmentRows::Row(std::uint32_t row) {
@@ -86,6 +113,7 @@ Result<SpanRow> SegmentRows::Row(std::uint32_t row) {
   if (!parent_ids_.empty()) span.parent_id = parent_ids_[row];
   span.start_ns = starts_[row];
   fields_.clear();
+  adopted_.clear();
   Field field;
   for (const Other& other : others_) {
     SPANBOX_ASSIGN_OR_RETURN(const bool has, FillField(other, row, field));
