@@ -295,9 +295,9 @@ py::dict InfoDict(PyStore& self) {
   return py::dict("path"_a = info.path, "format"_a = info.format, "segments"_a = info.segments, "spans"_a = info.spans,
                   "open_spans"_a = info.open_spans, "sampled_out_spans"_a = info.sampled_out_spans,
                   "column_bytes"_a = info.column_bytes, "text_bytes"_a = info.text_bytes,
-                  "raw_text_bytes"_a = info.raw_text_bytes, "file_bytes"_a = info.file_bytes,
-                  "first_start_ns"_a = info.first_start_ns, "last_start_ns"_a = info.last_start_ns,
-                  "lmdb_version"_a = info.lmdb_version);
+                  "raw_text_bytes"_a = info.raw_text_bytes, "filter_bytes"_a = info.filter_bytes,
+                  "file_bytes"_a = info.file_bytes, "first_start_ns"_a = info.first_start_ns,
+                  "last_start_ns"_a = info.last_start_ns, "lmdb_version"_a = info.lmdb_version);
 }
 
 py::dict VerifyDict(PyStore& self) {
@@ -390,6 +390,7 @@ void RegisterStore(py::module_& module) {
       .def("info", InfoDict)
       .def("verify", VerifyDict)
       .def("merge", MergeAll)
+      .def("compact", [](PyStore& self) { Unwrap(WithoutGil([&] { return self.store->Compact(); })); })
       .def("processes", ProcessList);
   module.def(
       "check_filter", [](const std::string& filter) { Check(CheckFilter(filter), Wrong::kFilter); }, "filter"_a);

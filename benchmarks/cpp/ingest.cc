@@ -14,6 +14,7 @@
 #include <cstring>
 #include <deque>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -65,13 +66,35 @@ struct Names {
     fill(prompts, "v", 30);
     fill(models, "model-", 12);
     fill(spans, "step-", 40);
-    Random random;
-    for (int i = 0; i < 20'000; ++i) {
-      std::string word;
-      for (std::uint32_t n = 2 + random.Below(8); n > 0; --n) word.push_back(static_cast<char>('a' + random.Below(26)));
-      words.push_back(word);
+    MakeWords();
+    for (int version = 0; version < 30; ++version) {
+      std::string& prompt = system_prompts.emplace_back("You are a helpful assistant.");
+      while (prompt.size() < 250) prompt.append(" ").append(words[random_.Zipf(20'000)]);
     }
   }
+
+  std::vector<std::string> system_prompts;
+
+ private:
+  // Made of syllables, the frequent ones short, so that text compresses about as English does.
+  void MakeWords() {
+    static constexpr const char* kOnsets[] = {"",  "b", "c", "d",  "f",  "g",  "h",  "l",  "m",  "n",  "p",  "r", "s",
+                                              "t", "v", "w", "br", "ch", "cl", "gr", "pl", "sh", "st", "th", "tr"};
+    static constexpr const char* kVowels[] = {"a", "e", "i", "o", "u", "ai", "ea", "ee", "io", "ou"};
+    static constexpr const char* kCodas[] = {"", "", "l", "m", "n", "r", "s", "t", "ck", "nd", "ng", "rt", "st"};
+    std::set<std::string> known;
+    while (words.size() < 20'000) {
+      std::string word;
+      const std::size_t most = words.size() < 50 ? 1 : words.size() < 1000 ? 2 : 4;
+      for (std::size_t n = 1 + random_.Below(static_cast<std::uint32_t>(most)); n > 0; --n) {
+        word.append(kOnsets[random_.Below(25)]).append(kVowels[random_.Below(10)]);
+        if (n == 1 || random_.Below(3) == 0) word.append(kCodas[random_.Below(13)]);
+      }
+      if (word.size() > 1 && known.insert(word).second) words.push_back(word);
+    }
+  }
+
+  Random random_;
 };
 
 struct Generated {
@@ -105,7 +128,7 @@ class Generator {
       const std::uint64_t bits = random_.Next();
       std::memcpy(trace.bytes.data() + i, &bits, 8);
     }
-    const std::uint32_t user = random_.Zipf(50'000);
+    const std::uint32_t user = random_.Zipf(50'000), prompt = random_.Zipf(30);
     const std::string& session =
         strings_.emplace_back("s" + std::to_string(user) + "-" + std::to_string(start_ns / 1'800'000'000'000));
     const std::vector<Field> tags = {
@@ -113,7 +136,7 @@ class Generator {
         {Column::kSessionId, {}, Value::String(session)},
         {Column::kTenant, {}, Value::String(names_.tenants[user % 200])},
         {Column::kFeature, {}, Value::String(names_.features[random_.Zipf(15)])},
-        {Column::kPromptVersion, {}, Value::String(names_.prompts[random_.Zipf(30)])},
+        {Column::kPromptVersion, {}, Value::String(names_.prompts[prompt])},
     };
     const std::size_t root = out.size();
     const std::uint32_t children = 1 + random_.Below(9);
@@ -136,7 +159,7 @@ class Generator {
         g.row.name = names_.spans[16 + random_.Below(16)];
         g.row.duration_ns = static_cast<std::int64_t>(random_.LogNormal(1.2e8, 1));
       }
-      if (text_) AddText(g);
+      if (text_) AddText(g, prompt);
       g.end_ns = g.row.start_ns + g.row.duration_ns;
       at = g.end_ns + static_cast<std::int64_t>(random_.LogNormal(2e6, 0.8));
       last = std::max(last, g.end_ns);
@@ -169,15 +192,37 @@ class Generator {
     g.fields.insert(g.fields.end(), std::begin(fields), std::end(fields));
   }
 
-  const std::string& Words(double bytes) {
-    std::string& text = strings_.emplace_back();
-    while (static_cast<double>(text.size()) < bytes) text.append(names_.words[random_.Zipf(20'000)]).push_back(' ');
-    return text;
+  void Words(double bytes, std::string& text) {
+    const double end = static_cast<double>(text.size()) + bytes;
+    bool begins = true;
+    while (static_cast<double>(text.size()) < end) {
+      const std::size_t at = text.size();
+      text.append(names_.words[random_.Zipf(20'000)]);
+      if (begins) text[at] = static_cast<char>(text[at] - ('a' - 'A'));
+      const std::uint32_t stop = random_.Below(16);
+      begins = stop == 0;
+      text.append(stop == 0 ? ". " : stop == 1 ? ", " : " ");
+    }
+    text.back() = '.';
   }
 
-  void AddText(Generated& g) {
-    g.fields.push_back({Column::kInput, {}, Value::String(Words(random_.LogNormal(850, 0.55)))});
-    g.fields.push_back({Column::kOutput, {}, Value::String(Words(random_.LogNormal(1230, 0.55)))});
+  // A conversation of one or three turns behind the prompt version's system prompt, and the answer.
+  void AddText(Generated& g, std::size_t prompt_version) {
+    std::string& input = strings_.emplace_back(R"([{"role":"system","content":")");
+    input.append(names_.system_prompts[prompt_version]).append("\"}");
+    const std::uint32_t turns = 1 + 2 * random_.Below(2);
+    const double bytes = random_.LogNormal(560, 0.55);
+    for (std::uint32_t turn = 0; turn < turns; ++turn) {
+      input.append(turn % 2 == 1 ? R"(,{"role":"assistant","content":")" : R"(,{"role":"user","content":")");
+      Words(bytes / turns, input);
+      input.append("\"}");
+    }
+    input.append("]");
+    std::string& output = strings_.emplace_back(R"({"role":"assistant","content":")");
+    Words(random_.LogNormal(1230, 0.55), output);
+    output.append("\"}");
+    g.fields.push_back({Column::kInput, {}, Value::Json(input)});
+    g.fields.push_back({Column::kOutput, {}, Value::Json(output)});
   }
 
   std::size_t spans_;
@@ -230,6 +275,11 @@ int Run(std::size_t spans, bool text, const std::string& folder) {
     if (!*merged) break;
   }
   const double merge_cpu = Seconds(CLOCK_THREAD_CPUTIME_ID) - merge_begin;
+  const auto merged_info = store.Info();
+  if (!merged_info.ok()) return Fail(merged_info.status());
+  const double compact_begin = Seconds(CLOCK_THREAD_CPUTIME_ID);
+  if (const spanbox::Status status = store.Compact(); !status.ok()) return Fail(status);
+  const double compact_cpu = Seconds(CLOCK_THREAD_CPUTIME_ID) - compact_begin;
   const auto after = store.Info();
   if (!after.ok()) return Fail(after.status());
   std::sort(commit_ms.begin(), commit_ms.end());
@@ -237,13 +287,16 @@ int Run(std::size_t spans, bool text, const std::string& folder) {
   std::printf(
       "{\"bench\": \"ingest\", \"spans\": %zu, \"text\": %s, \"spans_per_s\": %.0f, \"cpu_ns_per_span\": %.0f, "
       "\"commit_p50_ms\": %.3f, \"commit_p99_ms\": %.3f, \"bytes_per_span_committed\": %.1f, \"merges\": %d, "
-      "\"merge_cpu_ns_per_span\": %.0f, \"segments\": %llu, \"column_bytes_per_span\": %.2f, "
-      "\"text_bytes_per_span\": %.1f, \"raw_text_bytes_per_span\": %.1f, \"file_bytes_per_span\": %.1f}\n",
+      "\"merge_cpu_ns_per_span\": %.0f, \"bytes_per_span_merged\": %.1f, \"compact_cpu_ns_per_span\": %.0f, "
+      "\"segments\": %llu, \"column_bytes_per_span\": %.2f, \"text_bytes_per_span\": %.1f, "
+      "\"filter_bytes_per_span\": %.1f, \"raw_text_bytes_per_span\": %.1f, \"file_bytes_per_span\": %.1f}\n",
       spans, text ? "true" : "false", n / commit_wall, commit_cpu * 1e9 / n, commit_ms[commit_ms.size() / 2],
       commit_ms[commit_ms.size() * 99 / 100], static_cast<double>(before->column_bytes + before->text_bytes) / n,
-      merges, merge_cpu * 1e9 / n, static_cast<unsigned long long>(after->segments),
+      merges, merge_cpu * 1e9 / n, static_cast<double>(merged_info->column_bytes + merged_info->text_bytes) / n,
+      compact_cpu * 1e9 / n, static_cast<unsigned long long>(after->segments),
       static_cast<double>(after->column_bytes) / n, static_cast<double>(after->text_bytes) / n,
-      static_cast<double>(after->raw_text_bytes) / n, static_cast<double>(after->file_bytes) / n);
+      static_cast<double>(after->filter_bytes) / n, static_cast<double>(after->raw_text_bytes) / n,
+      static_cast<double>(after->file_bytes) / n);
   return 0;
 }
 

@@ -340,6 +340,8 @@ class Store:
 
     def info(self) -> StoreInfo: ...
     def verify(self) -> Verification: ...
+    def compact(self) -> None:
+        """Merges all there is and packs it as small as it gets."""
     def merge(self) -> int:
         """Merges small segments until none is left to merge; returns how many merges were made."""
 

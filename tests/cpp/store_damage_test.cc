@@ -81,6 +81,24 @@ TEST(SegmentHostileTest, SwappedTextBlocksAreErrors) {
   EXPECT_FALSE(RowsAsText(Must(Built::Open(built.encoded.columns, blocks))).ok());
 }
 
+TEST(SegmentHostileTest, DamagedBaseOfTextBlocksIsAnError) {
+  std::deque<Row> rows;
+  std::mt19937_64 random(4);
+  for (std::uint64_t i = 0; i < 20; ++i) {
+    std::string text;
+    while (text.size() < 100'000) text.append(std::to_string(random() % 1000)).push_back(' ');
+    rows.emplace_back(Trace(i), i + 1).Start(static_cast<std::int64_t>(i)).Set(Column::kInput, Value::String(text));
+  }
+  const Built built(Borrow(rows), TextPacker::Mode::kSmall);
+  ASSERT_GE(built.encoded.text_blocks.size(), 3u);
+  EXPECT_TRUE(RowsAsText(Must(built.Open())).ok());
+  auto blocks = built.encoded.text_blocks;
+  blocks[0][100] = static_cast<char>(blocks[0][100] ^ 1);
+  EXPECT_FALSE(RowsAsText(Must(Built::Open(built.encoded.columns, blocks))).ok());
+  blocks[0].clear();
+  EXPECT_FALSE(RowsAsText(Must(Built::Open(built.encoded.columns, blocks))).ok());
+}
+
 // The same, with checksums made good again: now only the bounds protect the reader. Values may be wrong, memory may
 // not.
 TEST_F(SegmentDamageTest, HostileBytesWithValidChecksumsNeverCrash) {

@@ -254,8 +254,8 @@ inline std::vector<std::string> Expected(const std::deque<Row>& rows) {
 
 // Encoded rows and the segment over them.
 struct Built {
-  explicit Built(const std::vector<SpanRow>& rows) {
-    SegmentBuilder builder;
+  explicit Built(const std::vector<SpanRow>& rows, TextPacker::Mode mode = TextPacker::Mode::kQuick) {
+    SegmentBuilder builder(mode);
     for (const SpanRow& row : rows) builder.Add(row);
     encoded = builder.Finish();
   }

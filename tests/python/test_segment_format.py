@@ -194,10 +194,33 @@ class Segment:
             block = self.blocks[number]
             stored = checked(self._load_block(number), block.checksum)
             assert len(stored) == block.stored
-            raw = stored if block.codec == 0 else zstandard.ZstdDecompressor().decompress(stored)
+            raw = stored if block.codec == 0 else self._decompressor(block.codec).decompress(stored)
             assert len(raw) == block.raw
             self._unpacked[number] = raw
         return self._unpacked[number]
+
+    def _decompressor(self, codec: int) -> zstandard.ZstdDecompressor:
+        if codec == 1:
+            return zstandard.ZstdDecompressor()
+        assert codec == 2
+        base = zstandard.ZstdCompressionDict(self._block(0), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        return zstandard.ZstdDecompressor(dict_data=base)
+
+    def check_filter(self, data: bytes) -> float:
+        """Every gram of every block has its bit; gives the share of bits that are set."""
+        reader = Reader(checked(data[8:], struct.unpack("<Q", data[:8])[0]))
+        sizes = [reader.varint() for _ in range(reader.varint())]
+        assert len(sizes) == len(self.blocks)
+        ones = 0
+        for number, size in enumerate(sizes):
+            bitmap = int.from_bytes(reader.take(size // 8), "little")
+            ones += bitmap.bit_count()
+            text = self._block(number).lower()  # bytes: A to Z only
+            for gram in {text[i : i + 4] for i in range(len(text) - 3)}:
+                product = int.from_bytes(gram, "big") * 0x9E3779B1 % 2**32
+                assert bitmap >> ((product >> 10) * size >> 22) & 1
+        reader.done()
+        return ones / sum(sizes)
 
     def column(self, chunk: Chunk) -> dict[int, Any]:
         """Row to value."""
@@ -315,7 +338,7 @@ def read_store(folder: Path, table: str = "segments") -> Iterator[dict[str, Any]
     with lmdb.open(str(folder), max_dbs=6, readonly=True, lock=False) as env:
         tables = {name: env.open_db(name.encode(), create=False) for name in ("meta", table, "chunks")}
         with env.begin() as txn:
-            assert txn.get(b"format", db=tables["meta"]) == struct.pack("<Q", 2)
+            assert txn.get(b"format", db=tables["meta"]) == struct.pack("<Q", 3)
             assert len(txn.get(b"uuid", db=tables["meta"])) == 16
             (last,) = struct.unpack("<Q", txn.get(b"last_segment", default=bytes(8), db=tables["meta"]))
             for key, value in txn.cursor(tables[table]):
@@ -326,6 +349,7 @@ def read_store(folder: Path, table: str = "segments") -> Iterator[dict[str, Any]
                 column_bytes, text_bytes, raw_bytes = (record.number("Q") for _ in range(3))
                 columns_checksum, text_blocks = record.number("Q"), record.number("I")
                 record.take(record.number("I") * 36)
+                filter_bytes = record.number("Q") if record.at < len(record.data) else 0
                 record.done()
 
                 def load(n: int, key: bytes = key) -> bytes:
@@ -338,6 +362,10 @@ def read_store(folder: Path, table: str = "segments") -> Iterator[dict[str, Any]
                 assert len(segment.blocks) == text_blocks
                 assert sum(block.stored for block in segment.blocks) == text_bytes
                 assert sum(block.raw for block in segment.blocks) == raw_bytes
+                if filter_bytes:
+                    search_filter = bytes(txn.get(key + b"\xff" * 4, db=tables["chunks"]))
+                    assert len(search_filter) == filter_bytes
+                    assert 0.3 < segment.check_filter(search_filter) < 0.7
                 yield from segment.spans()
 
 
@@ -392,16 +420,18 @@ def make_rows(count: int) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("merged", [False, True])
-def test_a_reader_without_spanbox_finds_every_value(tmp_path: Path, merged: bool) -> None:
+@pytest.mark.parametrize("state", ["committed", "merged", "settled"])
+def test_a_reader_without_spanbox_finds_every_value(tmp_path: Path, state: str) -> None:
     from spanbox import _core
 
     rows = make_rows(700)
     store = _core.Store(str(tmp_path / "s"), True)
     for begin in range(0, len(rows), 20):
         assert store.append(rows[begin : begin + 20]) == 20
-    if merged:
+    if state == "merged":
         assert store.merge() > 0
+    if state == "settled":
+        store.compact()
     found = [{name: plain(value) for name, value in span.items()} for span in read_store(tmp_path / "s")]
     assert sorted(found, key=lambda span: span["span_id"]) == rows
 

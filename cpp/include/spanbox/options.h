@@ -71,6 +71,9 @@ struct StoreOptions {
 
   // Segments of similar size that are merged into one.
   std::uint32_t merge_fan_in = 16;
+
+  // Pause between looking for segments of that size to pack once more, smaller and with a search filter.
+  std::int64_t settle_after_ns = 30'000'000'000;
 };
 
 }  // namespace spanbox

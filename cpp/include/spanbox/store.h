@@ -29,7 +29,7 @@
 
 namespace spanbox {
 
-inline constexpr std::uint32_t kStoreFormat = 2;
+inline constexpr std::uint32_t kStoreFormat = 3;
 
 struct StoreInfo {
   std::string path;
@@ -41,6 +41,7 @@ struct StoreInfo {
   std::uint64_t column_bytes = 0;       // of segments, encoded
   std::uint64_t text_bytes = 0;         // of text blocks, compressed
   std::uint64_t raw_text_bytes = 0;     // before compression
+  std::uint64_t filter_bytes = 0;       // of search filters
   std::uint64_t file_bytes = 0;         // size of data.mdb
   std::int64_t first_start_ns = 0;      // 0 when empty
   std::int64_t last_start_ns = 0;
@@ -110,6 +111,10 @@ class Store : public SpanExporter {
 
   // Merges one group of small segments if there is one; true when something was merged.
   virtual Result<bool> MergeOnce() = 0;
+
+  // Merges all there is and packs it as small as it gets, whatever its age. Takes some 25 ms of CPU a MB of text. The
+  // file does not shrink, but what is freed is used again; a backup is smaller.
+  virtual Status Compact() = 0;
 
   virtual Result<StoreInfo> Info() = 0;
   virtual Result<VerifyReport> Verify() = 0;  // reads everything, checks every checksum

@@ -130,6 +130,7 @@ std::string Encode(const SegmentRecord& record) {
     PutFixed(range.first_seq, out);
     PutFixed(range.last_seq, out);
   }
+  if (record.settled) PutFixed(record.filter_bytes, out);
   return Sealed(std::move(out));
 }
 
@@ -157,6 +158,8 @@ Result<SegmentRecord> ParseSegmentRecord(std::string_view key, Bytes value) {
     range.first_seq = in.Get<std::uint64_t>();
     range.last_seq = in.Get<std::uint64_t>();
   }
+  record.settled = in.remaining() != 0;
+  if (record.settled) record.filter_bytes = in.Get<std::uint64_t>();
   if (!in.ok() || in.remaining() != 0 || record.meta.id == 0) return DataLoss("record of a segment does not decode");
   return record;
 }
@@ -286,12 +289,17 @@ Status PutSegment(WriteTxn& txn, Table table, const SegmentBuilder::Encoded& enc
   record.text_bytes = encoded.text_bytes;
   record.raw_text_bytes = encoded.raw_text_bytes;
   std::memcpy(&record.columns_checksum, encoded.columns.data() + 8, sizeof record.columns_checksum);
+  record.settled = encoded.settled;
+  record.filter_bytes = encoded.text_filter.size();
   record.ranges = std::move(ranges);
   const std::uint64_t id = record.meta.id;
   SPANBOX_RETURN_IF_ERROR(txn.PutNew(table, SegmentKey(id), AsBytes(Encode(record))));
   SPANBOX_RETURN_IF_ERROR(txn.PutNew(Table::kChunks, ChunkKeyOf(id, 0), AsBytes(encoded.columns)));
   for (std::uint32_t i = 0; i < record.text_blocks; ++i) {
     SPANBOX_RETURN_IF_ERROR(txn.PutNew(Table::kChunks, ChunkKeyOf(id, i + 1), AsBytes(encoded.text_blocks[i])));
+  }
+  if (!encoded.text_filter.empty()) {
+    SPANBOX_RETURN_IF_ERROR(txn.PutNew(Table::kChunks, ChunkKeyOf(id, kFilterNumber), AsBytes(encoded.text_filter)));
   }
   SPANBOX_RETURN_IF_ERROR(PutMetaNumber(txn, "last_segment", id));
   return PutMetaNumber(txn, "generation", generation + 1);
@@ -300,6 +308,9 @@ Status PutSegment(WriteTxn& txn, Table table, const SegmentBuilder::Encoded& enc
 Status DeleteSegment(WriteTxn& txn, Table table, const SegmentRecord& record) {
   for (std::uint32_t i = 0; i <= record.text_blocks; ++i) {
     SPANBOX_RETURN_IF_ERROR(txn.Delete(Table::kChunks, ChunkKeyOf(record.meta.id, i)));
+  }
+  if (record.filter_bytes > 0) {
+    SPANBOX_RETURN_IF_ERROR(txn.Delete(Table::kChunks, ChunkKeyOf(record.meta.id, kFilterNumber)));
   }
   return txn.Delete(table, SegmentKey(record.meta.id));
 }
@@ -328,11 +339,20 @@ Result<Segment> LoadSegment(const Txn& txn, const SegmentRecord& record) {
   if (!columns) return DataLoss(what() + " has lost its columns");
   // By value: the transaction outlives what is read through it, the record need not.
   const Txn reader = txn;
-  auto segment = Segment::Open(*columns, [reader, id](std::uint32_t block) -> Result<Bytes> {
+  const auto load_block = [reader, id](std::uint32_t block) -> Result<Bytes> {
     SPANBOX_ASSIGN_OR_RETURN(const auto bytes, reader.Get(Table::kChunks, ChunkKeyOf(id, block + 1)));
     if (!bytes) return DataLoss("segment " + std::to_string(id) + " has lost text block " + std::to_string(block));
     return *bytes;
-  });
+  };
+  Segment::TextFilterLoader load_filter;
+  if (record.filter_bytes > 0) {
+    load_filter = [reader, id]() -> Result<Bytes> {
+      SPANBOX_ASSIGN_OR_RETURN(const auto bytes, reader.Get(Table::kChunks, ChunkKeyOf(id, kFilterNumber)));
+      if (!bytes) return DataLoss("segment " + std::to_string(id) + " has lost its search filter");
+      return *bytes;
+    };
+  }
+  auto segment = Segment::Open(*columns, load_block, load_filter);
   if (!segment.ok()) return Status(segment.status().code(), what() + ": " + segment.status().message());
   std::uint64_t checksum = 0;
   std::memcpy(&checksum, columns->data() + 8, sizeof checksum);

@@ -20,7 +20,8 @@
 namespace spanbox {
 
 std::string SegmentKey(std::uint64_t id);
-std::string ChunkKeyOf(std::uint64_t id, std::uint32_t number);  // 0: columns; n: text block n - 1
+std::string ChunkKeyOf(std::uint64_t id, std::uint32_t number);  // 0: columns; n: text block n - 1; kFilterNumber
+inline constexpr std::uint32_t kFilterNumber = 0xFFFFFFFF;
 // The records of an open span lie in parts, a part a commit. Format 1 had one value a span, under the prefix alone.
 std::string OpenPrefix(const RingId& ring, SpanId span);
 std::string OpenKey(const RingId& ring, SpanId span, std::uint32_t part);
@@ -44,6 +45,8 @@ struct SegmentRecord {
   std::uint32_t text_blocks = 0;
   std::uint64_t column_bytes = 0, text_bytes = 0, raw_text_bytes = 0;
   std::uint64_t columns_checksum = 0;  // bytes 8..16 of the columns value: the two belong together
+  bool settled = false;                // will not be packed again
+  std::uint64_t filter_bytes = 0;      // of the search filter of its text; only a settled one has one
   std::vector<RingRange> ranges;
 };
 std::string Encode(const SegmentRecord& record);

@@ -1,10 +1,14 @@
 // Merging, tiered: segments of similar size, merge_fan_in at a time, become one of the next size, until a segment holds
-// target_segment_rows rows or as much text as one transaction should write.
+// target_segment_rows rows or as much text as one transaction should write. Merging moves full text blocks as they are.
+//
+// A segment that has reached that size is packed once more when there is time (it settles): slower and smaller, with a
+// search filter. This takes a small part of a core, however much there is to do.
 
 #include <algorithm>
 #include <cmath>
 #include <map>
 
+#include "base/clock.h"
 #include "store/disk.h"
 #include "store/rollup.h"
 #include "store/segment_rows.h"
@@ -16,6 +20,7 @@ namespace {
 // What a finished segment holds at most, besides rows: keeps transactions short and memory small.
 constexpr double kMaxTextBytes = 8 << 20, kMaxRawTextBytes = 32 << 20;
 constexpr std::uint32_t kTargetCells = 8192;  // of a rollup; each with up to three sketches
+constexpr std::int64_t kSettlingShare = 20;   // of a core's time settling takes one part in so many
 
 // 1 or more: finished.
 double Fullness(const SegmentRecord& record, std::uint32_t target_rows) {
@@ -47,32 +52,131 @@ std::vector<RingRange> Joined(std::span<const SegmentRecord> sources) {
   return joined;
 }
 
-struct MergingFlag {
-  std::atomic<bool>& flag;
-  ~MergingFlag() { flag = false; }
+struct Candidate {
+  SegmentRecord record;
+  double fullness;
 };
+
+// The first group of the smallest tier that has one.
+std::vector<SegmentRecord> SmallestTier(std::vector<Candidate> candidates, std::uint32_t fan_in) {
+  std::map<int, std::vector<Candidate>, std::greater<>> tiers;
+  for (Candidate& candidate : candidates) {
+    if (candidate.fullness < 1) tiers[TierOf(candidate.fullness, fan_in)].push_back(std::move(candidate));
+  }
+  for (auto& [tier, members] : tiers) {
+    std::vector<SegmentRecord> group;
+    double fullness = 0;
+    for (std::size_t i = 0; i < members.size() && i < fan_in && fullness < 1; ++i) {
+      fullness += members[i].fullness;
+      group.push_back(std::move(members[i].record));
+    }
+    if (group.size() == fan_in || fullness >= 1) return group;
+  }
+  return {};
+}
+
+// The oldest that are not full, as many as make a full one; at least two.
+std::vector<SegmentRecord> FirstSmall(std::vector<Candidate> candidates) {
+  std::vector<SegmentRecord> group;
+  double fullness = 0;
+  for (Candidate& candidate : candidates) {
+    if (candidate.fullness >= 1) continue;
+    if (fullness >= 1) break;
+    fullness += candidate.fullness;
+    group.push_back(std::move(candidate.record));
+  }
+  if (group.size() < 2) group.clear();
+  return group;
+}
+
+std::vector<SegmentRecord> FirstUnsettled(std::vector<Candidate> candidates, bool small) {
+  std::vector<SegmentRecord> group;
+  for (Candidate& candidate : candidates) {
+    if (candidate.record.settled || (candidate.fullness < 1 && !small)) continue;
+    group.push_back(std::move(candidate.record));
+    break;
+  }
+  return group;
+}
 
 }  // namespace
 
-Result<bool> StoreImpl::MergeOnce() {
-  if (merging_.exchange(true)) return false;  // another thread is at it
-  const MergingFlag reset{merging_};
-  // Nor is it worth while that two processes merge the same segments: one would throw its work away.
-  const FolderLock lock(ring_dir(), /*wait=*/false);
-  if (!lock.held()) return false;
-  SPANBOX_ASSIGN_OR_RETURN(const bool merged, MergeOneGroup(Table::kSegments));
-  return merged ? true : MergeOneGroup(Table::kRollups);
+// Of all threads and processes one merges: another would throw its work away.
+class StoreImpl::MergingTurn {
+ public:
+  MergingTurn(StoreImpl& store, bool wait) : store_(store), lock_(store.ring_dir(), wait) {
+    // The lock is the process's, so a thread of this one may hold it too.
+    while (lock_.held() && !mine_) {
+      mine_ = !store_.merging_.exchange(true);
+      if (!wait) break;
+      if (!mine_) store_.merging_.wait(true);
+    }
+  }
+  ~MergingTurn() {
+    if (!mine_) return;
+    store_.merging_ = false;
+    store_.merging_.notify_one();
+  }
+  MergingTurn(const MergingTurn&) = delete;
+  MergingTurn& operator=(const MergingTurn&) = delete;
+
+  bool mine() const { return mine_; }
+
+ private:
+  StoreImpl& store_;
+  const FolderLock lock_;
+  bool mine_ = false;
+};
+
+Result<bool> StoreImpl::DoBackgroundWork() {
+  SPANBOX_ASSIGN_OR_RETURN(const bool merged, MergeOnce());
+  if (!merged) SPANBOX_RETURN_IF_ERROR(SettleWhenDue());
+  return merged;
 }
 
-Result<bool> StoreImpl::MergeOneGroup(Table table) {
+Result<bool> StoreImpl::MergeOnce() {
+  const MergingTurn turn(*this, /*wait=*/false);
+  if (!turn.mine()) return false;
+  SPANBOX_ASSIGN_OR_RETURN(const bool merged, Replace(Table::kSegments, Plan::kMerge));
+  return merged ? true : Replace(Table::kRollups, Plan::kMerge);
+}
+
+Status StoreImpl::SettleWhenDue() {
+  const MergingTurn turn(*this, /*wait=*/false);
+  if (!turn.mine()) return OkStatus();
+  const std::int64_t now_ns = MonotonicNowNs();
+  if (settle_at_ns_ == 0) settle_at_ns_ = now_ns + options_.settle_after_ns;
+  if (settle_at_ns_ > now_ns) return OkStatus();
+  SPANBOX_ASSIGN_OR_RETURN(const bool settled, Replace(Table::kSegments, Plan::kSettle));
+  const std::int64_t end_ns = MonotonicNowNs();
+  settle_at_ns_ = end_ns + (settled ? kSettlingShare * (end_ns - now_ns) : options_.settle_after_ns);
+  return OkStatus();
+}
+
+Status StoreImpl::Compact() {
+  const MergingTurn turn(*this, /*wait=*/true);
+  for (const Plan plan : {Plan::kMergeAll, Plan::kSettleAll}) {
+    for (bool more = true; more;) {
+      SPANBOX_ASSIGN_OR_RETURN(more, Replace(Table::kSegments, plan));
+    }
+  }
+  for (bool more = true; more;) {
+    SPANBOX_ASSIGN_OR_RETURN(more, Replace(Table::kRollups, Plan::kMergeAll));
+  }
+  return OkStatus();
+}
+
+// Puts one segment in the place of those that the plan names; false when it names none.
+Result<bool> StoreImpl::Replace(Table table, Plan plan) {
   SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
   std::vector<SegmentRecord> sources;
   SegmentBuilder::Encoded encoded;
   {
     SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
-    SPANBOX_ASSIGN_OR_RETURN(sources, PlanMerge(*txn, table));
+    SPANBOX_ASSIGN_OR_RETURN(sources, PlanReplace(*txn, table, plan));
     if (sources.empty()) return false;
-    SPANBOX_ASSIGN_OR_RETURN(encoded, Rewrite(*txn, table, sources));
+    const bool settles = plan == Plan::kSettle || plan == Plan::kSettleAll;
+    SPANBOX_ASSIGN_OR_RETURN(encoded, Rewrite(*txn, table, sources, settles));
   }
   bool gone = false;
   const auto swap = [&](WriteTxn& txn) -> Status {
@@ -85,46 +189,44 @@ Result<bool> StoreImpl::MergeOneGroup(Table table) {
     for (const SegmentRecord& source : sources) SPANBOX_RETURN_IF_ERROR(DeleteSegment(txn, table, source));
     return OkStatus();
   };
-  SPANBOX_RETURN_IF_ERROR(env->Write(encoded.columns.size() + encoded.text_bytes, swap));
+  SPANBOX_RETURN_IF_ERROR(env->Write(SizeOf(encoded), swap));
   return !gone;
 }
 
-// The first group of the smallest tier that has one; empty when there is nothing to merge.
-Result<std::vector<SegmentRecord>> StoreImpl::PlanMerge(const Txn& txn, Table table) const {
-  const bool rollups = table == Table::kRollups;
-  const std::uint32_t target_rows = rollups ? kTargetCells : options_.target_segment_rows;
-  std::map<int, std::vector<SegmentRecord>, std::greater<>> tiers;
+// Empty when there is nothing to do.
+Result<std::vector<SegmentRecord>> StoreImpl::PlanReplace(const Txn& txn, Table table, Plan plan) const {
+  const std::uint32_t target_rows = table == Table::kRollups ? kTargetCells : options_.target_segment_rows;
+  std::vector<Candidate> candidates;
   SPANBOX_RETURN_IF_ERROR(ForEachSegment(
       txn, table,
       [&](SegmentRecord record) {
-        const double fullness = Fullness(record, target_rows);
-        if (fullness < 1 && !damaged_.contains(record.meta.id)) {
-          tiers[TierOf(fullness, options_.merge_fan_in)].push_back(std::move(record));
+        if (!damaged_.contains(record.meta.id)) {
+          const double fullness = Fullness(record, target_rows);
+          candidates.push_back({std::move(record), fullness});
         }
         return OkStatus();
       },
       [](std::uint64_t, const Status&) {}));
-  for (auto& [tier, records] : tiers) {
-    std::size_t count = 0;
-    double fullness = 0;
-    while (count < records.size() && count < options_.merge_fan_in && fullness < 1) {
-      fullness += Fullness(records[count++], target_rows);
-    }
-    if (count < options_.merge_fan_in && fullness < 1) continue;
-    records.resize(count);
-    return std::move(records);
+  switch (plan) {
+    case Plan::kMerge:
+      return SmallestTier(std::move(candidates), options_.merge_fan_in);
+    case Plan::kMergeAll:
+      return FirstSmall(std::move(candidates));
+    case Plan::kSettle:
+    case Plan::kSettleAll:
+      return FirstUnsettled(std::move(candidates), /*small=*/plan == Plan::kSettleAll);
   }
   return std::vector<SegmentRecord>{};
 }
 
-Result<SegmentBuilder::Encoded> StoreImpl::Rewrite(const Txn& txn, Table table,
-                                                   std::span<const SegmentRecord> sources) {
+Result<SegmentBuilder::Encoded> StoreImpl::Rewrite(const Txn& txn, Table table, std::span<const SegmentRecord> sources,
+                                                   bool settles) {
   RollupBuilder rollup;
-  SegmentBuilder builder(TextPacker::Mode::kMedium);
+  SegmentBuilder builder(settles ? TextPacker::Mode::kSmall : TextPacker::Mode::kMedium);
   const auto add_all = [&](const SegmentRecord& source) -> Status {
     SPANBOX_ASSIGN_OR_RETURN(const Segment segment, LoadSegment(txn, source));
     if (table == Table::kRollups) return rollup.AddCells(segment);
-    SPANBOX_ASSIGN_OR_RETURN(SegmentRows rows, SegmentRows::Open(segment, &builder));
+    SPANBOX_ASSIGN_OR_RETURN(SegmentRows rows, SegmentRows::Open(segment, settles ? nullptr : &builder));
     for (std::uint32_t row = 0; row < rows.rows(); ++row) {
       SPANBOX_ASSIGN_OR_RETURN(const SpanRow span, rows.Row(row));
       builder.Add(span, rows.adopted());

@@ -3,8 +3,8 @@
 // A segment is one "columns" value (directory, column chunks, trace index) and any number of text blocks. Rows are
 // ordered by trace (traces by their first start), then by start: spans of a trace are neighbours.
 //
-// Thread rule: Segment is immutable after Open and may be read from several threads, but for its text: the TextColumns of
-// a segment share what they have unpacked, and all belong to one thread. SegmentBuilder belongs to one thread.
+// Thread rule: Segment is immutable after Open and may be read from several threads, but for its text: the TextColumns
+// of a segment share what they have unpacked, and all belong to one thread. SegmentBuilder belongs to one thread.
 // Ownership: Segment borrows its bytes (an LMDB page during a ReadView, or a buffer): everything it returns as
 // string_view lives as long as those bytes, or as long as the column object that unpacked them.
 // Invariant: no bytes given to Open, however damaged, make a method read outside them; damage is DataLoss.
@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -87,14 +88,18 @@ class TextColumn {
   virtual bool is_json(std::uint32_t row) const = 0;  // JSON text, not a plain string
   virtual std::uint32_t size_bytes(std::uint32_t row) const = 0;
   virtual TextPlace place(std::uint32_t row) const = 0;
-  // The text; valid until the next Get. Ask in row order: of a segment's blocks the few that were unpacked last are kept.
+  // The text; valid until the next Get. Ask in row order: of a segment's blocks the few that were unpacked last are
+  // kept.
   virtual Result<std::string_view> Get(std::uint32_t row) = 0;
 };
 
 class Segment {
  public:
   // Checks the directory (magic, version, bounds, checksum); chunks are checked when they are read.
-  static Result<Segment> Open(std::span<const std::byte> columns, TextBlockLoader text_blocks);
+  // `text_filter` gives the bytes of the search filter, none when there is none.
+  using TextFilterLoader = std::function<Result<std::span<const std::byte>>()>;
+  static Result<Segment> Open(std::span<const std::byte> columns, TextBlockLoader text_blocks,
+                              TextFilterLoader text_filter = nullptr);
 
   std::uint32_t rows() const { return rows_; }
   std::int64_t min_start_ns() const { return min_start_ns_; }
@@ -120,6 +125,9 @@ class Segment {
   // Number of text blocks; block k holds text of rows that are neighbours, or of rows that were committed together.
   std::uint32_t text_blocks() const { return static_cast<std::uint32_t>(text_->infos().size()); }
   const TextBlockReader& text() const { return *text_; }
+
+  // Which blocks may hold a text; absent for segments that have not settled.
+  Result<std::optional<TextFilter>> Filter() const;
 
  private:
   Segment() = default;
@@ -157,6 +165,7 @@ class Segment {
   std::vector<ChunkPlace> places_;         // of chunks_
   std::vector<ValidityPlace> validities_;  // [0] unused: "all rows"
   std::shared_ptr<TextBlockReader> text_;
+  TextFilterLoader filter_loader_;
   TracePlaces traces_;
 };
 
@@ -201,6 +210,8 @@ class SegmentBuilder {
     std::uint64_t raw_text_bytes = 0;
     std::uint64_t text_bytes = 0;                // of text_blocks
     std::uint64_t min_trace = 0, max_trace = 0;  // first 8 bytes of the smallest and the largest trace id, big-endian
+    bool settled = false;                        // packed by mode kSmall
+    std::string text_filter;                     // of a settled one with text
   };
   // REQUIRES: rows() > 0. Leaves the builder empty.
   Encoded Finish();

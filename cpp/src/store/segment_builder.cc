@@ -22,7 +22,7 @@ bool IsFixed(Column column) { return column >= Column::kTraceId && column <= Col
 }  // namespace
 
 struct SegmentBuilder::Impl {
-  explicit Impl(TextPacker::Mode text_mode) : packer(text_mode) {
+  explicit Impl(TextPacker::Mode text_mode) : settled(text_mode == TextPacker::Mode::kSmall), packer(text_mode) {
     for (std::uint16_t i = 0; i < kColumnCount; ++i) {
       named[i].column = static_cast<Column>(i);
       named[i].always_text = Columns()[i].type == ColumnType::kText;
@@ -55,6 +55,7 @@ struct SegmentBuilder::Impl {
   void WriteColumn(const ColumnCells& cells, SegmentWriter& writer);
   std::vector<ColumnCells*> UsedColumns();
 
+  const bool settled;
   std::uint32_t rows = 0;
   std::vector<std::uint32_t> trace_of_row;
   std::vector<std::int64_t> starts;
@@ -468,6 +469,8 @@ SegmentBuilder::Encoded SegmentBuilder::Finish() {
     encoded.text_bytes += info.stored_bytes;
   }
   encoded.text_blocks = std::move(b.packer.blocks);
+  encoded.text_filter = std::move(b.packer.filter);
+  encoded.settled = b.settled;
   b.Clear();
   return encoded;
 }

@@ -7,17 +7,17 @@
 namespace spanbox {
 
 inline constexpr std::uint32_t kSegmentMagic = 0x47535053;  // "SPSG"
-inline constexpr std::uint16_t kSegmentVersion = 2;  // 1 had no codec 2
-inline constexpr std::size_t kSegmentHeaderBytes = 40;  // magic, version, 0:u16, checksum, then what it covers:
-                                                        // rows, directory bytes, min start, max start
+inline constexpr std::uint16_t kSegmentVersion = 2;         // 1 had no codec 2
+inline constexpr std::size_t kSegmentHeaderBytes = 40;      // magic, version, 0:u16, checksum, then what it covers:
+                                                            // rows, directory bytes, min start, max start
 inline constexpr std::size_t kChecksumFrom = 16;
 inline constexpr std::size_t kChunkAlignment = 8;
 
-inline constexpr std::size_t kMaxShortString = 1024;        // longer strings are text
-inline constexpr std::size_t kMaxZoneText = 64;             // longer strings make no zone map
-inline constexpr std::uint32_t kTraceIdsPerBlock = 256;     // trace ids that share a checksum
-inline constexpr std::size_t kTextBlockBytes = 256 * 1024;  // before compression
-inline constexpr std::size_t kBaseBlockBytes = 512 * 1024;  // the same, of a block that others are compressed against
+inline constexpr std::size_t kMaxShortString = 1024;           // longer strings are text
+inline constexpr std::size_t kMaxZoneText = 64;                // longer strings make no zone map
+inline constexpr std::uint32_t kTraceIdsPerBlock = 256;        // trace ids that share a checksum
+inline constexpr std::size_t kTextBlockBytes = 256 * 1024;     // before compression
+inline constexpr std::size_t kSettledBlockBytes = 512 * 1024;  // the same, of a segment that has settled
 
 // Persisted: never renumber.
 enum class Encoding : std::uint8_t {

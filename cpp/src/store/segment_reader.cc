@@ -187,7 +187,8 @@ class DirectoryParser {
   std::uint64_t next_offset_ = 0;
 };
 
-Result<Segment> Segment::Open(std::span<const std::byte> columns, TextBlockLoader text_blocks) {
+Result<Segment> Segment::Open(std::span<const std::byte> columns, TextBlockLoader text_blocks,
+                              TextFilterLoader text_filter) {
   ByteReader in(columns);
   const auto magic = in.Get<std::uint32_t>();
   const auto version = in.Get<std::uint16_t>();
@@ -195,6 +196,7 @@ Result<Segment> Segment::Open(std::span<const std::byte> columns, TextBlockLoade
   const auto checksum = in.Get<std::uint64_t>();
   Segment segment;
   segment.bytes_ = columns;
+  segment.filter_loader_ = std::move(text_filter);
   segment.rows_ = in.Get<std::uint32_t>();
   const auto directory_bytes = in.Get<std::uint32_t>();
   segment.min_start_ns_ = in.Get<std::int64_t>();
@@ -214,6 +216,13 @@ Result<Segment> Segment::Open(std::span<const std::byte> columns, TextBlockLoade
   if (segment.rows_ == 0) return BadDirectory("has no rows", kChecksumFrom);
   SPANBOX_RETURN_IF_ERROR(DirectoryParser(segment, directory, std::move(text_blocks)).Parse());
   return segment;
+}
+
+Result<std::optional<TextFilter>> Segment::Filter() const {
+  if (filter_loader_ == nullptr) return std::optional<TextFilter>();
+  SPANBOX_ASSIGN_OR_RETURN(const auto bytes, filter_loader_());
+  SPANBOX_ASSIGN_OR_RETURN(TextFilter filter, TextFilter::Open(bytes, text_blocks()));
+  return std::optional(std::move(filter));
 }
 
 const ChunkInfo* Segment::Find(std::string_view name, ColumnType type) const {

@@ -14,8 +14,8 @@ namespace spanbox {
 
 class SegmentRows {
  public:
-  // Reads every column. With `adopter`, which then gets the rows, text blocks that are large enough go over to it as they
-  // are, and their texts are not read: Row says in adopted() where they lie.
+  // Reads every column. With `adopter`, which then gets the rows, text blocks that are large enough go over to it as
+  // they are, and their texts are not read: Row says in adopted() where they lie.
   static Result<SegmentRows> Open(const Segment& segment, SegmentBuilder* adopter = nullptr);
 
   std::uint32_t rows() const { return static_cast<std::uint32_t>(span_ids_.size()); }

@@ -91,8 +91,6 @@ Status CheckOrMakeFormat(Env& env, const std::string& folder) {
   });
 }
 
-std::uint64_t SizeOf(const SegmentBuilder::Encoded& encoded) { return encoded.columns.size() + encoded.text_bytes; }
-
 // What the batch does to its ring's cursors; gives the records its segment holds.
 Result<std::vector<RingRange>> PutCursors(WriteTxn& txn, const SpanBatch& batch) {
   std::vector<RingRange> ranges;
@@ -327,6 +325,10 @@ Status StoreImpl::Commit(const SpanBatch& batch) {
     for (SpanId closed : batch.closed) SPANBOX_RETURN_IF_ERROR(ForgetOpen(txn, OpenPrefix(batch.ring, closed)));
     return PutRing(txn, batch);
   });
+}
+
+std::uint64_t SizeOf(const SegmentBuilder::Encoded& encoded) {
+  return encoded.columns.size() + encoded.text_bytes + encoded.text_filter.size();
 }
 
 Result<std::string> StoreImpl::ReadBlob(const BlobId& id) {

@@ -30,8 +30,9 @@ class StoreImpl : public Store {
   Status Append(std::span<const SpanRow> rows) override;
   Status Append(const NextRow& next, const IngestProgress& progress) override;
   Result<std::uint64_t> IngestedRows(std::string_view name) override;
-  Result<bool> DoBackgroundWork() override { return MergeOnce(); }
+  Result<bool> DoBackgroundWork() override;
   Result<bool> MergeOnce() override;
+  Status Compact() override;
 
   Result<std::unique_ptr<ReadView>> Read() override;
   Result<StoreInfo> Info() override;
@@ -47,18 +48,27 @@ class StoreImpl : public Store {
   // The environment of this process: opened anew in a forked child.
   Result<Env*> LiveEnv();
 
-  Result<bool> MergeOneGroup(Table table);
-  Result<std::vector<SegmentRecord>> PlanMerge(const Txn& txn, Table table) const;
-  Result<SegmentBuilder::Encoded> Rewrite(const Txn& txn, Table table, std::span<const SegmentRecord> sources);
+  // kMerge: a group of similar size. kSettle: a full segment that has not settled. All: also what is not due by itself.
+  enum class Plan { kMerge, kMergeAll, kSettle, kSettleAll };
+  class MergingTurn;
+  Status SettleWhenDue();
+  Result<bool> Replace(Table table, Plan plan);
+  Result<std::vector<SegmentRecord>> PlanReplace(const Txn& txn, Table table, Plan plan) const;
+  Result<SegmentBuilder::Encoded> Rewrite(const Txn& txn, Table table, std::span<const SegmentRecord> sources,
+                                          bool settles);
 
   const std::string path_;
   const StoreOptions options_;
   std::unique_ptr<Env> env_;  // guarded by the registry's lock
   std::atomic<bool> merging_ = false;
-  std::set<std::uint64_t> damaged_;  // segments that merging leaves alone; belongs to whoever has set merging_
+  // These belong to whoever has set merging_.
+  std::set<std::uint64_t> damaged_;  // segments that merging leaves alone
+  std::int64_t settle_at_ns_ = 0;    // monotonic
 };
 
 // This thread's builder for commits, empty. One a thread, because making its buffers costs more than a small commit.
 SegmentBuilder& ThreadBuilder();
+
+std::uint64_t SizeOf(const SegmentBuilder::Encoded& encoded);
 
 }  // namespace spanbox

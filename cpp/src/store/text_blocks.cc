@@ -12,7 +12,7 @@
 namespace spanbox {
 namespace {
 
-constexpr int kLevels[] = {1, 3, 4};  // by TextPacker::Mode
+constexpr int kLevels[] = {1, 3, 7};  // by TextPacker::Mode
 
 struct DecompressorDeleter {
   void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
@@ -85,8 +85,7 @@ Result<std::shared_ptr<const UnpackedBlock>> TextBlockReader::Unpack(std::uint32
 Status TextBlockReader::UnpackFrame(std::span<const std::byte> stored, UnpackedBlock& to) {
   ZSTD_DCtx* context = Decompressor();
   if (context == nullptr) return ResourceExhausted("no memory to unpack text");
-  const std::string_view base =
-      infos_[to.number].codec == TextCodec::kZstdBase ? base_->text() : std::string_view();
+  const std::string_view base = infos_[to.number].codec == TextCodec::kZstdBase ? base_->text() : std::string_view();
   // A prefix, whatever it begins with, is plain content. It is good for one frame; none takes back the last one.
   ZSTD_DCtx_refPrefix(context, base.data(), base.size());
   const std::size_t got = ZSTD_decompressDCtx(context, to.data.get(), to.size, stored.data(), stored.size());
@@ -124,7 +123,7 @@ std::uint32_t TextPacker::Adopt(std::span<const std::byte> stored, const TextBlo
 }
 
 TextPlace TextPacker::Add(std::string_view text) {
-  const std::size_t limit = mode_ == Mode::kSmall && blocks.empty() ? kBaseBlockBytes : kTextBlockBytes;
+  const std::size_t limit = mode_ == Mode::kSmall ? kSettledBlockBytes : kTextBlockBytes;
   if (!pending_.empty() && pending_.size() + text.size() > limit) Close();
   const TextPlace place{static_cast<std::uint32_t>(blocks.size()), static_cast<std::uint32_t>(pending_.size()),
                         static_cast<std::uint32_t>(text.size())};
@@ -135,9 +134,11 @@ TextPlace TextPacker::Add(std::string_view text) {
 void TextPacker::Finish() {
   // A block that holds only empty texts has no bytes, but its places name it.
   Close();
+  filter = filter_builder_.Finish();
 }
 
 void TextPacker::Clear() {
+  filter.clear();
   blocks.clear();
   infos.clear();
   ZSTD_freeCDict(std::exchange(context_->base, nullptr));
@@ -146,13 +147,12 @@ void TextPacker::Clear() {
 
 // What is pending becomes the base. Too large a text would cost more to go through for every block than it saves.
 void TextPacker::MakeBase() {
-  if (pending_.size() > kBaseBlockBytes || LooksLikeDictionary(pending_)) return;
+  if (pending_.size() > kSettledBlockBytes || LooksLikeDictionary(pending_)) return;
   context_->base = ZSTD_createCDict(pending_.data(), pending_.size(), context_->level);
   ZSTD_CCtx_refCDict(context_->zstd, context_->base);
 }
 
 void TextPacker::Close() {
-  // The base must not be referred to by a block larger than it was made for.
   const bool with_base = context_->base != nullptr;
   std::string& buffer = context_->buffer;
   buffer.resize(std::max(buffer.size(), ZSTD_compressBound(pending_.size())));
@@ -169,7 +169,10 @@ void TextPacker::Close() {
   info.stored_bytes = static_cast<std::uint32_t>(blocks.back().size());
   info.checksum = Hash64(std::as_bytes(std::span(blocks.back().data(), blocks.back().size())));
   infos.push_back(info);
-  if (mode_ == Mode::kSmall && infos.size() == 1) MakeBase();
+  if (mode_ == Mode::kSmall) {
+    filter_builder_.AddBlock(pending_);
+    if (infos.size() == 1) MakeBase();
+  }
   pending_.clear();
 }
 

@@ -17,6 +17,7 @@
 
 #include "spanbox/status.h"
 #include "store/segment_format.h"
+#include "store/text_filter.h"
 
 namespace spanbox {
 
@@ -73,8 +74,8 @@ class TextBlockReader {
 // Collects texts into blocks.
 class TextPacker {
  public:
-  // kQuick: for what may soon be packed again. kSmall: the first block is larger, and the others are compressed against
-  // it; twice the time, a fifth less room.
+  // kQuick: for a commit, whose time counts. kMedium: for small blocks that a merge packs together. kSmall: for what
+  // stays: blocks are larger, all but the first compressed against that one, and there is a search filter.
   enum class Mode { kQuick, kMedium, kSmall };
   explicit TextPacker(Mode mode);
   ~TextPacker();
@@ -82,13 +83,14 @@ class TextPacker {
   // Takes over a block of another segment as it is; returns its number. REQUIRES: nothing was added; not kZstdBase.
   std::uint32_t Adopt(std::span<const std::byte> stored, const TextBlockInfo& info);
 
-  // REQUIRES: text.size() < 2^32 - kBaseBlockBytes.
+  // REQUIRES: text.size() < 2^32 - kSettledBlockBytes.
   TextPlace Add(std::string_view text);
   void Finish();
   void Clear();  // for the next segment
 
   std::vector<std::string> blocks;  // complete after Finish
   std::vector<TextBlockInfo> infos;
+  std::string filter;  // of mode kSmall
 
  private:
   void Close();
@@ -97,6 +99,7 @@ class TextPacker {
   struct Context;
   const Mode mode_;
   std::unique_ptr<Context> context_;
+  TextFilterBuilder filter_builder_;
   std::string pending_;
 };
 

@@ -18,6 +18,7 @@ Status ReadEverything(const Txn& txn, Table table, const SegmentRecord& record) 
   SPANBOX_ASSIGN_OR_RETURN(const Segment segment, LoadSegment(txn, record));
   if (segment.text_blocks() != record.text_blocks) return DataLoss("has another number of text blocks than its record");
   if (table == Table::kRollups) return RollupBuilder().AddCells(segment);
+  SPANBOX_RETURN_IF_ERROR(segment.Filter().status());
   SPANBOX_ASSIGN_OR_RETURN(SegmentRows rows, SegmentRows::Open(segment));
   for (std::uint32_t row = 0; row < rows.rows(); ++row) {
     SPANBOX_ASSIGN_OR_RETURN(const SpanRow span, rows.Row(row));
@@ -143,6 +144,7 @@ Result<StoreInfo> StoreImpl::Info() {
     info.column_bytes += record.column_bytes;
     info.text_bytes += record.text_bytes;
     info.raw_text_bytes += record.raw_text_bytes;
+    info.filter_bytes += record.filter_bytes;
     return OkStatus();
   }));
   SPANBOX_RETURN_IF_ERROR(ForEachSegment(*txn, Table::kRollups, [&](const SegmentRecord& record) -> Status {
