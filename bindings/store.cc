@@ -390,7 +390,7 @@ void RegisterStore(py::module_& module) {
       .def("info", InfoDict)
       .def("verify", VerifyDict)
       .def("merge", MergeAll)
-      .def("compact", [](PyStore& self) { Unwrap(WithoutGil([&] { return self.store->Compact(); })); })
+      .def("compact", [](PyStore& self) { Check(WithoutGil([&] { return self.store->Compact(); })); })
       .def("processes", ProcessList);
   module.def(
       "check_filter", [](const std::string& filter) { Check(CheckFilter(filter), Wrong::kFilter); }, "filter"_a);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import math
 import re
 import struct
@@ -17,6 +18,8 @@ import xxhash
 import zstandard
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "segment_format.md"
+# Of former versions, one a format: they are read for ever.
+OLD_STORES = sorted((Path(__file__).parents[1] / "data").glob("store-format-*.mdb.xz"))
 
 TRACE_ID, SPAN_ID, INT, FLOAT, BOOL, STRING, TEXT = range(1, 8)
 
@@ -118,7 +121,7 @@ class Segment:
     def __init__(self, data: bytes, load_block: Callable[[int], bytes]) -> None:
         header = Reader(data)
         assert header.take(4) == b"SPSG"
-        assert header.number("H") == 1
+        assert header.number("H") == 2
         header.number("H")
         self.checksum = header.number("Q")
         self.rows: int = header.number("I")
@@ -493,3 +496,47 @@ def test_a_reader_without_spanbox_finds_what_sampling_left(tmp_path: Path) -> No
     if len(cells) == 3:  # all of a commit: the medians lie around the whole's
         medians = sorted(sketch_quantile(cell["duration_ns.sketch"][0], 0.5) for cell in cells)
         assert 0.97 * medians[0] <= median <= 1.03 * medians[-1]
+
+
+def rows_of_old_stores() -> list[dict[str, Any]]:
+    """What all of them hold."""
+    rows = make_rows(140)
+    rows[5]["output"] = "long " * 600
+    return rows
+
+
+def unpack(packed: Path, folder: Path) -> Path:
+    folder.mkdir(mode=0o700)
+    data = folder / "data.mdb"
+    data.write_bytes(lzma.decompress(packed.read_bytes()))
+    data.chmod(0o600)
+    return folder
+
+
+def test_there_is_an_old_store_of_the_format_that_is_written(tmp_path: Path) -> None:
+    from spanbox import _core
+
+    newest = _core.Store(str(tmp_path / "s"), True).info()["format"]
+    assert OLD_STORES[-1].name == f"store-format-{newest}.mdb.xz"
+
+
+@pytest.mark.parametrize("packed", OLD_STORES, ids=lambda path: path.name)
+def test_every_value_of_an_old_store_is_read_and_can_be_packed_anew(packed: Path, tmp_path: Path) -> None:
+    import spanbox
+    from spanbox import _core
+
+    store = _core.Store(str(unpack(packed, tmp_path / "s")), False)
+    expected = rows_of_old_stores()
+    for change in (lambda: None, store.merge, store.compact):
+        change()
+        box = spanbox.open(tmp_path / "s", create=False)
+        table = box.spans().to_arrow().to_pylist()
+        assert len(table) == len(expected)
+        for got, row in zip(sorted(table, key=lambda r: r["span_id"]), expected, strict=True):
+            assert got["output"] == row.get("output")
+            assert (got["trace_id"], got["name"], got["duration_ns"]) == (
+                row["trace_id"],
+                row["name"],
+                row["duration_ns"],
+            )
+        assert store.verify()["problems"] == []

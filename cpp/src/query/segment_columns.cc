@@ -14,6 +14,7 @@ class InterruptibleText : public TextColumn {
   bool valid(std::uint32_t row) const override { return column_->valid(row); }
   bool is_json(std::uint32_t row) const override { return column_->is_json(row); }
   std::uint32_t size_bytes(std::uint32_t row) const override { return column_->size_bytes(row); }
+  TextPlace place(std::uint32_t row) const override { return column_->place(row); }
   Result<std::string_view> Get(std::uint32_t row) override {
     read_bytes_ += kBytesOfAValue + column_->size_bytes(row);
     if (read_bytes_ >= kBytesBetweenChecks) {
