@@ -209,12 +209,12 @@ py::dict HealthDict() {
                   "recorded_spans"_a = health.recorded_spans + state.unrecorded_spans,
                   "stored_spans"_a = health.stored_spans, "sampled_out_spans"_a = health.sampled_out_spans,
                   "dropped_spans"_a = health.dropped_spans + state.unrecorded_spans,
-                  "dropped_bytes"_a = health.dropped_bytes, "open_spans"_a = health.open_spans,
-                  "waiting_bytes"_a = health.waiting_bytes, "ring_bytes"_a = health.ring_bytes,
-                  "lag_ms"_a = static_cast<double>(health.lag_ns) / 1e6, "commits"_a = health.commits,
-                  "commit_failures"_a = health.commit_failures, "collector_alive"_a = health.collector_alive,
-                  "collector_restarts"_a = health.collector_restarts, "crash_safe"_a = health.crash_safe,
-                  "last_error"_a = Text(error));
+                  "dropped_bytes"_a = health.dropped_bytes, "degraded_records"_a = health.degraded_records,
+                  "open_spans"_a = health.open_spans, "waiting_bytes"_a = health.waiting_bytes,
+                  "ring_bytes"_a = health.ring_bytes, "lag_ms"_a = static_cast<double>(health.lag_ns) / 1e6,
+                  "commits"_a = health.commits, "commit_failures"_a = health.commit_failures,
+                  "collector_alive"_a = health.collector_alive, "collector_restarts"_a = health.collector_restarts,
+                  "crash_safe"_a = health.crash_safe, "last_error"_a = Text(error));
 }
 
 }  // namespace

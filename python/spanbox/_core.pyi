@@ -178,6 +178,7 @@ class Health(TypedDict):
     sampled_out_spans: int
     dropped_spans: int
     dropped_bytes: int
+    degraded_records: int
     open_spans: int
     waiting_bytes: int
     ring_bytes: int

@@ -2,13 +2,16 @@
 // and nobody waits for a collector that does not move. Time is the writers' waiting, counted and not spent.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
 
+#include "base/record_codec.h"
 #include "memory_exporter.h"
 #include "record/pacer.h"
+#include "record/shortening.h"
 
 namespace spanbox {
 namespace {
@@ -192,6 +195,96 @@ TEST_F(PacingTest, WritersThatRatherDropNeverWait) {
   EXPECT_GT(recorder->GetHealth().dropped_spans, 0u);
   EXPECT_EQ(waits, 0u);
   exporter->Block(false);
+}
+
+// --- what becomes of texts for which there is no room
+
+std::string Text(std::size_t bytes) {
+  std::string text;
+  while (text.size() < bytes) text += "t\u00e9xt " + std::to_string(text.size()) + ' ';
+  text.resize(bytes, 'x');
+  return text;
+}
+
+TEST(ShorteningTest, LongValuesAreCutAndTheRestIsAsItWas) {
+  const std::string text = Text(3'000), json = R"(["\u00e9\"","x",)" + std::string(3'000, '1') + "]";
+  const std::array<Field, 4> fields = {
+      Field{Column::kOutput, {}, Value::String(text)}, Field{Column::kOutputTokens, {}, Value::Int(141)},
+      Field{Column::kAttribute, "found", Value::Json(json)}, Field{Column::kModel, {}, Value::String("gpt-5-mini")}};
+  ByteBuffer whole, shorter;
+  RecordWriter record(whole);
+  record.End(7, 42, SpanStatus::kError);
+  for (const Field& field : fields) record.AddField(field);
+  ASSERT_TRUE(ShortenRecord(RecordType::kEnd, whole.bytes(), shorter));
+  EXPECT_LE(shorter.size(), kShortPayloadBytes);
+  RowArena arena;
+  const RecordView view{RecordType::kEnd, shorter.bytes()};
+  const auto row = AssembleSpan({&view, 1}, arena);
+  ASSERT_TRUE(row.ok());
+  EXPECT_EQ(row->span_id, 7u);
+  EXPECT_EQ(row->duration_ns, 42);
+  EXPECT_EQ(row->status, SpanStatus::kError);
+  ASSERT_EQ(row->fields.size(), 5u);
+  const std::string_view output = row->fields[0].value.text;
+  EXPECT_TRUE(output.starts_with(text.substr(0, 150)));
+  EXPECT_TRUE(output.ends_with(" bytes)"));
+  EXPECT_LT(output.size(), 250u);
+  EXPECT_EQ(row->fields[1].value.integer, 141);
+  EXPECT_TRUE(row->fields[2].value.text.starts_with("{\"$cut\":" + std::to_string(json.size()) + ","));
+  EXPECT_EQ(row->fields[3].value.text, "gpt-5-mini");
+  EXPECT_EQ(row->fields[4].name, "truncated");
+  EXPECT_TRUE(row->fields[4].value.boolean);
+}
+
+TEST(ShorteningTest, RecordsThatAreShortOrBrokenOrOfAnotherKindAreNotShortened) {
+  ByteBuffer whole, shorter;
+  RecordWriter record(whole);
+  record.End(7, 42, SpanStatus::kOk);
+  record.AddInt(Column::kOutputTokens, {}, 1);
+  EXPECT_FALSE(ShortenRecord(RecordType::kEnd, whole.bytes(), shorter));
+  const std::string text(3'000, 'x');
+  record.AddString(Column::kOutput, {}, text);
+  EXPECT_TRUE(ShortenRecord(RecordType::kEnd, whole.bytes(), shorter));
+  EXPECT_FALSE(ShortenRecord(RecordType::kEnd, whole.bytes().first(2'000), shorter));
+  EXPECT_FALSE(ShortenRecord(RecordType::kBlob, whole.bytes(), shorter));
+  // Many values, none of them long: nothing is cut.
+  record.End(7, 42, SpanStatus::kOk);
+  for (int i = 0; i < 20; ++i) record.AddString(Column::kAttribute, "a" + std::to_string(i), text.substr(0, 100));
+  EXPECT_FALSE(ShortenRecord(RecordType::kEnd, whole.bytes(), shorter));
+}
+
+// All of a span was lost with its text.
+TEST_F(PacingTest, SpanWhoseTextFindsNoRoomIsStoredWithoutIt) {
+  const auto exporter = std::make_shared<MemoryExporter>();
+  exporter->Block(true);
+  Open(exporter);
+  const std::string output = Text(5'000);
+  const std::array<Field, 2> fields = {Field{Column::kOutput, {}, Value::String(output)},
+                                       Field{Column::kOutputTokens, {}, Value::Int(141)}};
+  SpanId id = 0;
+  std::uint64_t written = 0;
+  do {
+    ++id;
+    written += recorder->Start(TestRow(id)) && recorder->End(id, SpanStatus::kOk, 7, fields);
+  } while (id < 100'000 && recorder->GetHealth().dropped_spans == 0);
+  Health health = recorder->GetHealth();
+  EXPECT_EQ(health.dropped_spans, 1u);
+  EXPECT_GT(health.degraded_records, 5u);
+  EXPECT_LT(health.degraded_records, written / 2);
+  exporter->Block(false);
+  ASSERT_TRUE(recorder->Flush(kTestTimeoutNs).complete);
+  health = recorder->GetHealth();
+  EXPECT_EQ(health.stored_spans, written);
+  std::uint64_t whole = 0, shortened = 0;
+  for (const StoredSpan& span : exporter->spans()) {
+    if (span.status != SpanStatus::kOk) continue;  // its END was the one that was dropped
+    EXPECT_EQ(span.fields.at("output_tokens"), "141");
+    const bool truncated = span.fields.contains("truncated");
+    whole += !truncated && span.fields.at("output") == output;
+    shortened += truncated && span.fields.at("output").starts_with(output.substr(0, 150));
+  }
+  EXPECT_EQ(shortened, health.degraded_records);
+  EXPECT_EQ(whole + shortened, written);
 }
 
 }  // namespace

@@ -46,7 +46,7 @@ struct RecorderOptions {
 
   // What the end of the recorder may take. What is not stored by then stays in the ring files, and is stored by whoever
   // opens the store next.
-  std::int64_t close_timeout_ns = 50'000'000;
+  std::int64_t close_timeout_ns = 40'000'000;
 
   // Where dead rings are looked for, when that is not where this recorder's are: see RingDirElsewhere.
   std::string recover_dir;

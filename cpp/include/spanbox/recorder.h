@@ -40,10 +40,11 @@ struct Health {
   std::uint64_t sampled_out_spans = 0;  // of those: stored as counts, sums and sketches only
   std::uint64_t dropped_spans = 0;      // exact, and never silent: no room in time, or no ring to be had
   std::uint64_t dropped_bytes = 0;
-  std::uint64_t open_spans = 0;     // started, not ended, as the collector last saw them
-  std::uint64_t waiting_bytes = 0;  // in the rings, not yet stored
-  std::uint64_t ring_bytes = 0;     // size of all ring files of this process
-  std::int64_t lag_ns = 0;          // age of the oldest record not yet stored; 0 when all is stored
+  std::uint64_t degraded_records = 0;  // STARTs and ENDs that found room only with their long texts cut
+  std::uint64_t open_spans = 0;        // started, not ended, as the collector last saw them
+  std::uint64_t waiting_bytes = 0;     // in the rings, not yet stored
+  std::uint64_t ring_bytes = 0;        // size of all ring files of this process
+  std::int64_t lag_ns = 0;             // age of the oldest record not yet stored; 0 when all is stored
   std::uint64_t commits = 0;
   std::uint64_t commit_failures = 0;
   bool collector_alive = false;

@@ -234,6 +234,15 @@ class JsonDecoder {
   std::string& json_;
 };
 
+// How many of the eight bytes before the first that is not ASCII or that JSON escapes.
+std::size_t PlainBytes(std::uint64_t bytes) {
+  constexpr std::uint64_t kOnes = 0x0101010101010101u, kHighs = 0x8080808080808080u;
+  // Sets the high bit of the lowest byte that is less than `than`, and perhaps those of bytes above it.
+  const auto less = [](std::uint64_t word, unsigned than) { return (word - kOnes * than) & ~word; };
+  const std::uint64_t others = bytes | less(bytes, 0x20) | less(bytes ^ kOnes * '"', 1) | less(bytes ^ kOnes * '\\', 1);
+  return static_cast<std::size_t>(std::countr_zero(others & kHighs)) / 8;
+}
+
 }  // namespace
 
 void AppendJsonFloat(double value, std::string& json) {
@@ -262,6 +271,14 @@ void AppendJsonString(std::string_view text, std::string& json) {
   std::size_t plain = 0;  // text[plain, i) needs no change
   std::size_t i = 0;
   while (i < text.size()) {
+    for (std::uint64_t bytes; text.size() - i >= sizeof bytes; i += sizeof bytes) {
+      std::memcpy(&bytes, text.data() + i, sizeof bytes);
+      const std::size_t plain_bytes = PlainBytes(bytes);
+      if (plain_bytes == sizeof bytes) continue;
+      i += plain_bytes;
+      break;
+    }
+    if (i == text.size()) break;
     const auto c = static_cast<unsigned char>(text[i]);
     if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
       ++i;

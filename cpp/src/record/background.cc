@@ -249,6 +249,7 @@ void Background::AddTo(Health& health) const {
   const SpanJoiner::Counters& counters = ledger_.counters;
   health.dropped_spans = totals.dropped_spans + counters.undecodable;
   health.dropped_bytes = totals.dropped_bytes;
+  health.degraded_records = totals.degraded_records;
   health.recorded_spans = totals.ended - counters.discarded_ends + health.dropped_spans;
   health.stored_spans = counters.ended;
   health.sampled_out_spans = counters.sampled_out;

@@ -226,6 +226,7 @@ LanePool::Totals LanePool::GetTotals() const {
   Totals totals;
   totals.dropped_spans = early_dropped_spans_.load(kRelaxed);
   totals.dropped_bytes = early_dropped_bytes_.load(kRelaxed);
+  totals.degraded_records = degraded_records_.load(kRelaxed);
   totals.ring_bytes = RingBytes();
   ForEachStop([&](std::uint32_t, const LaneStart& stop) {
     totals.ended += stop.ended_spans;

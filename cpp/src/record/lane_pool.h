@@ -58,11 +58,14 @@ class LanePool {
 
   // A record given up by a thread that has no lane.
   void CountDrop(RecordType type, std::size_t payload_bytes, bool nested) noexcept;
+  // A record was accepted in its short form.
+  void CountDegraded() noexcept { degraded_records_.fetch_add(1, std::memory_order_relaxed); }
   // The END of this span was dropped although its START may have been accepted.
   void NoteLostEnd(SpanId span) noexcept;
 
   struct Totals {
-    std::uint64_t ended = 0, dropped_spans = 0, dropped_bytes = 0, waiting_bytes = 0, ring_bytes = 0;
+    std::uint64_t ended = 0, dropped_spans = 0, dropped_bytes = 0, waiting_bytes = 0, ring_bytes = 0,
+                  degraded_records = 0;
   };
   Totals GetTotals() const;
   std::string last_error() const;
@@ -148,6 +151,7 @@ class LanePool {
   std::atomic<std::uint32_t> lane_misses_{0};
   std::atomic<std::uint64_t> spare_left_{0}, spare_all_{0};  // of lanes without owner; relaxed: estimates
   std::atomic<std::uint64_t> early_dropped_spans_{0}, early_dropped_bytes_{0};  // before there was a ring
+  std::atomic<std::uint64_t> degraded_records_{0};
 
   mutable std::mutex lost_mutex_;
   std::vector<SpanId> lost_ends_;

@@ -16,6 +16,8 @@
 #include "record/fork_guard.h"
 #include "record/lane_pool.h"
 #include "record/pacer.h"
+#include "record/recent_blobs.h"
+#include "record/shortening.h"
 
 namespace spanbox {
 namespace {
@@ -61,42 +63,6 @@ struct LaneReturner {
   }
 };
 thread_local LaneReturner t_returner;
-
-// Blobs accepted a moment ago, by their ids: the same prompt is often recorded again and again. Fixed in size; what
-// does not fit, or is older, is written again, and the store sees that it has it.
-class RecentBlobs {
- public:
-  bool Holds(const BlobId& id) noexcept {
-    const Hold hold(*this);
-    const Entry& entry = EntryOf(id);
-    return hold.mine && entry.id == id && entry.until_ns > MonotonicNowNs();
-  }
-  void Add(const BlobId& id) noexcept {
-    const Hold hold(*this);
-    if (hold.mine) EntryOf(id) = {id, MonotonicNowNs() + kKeptNs};
-  }
-
- private:
-  // Not for ever: meanwhile the store may have deleted it.
-  static constexpr std::int64_t kKeptNs = 60'000'000'000;
-  struct Entry {
-    BlobId id;
-    std::int64_t until_ns = 0;
-  };
-  // Who finds it taken goes without: nobody waits, not even a signal handler.
-  struct Hold {
-    explicit Hold(RecentBlobs& b) : blobs(b), mine(!b.taken_.test_and_set(std::memory_order_acquire)) {}
-    ~Hold() {
-      if (mine) blobs.taken_.clear(std::memory_order_release);
-    }
-    RecentBlobs& blobs;
-    const bool mine;
-  };
-  Entry& EntryOf(const BlobId& id) { return entries_[id.bytes[0]]; }
-
-  std::atomic_flag taken_;
-  std::array<Entry, 256> entries_;
-};
 
 // All that belongs to one process. A forked child gets a new one and leaks its parent's.
 struct ProcessState {
@@ -195,6 +161,8 @@ class RecorderImpl final : public Recorder, private ForkListener {
   void Pay(RecordType type, std::int64_t owed_ns, std::int64_t& wait_ns) const noexcept;
   void WaitForRoom(std::int64_t& wait_ns) const noexcept;
   void Wait(std::int64_t ns, std::int64_t& wait_ns) const noexcept;
+  std::span<const std::byte> Shorter(RecordType type, std::span<const std::byte> payload) const noexcept;
+  bool AppendShort(RecordType type, std::span<const std::byte> shorter, Lane& lane) noexcept;
   void NoteIfLostEnd(RecordType type, std::span<const std::byte> payload) noexcept;
   bool Drop(RecordType type, std::span<const std::byte> payload, Lane* lane) noexcept;
 
@@ -324,7 +292,9 @@ bool RecorderImpl::AppendToFullLane(RecordType type, std::span<const std::byte> 
       Pay(type, Charge(*lane, payload.size()), wait_ns);
       return true;
     }
-    if (!MayWait(*lane, waiting, wait_ns)) return Drop(type, payload, lane);
+    if (!MayWait(*lane, waiting, wait_ns)) {
+      return AppendShort(type, Shorter(type, payload), *lane) || Drop(type, payload, lane);
+    }
     WaitForRoom(wait_ns);
   }
 }
@@ -333,23 +303,46 @@ bool RecorderImpl::AppendToOverflow(RecordType type, std::span<const std::byte> 
                                     std::int64_t& wait_ns) noexcept {
   LanePool& pool = *state_->pool;
   Lane& lane = pool.overflow();
-  bool accepted = false;
   for (bool waiting = false;; waiting = true) {
     pool.LockOverflow();
-    accepted = lane.TryAppend(type, payload);
+    bool accepted = lane.TryAppend(type, payload);
     const bool half_full = !accepted && lane.MakeRoom(payload.size()) != Lane::Room::kPlenty;
     if (!accepted) accepted = lane.TryAppend(type, payload);
     const bool may_wait = !accepted && MayWait(lane, waiting, wait_ns);
-    if (!accepted && !may_wait) lane.CountDrop(type, payload.size());
     const std::int64_t owed_ns = accepted ? Charge(lane, payload.size()) : 0;
     pool.UnlockOverflow();
     if (half_full) state_->background->Wake();
     Pay(type, owed_ns, wait_ns);
+    if (accepted) return true;
     if (!may_wait) break;
     WaitForRoom(wait_ns);
   }
+  const auto shorter = Shorter(type, payload);
+  pool.LockOverflow();
+  const bool accepted = AppendShort(type, shorter, lane);
+  if (!accepted) lane.CountDrop(type, payload.size());
+  pool.UnlockOverflow();
   if (!accepted) NoteIfLostEnd(type, payload);
   return accepted;
+}
+
+// For a record that finds no room in time; empty: it cannot be made shorter. Valid until the thread's next call.
+std::span<const std::byte> RecorderImpl::Shorter(RecordType type, std::span<const std::byte> payload) const noexcept {
+  thread_local ByteBuffer shorter;
+  try {
+    const bool may = options_.full_ring_policy == FullRingPolicy::kWait;
+    return may && ShortenRecord(type, payload, shorter) ? shorter.bytes() : std::span<const std::byte>();
+  } catch (const std::bad_alloc&) {
+    return {};
+  }
+}
+
+bool RecorderImpl::AppendShort(RecordType type, std::span<const std::byte> shorter, Lane& lane) noexcept {
+  if (shorter.empty()) return false;
+  lane.MakeRoom(shorter.size());
+  if (!lane.TryAppend(type, shorter)) return false;
+  state_->pool->CountDegraded();
+  return true;
 }
 
 void RecorderImpl::NoteIfLostEnd(RecordType type, std::span<const std::byte> payload) noexcept {

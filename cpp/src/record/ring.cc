@@ -182,8 +182,13 @@ Lane::Room Lane::MakeRoom(std::size_t payload_bytes) noexcept {
   const std::uint64_t tail = control_.tail.load(std::memory_order_acquire);
   limit_ = tail + lane_bytes() / 2;
   if (end <= limit_) return Room::kPlenty;
-  limit_ = tail + lane_bytes();
-  return end <= limit_ ? Room::kPastHalf : Room::kFull;
+  const std::uint64_t full = tail + lane_bytes();
+  // An empty lane takes any record: the largest may need all of it.
+  limit_ = tail == head_ ? full : full - lane_bytes() / 16;
+  if (end <= limit_) return Room::kPastHalf;
+  if (payload_bytes > kShortPayloadBytes || end > full) return Room::kFull;
+  limit_ = end;  // for this one
+  return Room::kPastHalf;
 }
 
 void Lane::CountDrop(RecordType type, std::size_t payload_bytes) noexcept {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "record/ring_format.h"
+#include "record/shortening.h"
 #include "spanbox/recorder.h"
 #include "spanbox/status.h"
 
@@ -57,7 +58,8 @@ class alignas(64) Lane {
     return true;
   }
 
-  // Owner. Looks at how far the collector has come and moves the limit; says how full the lane is.
+  // Owner. Looks at how far the collector has come and moves the limit; says how full the lane is. The last sixteenth
+  // is for short records (kShortPayloadBytes): where no other finds room any more, they do.
   enum class Room { kPlenty, kPastHalf, kFull };
   Room MakeRoom(std::size_t payload_bytes) noexcept;
 
