@@ -251,6 +251,7 @@ class StoreInfo(TypedDict):
     column_bytes: int
     text_bytes: int
     raw_text_bytes: int
+    filter_bytes: int
     file_bytes: int
     first_start_ns: int
     last_start_ns: int

@@ -5,8 +5,10 @@
 #include <numeric>
 #include <utility>
 
+#include "query/block_test.h"
 #include "query/lexer.h"
 #include "query/literal.h"
+#include "query/matchers.h"
 #include "query/pattern.h"
 #include "spanbox/query.h"
 
@@ -217,6 +219,10 @@ class Parser {
     literal.type = Literal::Type::kText;
     literal.text = text.text;
     term.values.push_back(std::move(literal));
+    const auto blocks = std::make_shared<BlockTest>();
+    blocks->AddText(text.text);
+    blocks->AddText(InsideJson(text.text));
+    term.blocks = blocks;
     return OkStatus();
   }
 
@@ -280,6 +286,9 @@ class Parser {
     if (!regex.ok()) return Error(regex.status().message());
     term.comparison = Comparison::kMatches;
     term.regex = *regex;
+    const auto blocks = std::make_shared<BlockTest>();
+    blocks->AddRegex(**regex);
+    term.blocks = blocks;
     return Advance();
   }
 

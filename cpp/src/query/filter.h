@@ -26,6 +26,8 @@ class RE2;
 
 namespace spanbox {
 
+class BlockTest;  // query/block_test.h
+
 inline constexpr std::size_t kMaxTerms = 256;
 inline constexpr std::size_t kMaxDepth = 32;
 inline constexpr std::size_t kMaxListValues = 1000;
@@ -51,8 +53,9 @@ struct Term {
   std::size_t position = 0;          // of the column in the filter
   Comparison comparison = Comparison::kEqual;
   bool negated = false;
-  std::vector<Literal> values;            // several only for kEqual: `in`
-  std::shared_ptr<const re2::RE2> regex;  // kMatches
+  std::vector<Literal> values;              // several only for kEqual: `in`
+  std::shared_ptr<const re2::RE2> regex;    // kMatches
+  std::shared_ptr<const BlockTest> blocks;  // kMatches, kContains
 };
 
 enum class Relation { kChildren, kDescendants, kParent, kAncestors, kSiblings };

@@ -1,7 +1,9 @@
 #include <string.h>
 
 #include <algorithm>
+#include <functional>
 
+#include "query/block_test.h"
 #include "query/matchers.h"
 #include "query/pattern.h"
 #include "query/query_run.h"
@@ -23,12 +25,18 @@ class Searcher {
   static Result<Searcher> Make(std::string_view pattern, bool regex, bool ignore_case) {
     if (pattern.empty()) return InvalidArgument("the pattern is empty: give some text to look for");
     Searcher searcher;
+    const auto letters = ignore_case ? TextProbe::Case::kIgnored : TextProbe::Case::kExact;
+    if (!regex) {
+      searcher.blocks_.AddText(pattern, letters);
+      searcher.blocks_.AddText(InsideJson(pattern), letters);
+    }
     if (regex || ignore_case) {
       SPANBOX_ASSIGN_OR_RETURN(searcher.regex_,
                                CompilePattern(pattern, {.ignore_case = ignore_case, .literal = !regex}));
     } else {
       searcher.text_ = pattern;
     }
+    if (regex) searcher.blocks_.AddRegex(*searcher.regex_);
     const std::string escaped = InsideJson(pattern);
     if (regex || escaped == pattern) return searcher;
     if (ignore_case) {
@@ -38,6 +46,8 @@ class Searcher {
     }
     return searcher;
   }
+
+  const BlockTest& blocks() const { return blocks_; }
 
   // JSON texts are searched as they are stored, and for plain text also with the pattern as JSON would hold it.
   Match Find(std::string_view text, bool json) const {
@@ -61,6 +71,7 @@ class Searcher {
 
   std::string text_, json_text_;
   std::shared_ptr<const re2::RE2> regex_, json_regex_;
+  BlockTest blocks_;
 };
 
 // The text around a match, cut where characters begin; a match longer than the snippet is cut too.
@@ -128,25 +139,23 @@ class SegmentGrep {
       : searcher_(searcher), columns_(columns), hits_(hits) {}
 
   Status Run(const Bitmap& selected) {
-    SPANBOX_ASSIGN_OR_RETURN(traces_, columns_.TraceIds());
-    SPANBOX_ASSIGN_OR_RETURN(spans_, columns_.SpanIds());
-    SPANBOX_ASSIGN_OR_RETURN(starts_, columns_.Starts());
-    if (const ChunkInfo* chunk = columns_.segment().Find("name", ColumnType::kString); chunk != nullptr) {
-      SPANBOX_ASSIGN_OR_RETURN(names_, columns_.Strings(*chunk));
-    }
+    SPANBOX_ASSIGN_OR_RETURN(const auto blocks, searcher_.blocks().MayMatch(columns_.segment()));
+    const bool no_text = blocks && std::ranges::none_of(*blocks, std::identity());
     const std::vector<std::uint32_t> rows = selected.Rows();
     std::vector<std::pair<const ChunkInfo*, TextColumn*>> texts;
     for (const ChunkInfo& chunk : columns_.segment().chunks()) {
       // Kind and status are words of ours: finding them in every span would bury what is looked for.
       if (chunk.column == Column::kKind || chunk.column == Column::kStatus) continue;
       if (chunk.type == ColumnType::kString) SPANBOX_RETURN_IF_ERROR(Strings(chunk, rows));
-      if (chunk.type != ColumnType::kText) continue;
+      if (chunk.type != ColumnType::kText || no_text) continue;
       SPANBOX_ASSIGN_OR_RETURN(TextColumn * text, columns_.Text(chunk));
       texts.emplace_back(&chunk, text);
     }
+    if (texts.empty()) return OkStatus();
     for (const std::uint32_t row : rows) {  // row by row, as text blocks are filled
       for (const auto& [chunk, text] : texts) {
-        if (text->valid(row)) SPANBOX_RETURN_IF_ERROR(Text(*chunk, *text, row));
+        if (!text->valid(row) || (blocks && !(*blocks)[text->place(row).block])) continue;
+        SPANBOX_RETURN_IF_ERROR(Text(*chunk, *text, row));
       }
     }
     return OkStatus();
@@ -164,7 +173,8 @@ class SegmentGrep {
     if (!any) return OkStatus();
     for (const std::uint32_t row : rows) {
       const std::uint32_t code = c->codes[row];
-      if (c->valid[row] && matches[code].found()) Report(chunk, row, c->dictionary[code], matches[code]);
+      if (!c->valid[row] || !matches[code].found()) continue;
+      SPANBOX_RETURN_IF_ERROR(Report(chunk, row, c->dictionary[code], matches[code]));
     }
     return OkStatus();
   }
@@ -172,11 +182,22 @@ class SegmentGrep {
   Status Text(const ChunkInfo& chunk, TextColumn& column, std::uint32_t row) {
     SPANBOX_ASSIGN_OR_RETURN(const std::string_view text, column.Get(row));
     const Match match = searcher_.Find(text, column.is_json(row));
-    if (match.found()) Report(chunk, row, text, match);
+    return match.found() ? Report(chunk, row, text, match) : OkStatus();
+  }
+
+  // What a hit shows besides the text is read with a segment's first one.
+  Status ReadColumns() {
+    SPANBOX_ASSIGN_OR_RETURN(traces_, columns_.TraceIds());
+    SPANBOX_ASSIGN_OR_RETURN(spans_, columns_.SpanIds());
+    SPANBOX_ASSIGN_OR_RETURN(starts_, columns_.Starts());
+    if (const ChunkInfo* chunk = columns_.segment().Find("name", ColumnType::kString); chunk != nullptr) {
+      SPANBOX_ASSIGN_OR_RETURN(names_, columns_.Strings(*chunk));
+    }
     return OkStatus();
   }
 
-  void Report(const ChunkInfo& chunk, std::uint32_t row, std::string_view text, const Match& match) {
+  Status Report(const ChunkInfo& chunk, std::uint32_t row, std::string_view text, const Match& match) {
+    if (traces_ == nullptr) SPANBOX_RETURN_IF_ERROR(ReadColumns());
     GrepHit hit;
     hit.trace_id = traces_->values[row];
     hit.span_id = spans_->values[row];
@@ -184,6 +205,7 @@ class SegmentGrep {
     hit.start_ns = starts_->values[row];
     hit.column = chunk.name;
     hits_.Add(std::move(hit), text, match);
+    return OkStatus();
   }
 
   const Searcher& searcher_;

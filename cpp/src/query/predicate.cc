@@ -1,7 +1,9 @@
 #include "query/predicate.h"
 
 #include <algorithm>
+#include <functional>
 
+#include "query/block_test.h"
 #include "query/matchers.h"
 #include "query/relatives.h"
 
@@ -131,10 +133,16 @@ class TermEvaluator {
   }
 
   Result<Verdict> MatchText(const ChunkInfo& chunk) {
+    std::optional<std::vector<bool>> blocks;
+    if (term_.blocks != nullptr) {
+      SPANBOX_ASSIGN_OR_RETURN(blocks, term_.blocks->MayMatch(columns_.segment()));
+      if (blocks && std::ranges::none_of(*blocks, std::identity())) return Verdict::kNone;
+    }
     SPANBOX_ASSIGN_OR_RETURN(TextColumn * column, columns_.Text(chunk));
     Status status;
     candidates_.ForEach([&](std::uint32_t row) {
       if (!status.ok() || !column->valid(row) || !texts_.MayHaveSize(column->size_bytes(row))) return;
+      if (blocks && !(*blocks)[column->place(row).block]) return;
       const auto text = column->Get(row);
       if (!text.ok()) {
         status = text.status();
