@@ -113,6 +113,7 @@ class MemoryStore : public Store {
     return std::unique_ptr<ReadView>(new View(std::move(all), &loads));
   }
   Result<bool> MergeOnce() override { return false; }
+  Status Compact() override { return OkStatus(); }
   Result<StoreInfo> Info() override { return StoreInfo{}; }
   Result<VerifyReport> Verify() override { return VerifyReport{}; }
   Result<std::string> ReadBlob(const BlobId&) override { return NotFound("memory"); }
