@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <deque>
 #include <filesystem>
+#include <random>
 
 #include "query_testing.h"
 
@@ -66,6 +68,73 @@ TEST_F(QueryStoreTest, AnswersDoNotChangeWhenSegmentsMerge) {
   const auto merged = store.MergeOnce();
   ASSERT_TRUE(merged.ok() && *merged);
   check();
+}
+
+// Spans with some 3 KB of text each, so that there are several blocks; what they say, few of them say.
+class SettledTextTest : public QueryStoreTest {
+ protected:
+  void Fill(Store& store) {
+    std::mt19937_64 random(12);
+    std::deque<Field> fields;
+    std::vector<SpanRow> rows;
+    for (std::uint64_t i = 0; i < 800; ++i) {
+      std::string& text = texts_.emplace_back();
+      while (text.size() < 3000) text.append(std::to_string(random() % 100)).append(" plain words\n");
+      const std::string order = "Order-" + std::to_string(i * 7919);
+      if (i % 50 == 0) {
+        text.insert(random() % text.size(), order +
+                                                " \"quoted\" \xC3\x89T\xC3\x89 \xE2\x84\xAA"
+                                                "ey");
+      }
+      fields.push_back({Column::kInput, "", i % 2 == 0 ? Value::Json(text) : Value::String(text)});
+      rows.push_back({.trace_id = testing::TraceIdOf(1 + i / 5),
+                      .span_id = i + 1,
+                      .name = "call",
+                      .start_ns = static_cast<std::int64_t>(i),
+                      .duration_ns = 1,
+                      .fields = std::span(&fields.back(), 1)});
+    }
+    ASSERT_TRUE(store.Append(rows).ok());
+  }
+
+  std::string Answers(Store& store) {
+    std::string answers;
+    for (const bool regex : {false, true}) {
+      for (const bool ignore_case : {false, true}) {
+        for (const char* pattern :
+             {"Order-7919", "order-395950", "ORDER-0", "Order-[0-9]+5 ", "(?i)oRDER-1|nothing at all", "quoted\"",
+              "\xC3\xA9t\xC3\xA9", "\xC3\x89T", "key", "ey", "^Order", "Order.{0,40}ey", "absent text", "words\n", ".*",
+              "[^ ]rder-", "99 plain", "kEY"}) {
+          const auto found = Grep(store, {}, pattern, regex, ignore_case, 1000);
+          EXPECT_TRUE(found.ok()) << pattern;
+          answers += std::string(pattern) + ": " + std::to_string(found->matched);
+          for (const GrepHit& hit : found->hits) answers += " " + std::to_string(hit.span_id);
+          answers += "\n";
+        }
+      }
+    }
+    for (const char* filter : {"\"Order-7919\" in input", "\"Order-7919\" not in input", "input ~ \"Order-[0-9]{5}\"",
+                               "not (input ~ \"(?i)ORDER\")", "\"absent text\" in input", "\"\\\"quoted\" in input"}) {
+      const auto count = Count(store, {.filter = filter});
+      EXPECT_TRUE(count.ok()) << filter;
+      answers += std::string(filter) + ": " + std::to_string(*count) + "\n";
+    }
+    return answers;
+  }
+
+  std::deque<std::string> texts_;
+};
+
+TEST_F(SettledTextTest, SearchFiltersHideNothing) {
+  auto opened = Store::Open((folder_ / "store").string());
+  ASSERT_TRUE(opened.ok()) << opened.status().message();
+  Fill(**opened);
+  const std::string before = Answers(**opened);
+  EXPECT_NE(before.find("Order-[0-9]+5 : "), std::string::npos);
+  EXPECT_NE(before.find("\"absent text\" in input: 0"), std::string::npos);
+  ASSERT_TRUE((*opened)->Compact().ok());
+  ASSERT_GT((*opened)->Info()->filter_bytes, 0u);
+  EXPECT_EQ(Answers(**opened), before);
 }
 
 }  // namespace
