@@ -1,131 +1,59 @@
-// Coroutines, generators and async generators of observed functions, driven step by step.
-//
-// Users get objects of the very types their functions return: python/spanbox/_observe.py gives for each type a function
-// whose body awaits (yields from) the Driven it is called with. The function itself is called when the user calls it,
-// as ever. The span begins with the first step and ends once: with the last one, with what is raised, when it is
-// closed, or when it is thrown away.
-//
-// The span is current only while a generator's own code runs, not between its steps: its consumer's spans are no
-// children of it, and it may be consumed in any context. Between steps the context its code was in is kept.
+// Coroutines and generators of observed functions, and what users get for them.
+#include "driven.h"
+
+#include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <utility>
 
 #include "base/clock.h"
-#include "chunks.h"
-#include "observed.h"
 
 namespace spanbox::python {
 namespace {
 
 PyTypeObject driven_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
-PyTypeObject step_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
 PyObject* shells[4] = {};  // by Returns: a function from a Driven to what users get
-
-struct DrivenObject {
-  PyObject_HEAD PyObject* inner;  // what the function returned
-  ObservedObject* observed;
-  PyObject* arguments;      // of the call, until the first step: a tuple of all values,
-  PyObject* keyword_names;  // and the names of the last ones, or nullptr
-  SpanObject* span;         // nullptr: not started, or not recorded
-  PyObject* token;          // coroutines: of the ContextVar, while the span is current
-  ContextObject* inside;    // generators, between steps: what its code runs in
-  Chunks* chunks;           // owned; generators only
-  PyObject* weak_refs;
-  bool is_generator;  // of either kind
-  bool started;
-};
-
-// One awaitable of an async generator: asend, athrow or aclose.
-struct StepObject {
-  PyObject_HEAD DrivenObject* driven;
-  PyObject* awaitable;
-  bool closes;   // aclose
-  bool cancels;  // athrow of a cancellation
-};
-
-// What is raised is set aside while this lives.
-class ErrorAside {
- public:
-  ErrorAside() { PyErr_Fetch(&type_, &value_, &traceback_); }
-  ~ErrorAside() { PyErr_Restore(type_, value_, traceback_); }
-  ErrorAside(const ErrorAside&) = delete;
-  ErrorAside& operator=(const ErrorAside&) = delete;
-
- private:
-  PyObject *type_ = nullptr, *value_ = nullptr, *traceback_ = nullptr;
-};
-
-// Around a step of a generator: its code's context in, the consumer's back.
-class Inside {
- public:
-  explicit Inside(DrivenObject* driven) : driven_(driven->is_generator && driven->span != nullptr ? driven : nullptr) {
-    if (driven_ == nullptr) return;
-    outer_ = CurrentContext();
-    MakeCurrent(driven_->inside);
-  }
-  ~Inside() {
-    if (driven_ == nullptr) return;
-    const ErrorAside aside;
-    ContextObject* now = CurrentContext();
-    Py_XSETREF(driven_->inside, now);
-    MakeCurrent(outer_);
-    Py_XDECREF(outer_);
-  }
-  Inside(const Inside&) = delete;
-  Inside& operator=(const Inside&) = delete;
-
- private:
-  DrivenObject* const driven_;
-  ContextObject* outer_ = nullptr;
-};
 
 // A generator's span is current during its steps only: see Inside.
 void Leave(DrivenObject* driven) {
   if (!driven->is_generator) LeaveCall(driven->span, std::exchange(driven->token, nullptr));
 }
 
-// Ends the span, once. `output`: a coroutine's result or nullptr. early: it was closed before its end.
-void Finish(DrivenObject* driven, PyObject* output, bool early) {
+}  // namespace
+
+void Finish(DrivenObject* driven, const Ending& ending) {
   SpanObject* span = driven->span;
   if (span == nullptr || !span->open) return;
   const ErrorAside aside;
-  const bool keep = driven->observed->shape->capture_output;
   const auto leave = [driven] { Leave(driven); };
   Recorder* recorder = open_recorder;
   if (recorder == nullptr) {
     span->open = false;
     return leave();
   }
+  PyObject* const error = ending.exception;
+  const bool left = error != nullptr && PyErr_GivenExceptionMatches(error, PyExc_GeneratorExit) != 0;
   const auto add = [&](RecordWriter& record) {
-    if (early) record.AddBool(Column::kAttribute, "closed_early", true);
     const CallShape& shape = *driven->observed->shape;
-    if (output != nullptr && keep) AddOutput(record, shape, output);
-    if (driven->chunks == nullptr) return;
-    AddCaptured(record, [&](Capture& capture) {
-      shape.LimitCapture(capture);
-      driven->chunks->AddTo(capture, record, keep);
-    });
+    if (ending.early || left) record.AddBool(Column::kAttribute, "closed_early", true);
+    if (ending.output != nullptr && shape.capture_output) AddOutput(record, shape, ending.output);
+    if (driven->chunks != nullptr) {
+      AddCaptured(record, [&](Capture& capture) {
+        shape.LimitCapture(capture);
+        driven->chunks->AddTo(capture, record, shape.capture_output);
+      });
+    }
+    if (error != nullptr && !left) AddError(span, record, error);
   };
   EndSpan(*recorder, span, add, leave);
 }
 
-// The same with the exception that is raised.
 void FinishRaised(DrivenObject* driven) {
-  SpanObject* span = driven->span;
-  if (span == nullptr || !span->open) return;
-  Recorder* recorder = open_recorder;
-  if (recorder == nullptr || PyErr_ExceptionMatches(PyExc_GeneratorExit) != 0) {
-    return Finish(driven, nullptr, /*early=*/true);
-  }
-  const bool keep = driven->observed->shape->capture_output;
-  const auto add = [&](RecordWriter& record) {
-    if (driven->chunks == nullptr) return;
-    AddCaptured(record, [&](Capture& capture) { driven->chunks->AddTo(capture, record, keep); });
-  };
-  EndSpanRaised(*recorder, span, add, [driven] { Leave(driven); });
+  const Raised raised = SetAside();
+  Finish(driven, {.exception = raised.value});
+  RaiseAgain(raised);
 }
 
-// Before the first step.
 void EnsureStarted(DrivenObject* driven) {
   if (driven->started) return;
   driven->started = true;
@@ -154,36 +82,14 @@ void NoteChunk(DrivenObject* driven, PyObject* value) {
   driven->chunks->Add(value, since_start_ns, driven->observed->shape->capture_output, process_limits);
 }
 
-// --- Driven: coroutines and generators -------------------------------------------------------------------------------
-
-// What a step of `driven` came to; `result` is borrowed.
-void Settle(DrivenObject* driven, PySendResult outcome, PyObject* result) {
-  switch (outcome) {
-    case PYGEN_NEXT:
-      NoteChunk(driven, result);
-      break;
-    case PYGEN_RETURN:
-      Finish(driven, driven->is_generator ? nullptr : result, /*early=*/false);
-      break;
-    case PYGEN_ERROR:
-      FinishRaised(driven);
-      break;
-  }
+PyObject* CallMethod(PyObject* object, const char* name, PyObject* args) {
+  PyObject* method = PyObject_GetAttrString(object, name);
+  if (method == nullptr) return nullptr;
+  PyObject* result = PyObject_CallObject(method, args);
+  Py_DECREF(method);
+  return result;
 }
 
-PySendResult DrivenSend(PyObject* self, PyObject* value, PyObject** result) {
-  auto* driven = reinterpret_cast<DrivenObject*>(self);
-  EnsureStarted(driven);
-  PySendResult outcome;
-  {
-    const Inside inside(driven);
-    outcome = PyIter_Send(driven->inner, value, result);
-  }
-  Settle(driven, outcome, *result);
-  return outcome;
-}
-
-// The iterator protocol's form of a step's outcome: nullptr with StopIteration set when it has returned.
 PyObject* AsIteration(PySendResult outcome, PyObject* result) {
   if (outcome != PYGEN_RETURN) return result;
   if (result == Py_None) {
@@ -198,6 +104,46 @@ PyObject* AsIteration(PySendResult outcome, PyObject* result) {
   return nullptr;
 }
 
+namespace {
+
+// --- coroutines ------------------------------------------------------------------------------------------------------
+
+// Starts the span and hands out what is to be awaited.
+PyObject* DrivenBegin(PyObject* self, PyObject*) {
+  auto* driven = reinterpret_cast<DrivenObject*>(self);
+  EnsureStarted(driven);
+  return std::exchange(driven->inner, Py_NewRef(Py_None));
+}
+
+PyObject* DrivenReturned(PyObject* self, PyObject* result) {
+  Finish(reinterpret_cast<DrivenObject*>(self), {.output = result});
+  Py_RETURN_NONE;
+}
+
+// With the exception that is being handled.
+PyObject* DrivenRaised(PyObject* self, PyObject*) {
+  PyObject* error = PyErr_GetHandledException();
+  Finish(reinterpret_cast<DrivenObject*>(self), {.exception = error});
+  Py_XDECREF(error);
+  Py_RETURN_NONE;
+}
+
+// --- generators ------------------------------------------------------------------------------------------------------
+
+PySendResult DrivenSend(PyObject* self, PyObject* value, PyObject** result) {
+  auto* driven = reinterpret_cast<DrivenObject*>(self);
+  EnsureStarted(driven);
+  PySendResult outcome;
+  {
+    const Inside inside(driven);
+    outcome = PyIter_Send(driven->inner, value, result);
+  }
+  if (outcome == PYGEN_NEXT) NoteChunk(driven, *result);
+  if (outcome == PYGEN_RETURN) Finish(driven, {});
+  if (outcome == PYGEN_ERROR) FinishRaised(driven);
+  return outcome;
+}
+
 PyObject* DrivenNext(PyObject* self) {
   PyObject* result = nullptr;
   const PySendResult outcome = DrivenSend(self, Py_None, &result);
@@ -210,26 +156,6 @@ PyObject* DrivenSendMethod(PyObject* self, PyObject* value) {
   return AsIteration(outcome, result);
 }
 
-PyObject* CallMethod(PyObject* object, const char* name, PyObject* args) {
-  PyObject* method = PyObject_GetAttrString(object, name);
-  if (method == nullptr) return nullptr;
-  PyObject* result = PyObject_CallObject(method, args);
-  Py_DECREF(method);
-  return result;
-}
-
-// The outcome of a call that follows the iterator protocol; StopIteration is left raised.
-void SettleCall(DrivenObject* driven, PyObject* result) {
-  if (result != nullptr) return NoteChunk(driven, result);
-  if (PyErr_ExceptionMatches(PyExc_StopIteration) == 0) return FinishRaised(driven);
-  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
-  PyErr_Fetch(&type, &value, &traceback);
-  PyErr_NormalizeException(&type, &value, &traceback);
-  PyObject* returned = value == nullptr ? Py_None : reinterpret_cast<PyStopIterationObject*>(value)->value;
-  Finish(driven, driven->is_generator ? nullptr : returned, /*early=*/false);
-  PyErr_Restore(type, value, traceback);
-}
-
 PyObject* DrivenThrow(PyObject* self, PyObject* args) {
   auto* driven = reinterpret_cast<DrivenObject*>(self);
   PyObject* result = nullptr;
@@ -237,7 +163,13 @@ PyObject* DrivenThrow(PyObject* self, PyObject* args) {
     const Inside inside(driven);
     result = CallMethod(driven->inner, "throw", args);
   }
-  SettleCall(driven, result);
+  if (result != nullptr) {
+    NoteChunk(driven, result);
+  } else if (PyErr_ExceptionMatches(PyExc_StopIteration) != 0) {
+    Finish(driven, {});
+  } else {
+    FinishRaised(driven);
+  }
   return result;
 }
 
@@ -251,10 +183,12 @@ PyObject* DrivenClose(PyObject* self, PyObject*) {
   if (result == nullptr) {
     FinishRaised(driven);
   } else {
-    Finish(driven, nullptr, /*early=*/true);
+    Finish(driven, {.early = true});
   }
   return result;
 }
+
+// --- the type --------------------------------------------------------------------------------------------------------
 
 int DrivenTraverse(PyObject* self, visitproc visit, void* arg) {
   auto* driven = reinterpret_cast<DrivenObject*>(self);
@@ -266,7 +200,7 @@ int DrivenTraverse(PyObject* self, visitproc visit, void* arg) {
 
 int DrivenClear(PyObject* self) {
   auto* driven = reinterpret_cast<DrivenObject*>(self);
-  Finish(driven, nullptr, /*early=*/true);
+  Finish(driven, {.early = true});
   Py_XSETREF(driven->inner, Py_NewRef(Py_None));  // never null: a step may still be asked of it
   return 0;
 }
@@ -283,7 +217,7 @@ void DrivenDealloc(PyObject* self) {
   auto* driven = reinterpret_cast<DrivenObject*>(self);
   PyObject_GC_UnTrack(self);
   if (driven->weak_refs != nullptr) PyObject_ClearWeakRefs(self);
-  Finish(driven, nullptr, /*early=*/true);
+  Finish(driven, {.early = true});
   CloseUnstarted(driven);
   Py_CLEAR(driven->inner);
   Py_CLEAR(driven->arguments);
@@ -296,144 +230,13 @@ void DrivenDealloc(PyObject* self) {
   PyObject_GC_Del(self);
 }
 
-// asyncio's, recognised by name: it need not be imported.
-bool IsCancelled(PyTypeObject* type) { return QualifiedTypeName(type) == "asyncio.exceptions.CancelledError"; }
-
-// --- Driven: async generators ----------------------------------------------------------------------------------------
-
-PyObject* NewStep(DrivenObject* driven, PyObject* awaitable, bool closes = false, bool cancels = false) {
-  if (awaitable == nullptr) return nullptr;
-  StepObject* step = PyObject_GC_New(StepObject, &step_type);
-  if (step == nullptr) {
-    Py_DECREF(awaitable);
-    return nullptr;
-  }
-  step->driven = reinterpret_cast<DrivenObject*>(Py_NewRef(reinterpret_cast<PyObject*>(driven)));
-  step->awaitable = awaitable;
-  step->closes = closes;
-  step->cancels = cancels;
-  PyObject_GC_Track(reinterpret_cast<PyObject*>(step));
-  return reinterpret_cast<PyObject*>(step);
-}
-
-PyObject* DrivenAsend(PyObject* self, PyObject* value) {
-  auto* driven = reinterpret_cast<DrivenObject*>(self);
-  EnsureStarted(driven);
-  PyObject* args = PyTuple_Pack(1, value);
-  PyObject* awaitable = args == nullptr ? nullptr : CallMethod(driven->inner, "asend", args);
-  Py_XDECREF(args);
-  return NewStep(driven, awaitable);
-}
-
-PyObject* DrivenAthrow(PyObject* self, PyObject* args) {
-  auto* driven = reinterpret_cast<DrivenObject*>(self);
-  const bool cancels = PyTuple_GET_SIZE(args) == 1 && IsCancelled(Py_TYPE(PyTuple_GET_ITEM(args, 0)));
-  return NewStep(driven, CallMethod(driven->inner, "athrow", args), /*closes=*/false, cancels);
-}
-
-PyObject* DrivenAclose(PyObject* self, PyObject*) {
-  auto* driven = reinterpret_cast<DrivenObject*>(self);
-  return NewStep(driven, CallMethod(driven->inner, "aclose", nullptr), /*closes=*/true);
-}
-
-// A step that has come to its end: with a chunk, with the end of the stream, or with an exception.
-void SettleStep(StepObject* step, PyObject* returned) {
-  DrivenObject* driven = step->driven;
-  if (returned != nullptr) {
-    if (step->closes) {
-      Finish(driven, nullptr, /*early=*/true);
-    } else {
-      NoteChunk(driven, returned);
-    }
-  } else if (PyErr_ExceptionMatches(PyExc_StopAsyncIteration) != 0) {
-    Finish(driven, nullptr, /*early=*/false);
-  } else if (step->cancels && IsCancelled(reinterpret_cast<PyTypeObject*>(PyErr_Occurred()))) {
-    // It was waiting for its consumer, who was cancelled, and not the other way round.
-    Finish(driven, nullptr, /*early=*/true);
-  } else {
-    FinishRaised(driven);
-  }
-}
-
-PySendResult StepSend(PyObject* self, PyObject* value, PyObject** result) {
-  auto* step = reinterpret_cast<StepObject*>(self);
-  PySendResult outcome;
-  {
-    const Inside inside(step->driven);
-    outcome = PyIter_Send(step->awaitable, value, result);
-  }
-  if (outcome != PYGEN_NEXT) SettleStep(step, *result);
-  return outcome;
-}
-
-PyObject* StepNext(PyObject* self) {
-  PyObject* result = nullptr;
-  const PySendResult outcome = StepSend(self, Py_None, &result);
-  return AsIteration(outcome, result);
-}
-
-PyObject* StepSendMethod(PyObject* self, PyObject* value) {
-  PyObject* result = nullptr;
-  const PySendResult outcome = StepSend(self, value, &result);
-  return AsIteration(outcome, result);
-}
-
-PyObject* StepThrow(PyObject* self, PyObject* args) {
-  auto* step = reinterpret_cast<StepObject*>(self);
-  PyObject* result = nullptr;
-  {
-    const Inside inside(step->driven);
-    result = CallMethod(step->awaitable, "throw", args);
-  }
-  if (result != nullptr) return result;
-  if (PyErr_ExceptionMatches(PyExc_StopIteration) == 0) {
-    SettleStep(step, nullptr);
-    return nullptr;
-  }
-  PyObject *type = nullptr, *error = nullptr, *traceback = nullptr;
-  PyErr_Fetch(&type, &error, &traceback);
-  PyErr_NormalizeException(&type, &error, &traceback);
-  SettleStep(step, error == nullptr ? Py_None : reinterpret_cast<PyStopIterationObject*>(error)->value);
-  PyErr_Restore(type, error, traceback);
-  return nullptr;
-}
-
-PyObject* StepClose(PyObject* self, PyObject*) {
-  auto* step = reinterpret_cast<StepObject*>(self);
-  const Inside inside(step->driven);
-  return CallMethod(step->awaitable, "close", nullptr);
-}
-
-int StepTraverse(PyObject* self, visitproc visit, void* arg) {
-  auto* step = reinterpret_cast<StepObject*>(self);
-  Py_VISIT(reinterpret_cast<PyObject*>(step->driven));
-  Py_VISIT(step->awaitable);
-  return 0;
-}
-
-void StepDealloc(PyObject* self) {
-  auto* step = reinterpret_cast<StepObject*>(self);
-  PyObject_GC_UnTrack(self);
-  Py_CLEAR(step->driven);
-  Py_CLEAR(step->awaitable);
-  PyObject_GC_Del(self);
-}
-
-PyAsyncMethods driven_async = {
-    .am_await = PyObject_SelfIter, .am_aiter = nullptr, .am_anext = nullptr, .am_send = DrivenSend};
-PyAsyncMethods step_async = {
-    .am_await = PyObject_SelfIter, .am_aiter = nullptr, .am_anext = nullptr, .am_send = StepSend};
-PyMethodDef driven_methods[] = {{"send", DrivenSendMethod, METH_O, nullptr},
-                                {"throw", DrivenThrow, METH_VARARGS, nullptr},
-                                {"close", DrivenClose, METH_NOARGS, nullptr},
-                                {"asend", DrivenAsend, METH_O, nullptr},
-                                {"athrow", DrivenAthrow, METH_VARARGS, nullptr},
-                                {"aclose", DrivenAclose, METH_NOARGS, nullptr},
-                                {nullptr, nullptr, 0, nullptr}};
-PyMethodDef step_methods[] = {{"send", StepSendMethod, METH_O, nullptr},
-                              {"throw", StepThrow, METH_VARARGS, nullptr},
-                              {"close", StepClose, METH_NOARGS, nullptr},
-                              {nullptr, nullptr, 0, nullptr}};
+PyAsyncMethods driven_async = {.am_await = nullptr, .am_aiter = nullptr, .am_anext = nullptr, .am_send = DrivenSend};
+PyMethodDef driven_methods[] = {
+    {"begin", DrivenBegin, METH_NOARGS, nullptr},   {"returned", DrivenReturned, METH_O, nullptr},
+    {"raised", DrivenRaised, METH_NOARGS, nullptr}, {"send", DrivenSendMethod, METH_O, nullptr},
+    {"throw", DrivenThrow, METH_VARARGS, nullptr},  {"close", DrivenClose, METH_NOARGS, nullptr},
+    {"asend", DrivenAsend, METH_O, nullptr},        {"athrow", DrivenAthrow, METH_VARARGS, nullptr},
+    {"aclose", DrivenAclose, METH_NOARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
 
 // Untracked, and without arguments.
 DrivenObject* NewDriven(ObservedObject* observed, PyObject* inner) {
@@ -484,6 +287,13 @@ PyMethodDef functions[] = {{"set_shells", SetShells, METH_VARARGS, nullptr}, {nu
 
 }  // namespace
 
+bool IsShell(PyCodeObject* code) {
+  return std::any_of(std::begin(shells), std::end(shells), [code](PyObject* shell) {
+    return shell != nullptr && PyFunction_Check(shell) &&
+           PyFunction_GET_CODE(shell) == reinterpret_cast<PyObject*>(code);
+  });
+}
+
 PyObject* CallDriven(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
   auto* observed = reinterpret_cast<ObservedObject*>(self);
   PyObject* inner = PyObject_Vectorcall(observed->fn, args, nargsf, keyword_names);
@@ -521,16 +331,7 @@ int RegisterDriven(PyObject* module) {
   driven_type.tp_methods = driven_methods;
   driven_type.tp_weaklistoffset = offsetof(DrivenObject, weak_refs);
 
-  step_type.tp_name = "spanbox._core.Step";
-  step_type.tp_basicsize = sizeof(StepObject);
-  step_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION;
-  step_type.tp_dealloc = StepDealloc;
-  step_type.tp_traverse = StepTraverse;
-  step_type.tp_as_async = &step_async;
-  step_type.tp_iter = PyObject_SelfIter;
-  step_type.tp_iternext = StepNext;
-  step_type.tp_methods = step_methods;
-  if (PyType_Ready(&driven_type) < 0 || PyType_Ready(&step_type) < 0) return -1;
+  if (PyType_Ready(&driven_type) < 0 || ReadySteps() < 0) return -1;
   return PyModule_AddFunctions(module, functions);
 }
 

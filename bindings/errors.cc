@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "driven.h"
 #include "recording.h"
 
 namespace spanbox::python {
@@ -47,6 +48,10 @@ std::string StackText(PyObject* exception) {
   auto* entry = reinterpret_cast<PyTracebackObject*>(reinterpret_cast<PyBaseExceptionObject*>(exception)->traceback);
   for (int frames = 0; entry != nullptr && frames < kMaxFrames; ++frames, entry = entry->tb_next) {
     PyCodeObject* code = PyFrame_GetCode(entry->tb_frame);
+    if (IsShell(code)) {
+      Py_DECREF(code);
+      continue;
+    }
     const int line = entry->tb_lineno > 0 ? entry->tb_lineno : PyCode_Addr2Line(code, entry->tb_lasti);
     stack += Utf8(code->co_filename).view();
     stack += ":" + std::to_string(line) + " in ";

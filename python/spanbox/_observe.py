@@ -172,12 +172,18 @@ def _parameter_names(fn: Any) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
 
 
-# A Driven does the work of a coroutine or generator; these give it the type that the decorated function's has, so that
-# whoever looks (inspect, asyncio, web frameworks) finds what it would have found.
+# A Driven records the span of a coroutine or generator; these give it the type that the decorated function's has, so
+# that whoever looks (inspect, asyncio, web frameworks) finds what it would have found.
 
 
 async def _coroutine(driven: Any) -> Any:
-    return await driven
+    try:
+        result = await driven.begin()
+    except BaseException:
+        driven.raised()
+        raise
+    driven.returned(result)
+    return result
 
 
 def _generator(driven: Any) -> Any:

@@ -9,7 +9,6 @@ import contextvars
 import gc
 import inspect
 import threading
-import traceback
 import types
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -334,64 +333,6 @@ def test_asend_reaches_the_async_generator(recorded: Any) -> None:
 
 async def returns_42() -> int:
     return 42
-
-
-def _drop(function: Any) -> None:
-    function()
-    gc.collect()
-
-
-def test_coroutine_cancelled_while_it_waits(recorded: Any) -> None:
-    @observe(name="waits")
-    async def waits() -> None:
-        await asyncio.Event().wait()
-
-    async def main() -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(waits(), 0.001)
-
-    asyncio.run(main())
-    span = ended(recorded)
-    assert span["status"] == "error"
-    assert span["attributes"]["error_type"] == "asyncio.exceptions.CancelledError"
-
-
-def test_coroutine_thrown_away_in_the_middle(recorded: Any) -> None:
-    @observe(name="waits")
-    async def waits() -> None:
-        await asyncio.sleep(0)
-
-    coroutine = waits()
-    coroutine.send(None)
-    del coroutine
-    gc.collect()
-    assert ended(recorded)["attributes"]["closed_early"] is True
-
-
-def test_coroutine_never_awaited_records_nothing_and_warns_as_always(recorded: Any) -> None:
-    with pytest.warns(RuntimeWarning, match="returns_42.*never awaited"):
-        _drop(observe(returns_42))
-    assert recorded.spans() == []
-
-
-def test_coroutine_result_and_error_pass_unchanged(recorded: Any) -> None:
-    error = LookupError("the very one")
-
-    @observe(name="fails")
-    async def fails() -> None:
-        await asyncio.sleep(0)
-        raise error
-
-    async def main() -> None:
-        with pytest.raises(LookupError) as caught:
-            await fails()
-        assert caught.value is error
-        assert [frame.name for frame in traceback.extract_tb(error.__traceback__)][-1] == "fails"
-        assert error.__context__ is None
-        assert error.__cause__ is None
-
-    asyncio.run(main())
-    assert ended(recorded)["attributes"]["error_message"] == "the very one"
 
 
 # --- Context ----------------------------------------------------------------------------------------------------------
