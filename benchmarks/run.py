@@ -18,12 +18,14 @@ from functools import partial
 
 import recording_rows
 from ingest_rows import ingest
+from query_rows import questions
 from table import WORK, Row, table, write
 
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     **recording_rows.ROWS,
     "B metrics": partial(ingest, text=False),
     "B text": partial(ingest, text=True),
+    "B Q": questions,
 }
 
 

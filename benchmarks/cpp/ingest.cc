@@ -1,9 +1,10 @@
 // Durable ingest: N spans like those of LLM applications, 1,000 a commit, through Store::Commit; then merging.
 //
-//   bench_ingest [--text] N DIR
+//   bench_ingest [--text] [--score] N DIR
 //
-// DIR must not exist. Prints one JSON line. Times are of this thread's CPU (`cpu_ns_per_span`: builder, encoding,
-// commit) and of the wall; bytes are of the stored values and of data.mdb. Making the data is not timed.
+// --score gives three of ten spans an attribute "score". DIR must not exist. Prints one JSON line. Times are of this
+// thread's CPU (`cpu_ns_per_span`: builder, encoding, commit) and of the wall; bytes are of the stored values and of
+// data.mdb. Making the data is not timed.
 #include <sys/resource.h>
 #include <time.h>
 
@@ -106,7 +107,7 @@ struct Generated {
 // Traces of 2 to 10 spans: a root, then model calls, tools and retrievals.
 class Generator {
  public:
-  Generator(std::size_t spans, bool text) : spans_(spans), text_(text) {}
+  Generator(std::size_t spans, bool text, bool score) : spans_(spans), text_(text), score_(score) {}
 
   std::deque<Generated> Make() {
     std::deque<Generated> out;
@@ -160,6 +161,10 @@ class Generator {
         g.row.duration_ns = static_cast<std::int64_t>(random_.LogNormal(1.2e8, 1));
       }
       if (text_) AddText(g, prompt);
+      if (score_ && random_.Below(10) < 3) {
+        const double score = 0.75 + 0.1 * (random_.Unit() + random_.Unit() - 1);
+        g.fields.push_back({Column::kAttribute, "score", Value::Float(std::round(score * 100) / 100)});
+      }
       g.end_ns = g.row.start_ns + g.row.duration_ns;
       at = g.end_ns + static_cast<std::int64_t>(random_.LogNormal(2e6, 0.8));
       last = std::max(last, g.end_ns);
@@ -226,7 +231,7 @@ class Generator {
   }
 
   std::size_t spans_;
-  bool text_;
+  bool text_, score_;
   Random random_;
   Names names_;
   std::deque<std::string> strings_;
@@ -243,8 +248,8 @@ int Fail(const spanbox::Status& status) {
   return 1;
 }
 
-int Run(std::size_t spans, bool text, const std::string& folder) {
-  Generator generator(spans, text);
+int Run(std::size_t spans, bool text, bool score, const std::string& folder) {
+  Generator generator(spans, text, score);
   const std::deque<Generated> rows = generator.Make();
   auto opened = spanbox::Store::Open(folder);
   if (!opened.ok()) return Fail(opened.status());
@@ -303,11 +308,13 @@ int Run(std::size_t spans, bool text, const std::string& folder) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const bool text = argc == 4 && std::strcmp(argv[1], "--text") == 0;
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  const auto given = [&](const char* flag) { return std::find(words.begin(), words.end(), flag) != words.end(); };
+  const bool text = given("--text"), score = given("--score");
   const std::size_t spans = argc >= 3 ? std::strtoull(argv[argc - 2], nullptr, 10) : 0;
-  if (argc != (text ? 4 : 3) || spans == 0 || std::filesystem::exists(argv[argc - 1])) {
-    std::fprintf(stderr, "usage: bench_ingest [--text] N DIR   (DIR must not exist)\n");
+  if (argc != 3 + text + score || spans == 0 || std::filesystem::exists(words.back())) {
+    std::fprintf(stderr, "usage: bench_ingest [--text] [--score] N DIR   (DIR must not exist)\n");
     return 2;
   }
-  return Run(spans, text, argv[argc - 1]);
+  return Run(spans, text, score, words.back());
 }

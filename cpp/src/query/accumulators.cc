@@ -1,7 +1,9 @@
 #include "query/accumulators.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "query/cells.h"
 #include "query/numbers.h"
@@ -29,7 +31,10 @@ class CountAccumulator : public Accumulator {
   Status Add(const GroupedRows& in) override {
     counts_.resize(in.group_count);
     if (column_.empty()) {
-      for (const std::uint32_t group : in.groups) ++counts_[group];
+      std::uint64_t* counts = counts_.data();
+      ByGroup(
+          in.groups, [=](std::size_t, std::uint32_t group) { counts[group] += 4; },
+          [=](std::size_t, std::uint32_t group) { ++counts[group]; });
       return OkStatus();
     }
     SPANBOX_ASSIGN_OR_RETURN(const Bitmap present, RowsWithValue(column_, in.columns, in.selected));
@@ -64,130 +69,175 @@ class CountAccumulator : public Accumulator {
   std::vector<std::uint64_t> counts_;
 };
 
-// Whole numbers exactly, beside floats; NaN is passed over.
-class MomentsAccumulator : public Accumulator {
- public:
-  explicit MomentsAccumulator(const AggregateSpec& spec) : column_(spec.column) {
-    any_float_ = column_.info != nullptr && column_.info->type == ColumnType::kFloat;
+__extension__ using Wide = __int128;
+
+// Of a group: the numbers' count and sum, or their extremes. Whole numbers exactly, beside floats; NaN is passed over.
+struct Sums {
+  Wide ints = 0;
+  double floats = 0;
+  std::uint64_t count = 0;
+
+  void Add(std::int64_t value) { ints += value; }
+  void Add(double value) { floats += value; }
+  double total() const { return static_cast<double>(ints) + floats; }
+};
+struct Extremes {
+  std::int64_t int_min = std::numeric_limits<std::int64_t>::max(), int_max = std::numeric_limits<std::int64_t>::min();
+  double float_min = std::numeric_limits<double>::infinity(), float_max = -std::numeric_limits<double>::infinity();
+  bool any_int = false, any_float = false;
+
+  void Add(std::int64_t value) {
+    any_int = true;
+    int_min = std::min(int_min, value);
+    int_max = std::max(int_max, value);
   }
+  void Add(double value) {
+    if (std::isnan(value)) return;
+    any_float = true;
+    float_min = std::min(float_min, value);
+    float_max = std::max(float_max, value);
+  }
+  double Float(bool smallest) const {
+    if (!any_int && !any_float) return std::numeric_limits<double>::quiet_NaN();
+    if (!any_int) return smallest ? float_min : float_max;
+    return smallest ? std::min(static_cast<double>(int_min), float_min)
+                    : std::max(static_cast<double>(int_max), float_max);
+  }
+};
+
+bool HoldsFloats(const ColumnRef& column) { return column.info != nullptr && column.info->type == ColumnType::kFloat; }
+
+// sum, mean
+class SumsAccumulator : public Accumulator {
+ public:
+  explicit SumsAccumulator(const AggregateSpec& spec) : column_(spec.column), any_float_(HoldsFloats(spec.column)) {}
 
   Status Add(const GroupedRows& in) override {
-    moments_.resize(in.group_count);
-    return ForEachNumber(in.columns, column_.name, in.rows,
-                         [&](std::size_t i, auto value) { Put(moments_[in.groups[i]], value); });
-  }
-
-  // Sum and extremes of a cell are ints or floats, as its numbers were; its number of numbers is added last.
-  Status AddCells(const GroupedRows& in, const RollupCells& cells) override {
-    moments_.resize(in.group_count);
-    const auto each = [&](CellPart part, auto put) {
-      return ForEachNumber(cells.columns, CellColumn(column_.name, part), in.rows,
-                           [&](std::size_t i, auto value) { put(moments_[in.groups[i]], value); });
-    };
-    SPANBOX_RETURN_IF_ERROR(each(CellPart::kSum, [this](Moments& m, auto sum) { AddSum(m, sum); }));
-    SPANBOX_RETURN_IF_ERROR(each(CellPart::kMin, [](Moments& m, auto value) { Extend(m, value); }));
-    SPANBOX_RETURN_IF_ERROR(each(CellPart::kMax, [](Moments& m, auto value) { Extend(m, value); }));
-    return AddCellCounts(in, cells);
-  }
-
-  TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
-    if (spec.function == Function::kMean) {
-      return Floats(groups, [&](std::uint32_t group) { return Mean(AtOr(moments_, group)); });
-    }
-    if (any_float_ || !FitsInts(spec.function, groups)) {
-      return Floats(groups, [&](std::uint32_t group) { return FloatAnswer(spec.function, AtOr(moments_, group)); });
-    }
-    TableColumn out;
-    const bool moment =
-        column_.info != nullptr && column_.info->column == Column::kStartNs && spec.function != Function::kSum;
-    if (moment) out.type = TableColumn::Type::kTimestampNs;
-    for (std::size_t i = 0; i < groups.size(); ++i) {
-      const Moments m = AtOr(moments_, groups[i]);
-      if (m.count == 0 && spec.function != Function::kSum) {
-        if (out.valid.empty()) out.valid.assign(groups.size(), 1);
-        out.valid[i] = 0;
+    sums_.resize(in.group_count);
+    for (const ChunkInfo* chunk : in.columns.segment().Find(column_.name)) {
+      if (chunk->type == ColumnType::kInt) {
+        SPANBOX_ASSIGN_OR_RETURN(const IntColumn* c, in.columns.Ints(*chunk));
+        AddColumn(in, *c, &Sums::ints, [](std::int64_t v) { return Wide{v}; });
+      } else if (chunk->type == ColumnType::kFloat) {
+        SPANBOX_ASSIGN_OR_RETURN(const FloatColumn* c, in.columns.Floats(*chunk));
+        Bitmap floats = in.selected;
+        floats &= c->valid;
+        any_float_ |= floats.any();
+        AddColumn(in, *c, &Sums::floats, [](double v) { return v == v ? v : 0.0; });
+      } else if (chunk->type == ColumnType::kBool) {
+        SPANBOX_ASSIGN_OR_RETURN(const BoolColumn* c, in.columns.Bools(*chunk));
+        AddColumn(in, *c, &Sums::ints, [](std::uint8_t v) { return Wide{v}; });
       }
-      out.ints.push_back(spec.function == Function::kSum   ? static_cast<std::int64_t>(m.int_sum)
-                         : spec.function == Function::kMin ? m.int_min
-                                                           : m.int_max);
     }
-    return out;
+    return OkStatus();
   }
 
- private:
-  __extension__ using Wide = __int128;
-  struct Moments {
-    std::uint64_t count = 0;
-    bool any_int = false;
-    Wide int_sum = 0;
-    std::int64_t int_min = std::numeric_limits<std::int64_t>::max(), int_max = std::numeric_limits<std::int64_t>::min();
-    double float_sum = 0;
-    double float_min = std::numeric_limits<double>::infinity(), float_max = -std::numeric_limits<double>::infinity();
-  };
-
-  void Put(Moments& m, std::int64_t value) {
-    ++m.count;
-    AddSum(m, value);
-    Extend(m, value);
-  }
-  void Put(Moments& m, double value) {
-    if (std::isnan(value)) return;
-    ++m.count;
-    AddSum(m, value);
-    Extend(m, value);
-  }
-
-  void AddSum(Moments& m, std::int64_t value) { m.int_sum += value; }
-  void AddSum(Moments& m, double value) {
-    any_float_ = true;
-    m.float_sum += value;
-  }
-  static void Extend(Moments& m, std::int64_t value) {
-    m.any_int = true;
-    m.int_min = std::min(m.int_min, value);
-    m.int_max = std::max(m.int_max, value);
-  }
-  static void Extend(Moments& m, double value) {
-    m.float_min = std::min(m.float_min, value);
-    m.float_max = std::max(m.float_max, value);
-  }
-
-  Status AddCellCounts(const GroupedRows& in, const RollupCells& cells) {
+  // The sum of a cell is an int or a float, as its numbers were.
+  Status AddCells(const GroupedRows& in, const RollupCells& cells) override {
+    sums_.resize(in.group_count);
+    const auto add = [&](std::size_t i, auto sum) {
+      any_float_ |= std::is_same_v<decltype(sum), double>;
+      sums_[in.groups[i]].Add(sum);
+    };
+    SPANBOX_RETURN_IF_ERROR(ForEachNumber(cells.columns, CellColumn(column_.name, CellPart::kSum), in.rows, add));
     std::vector<std::uint64_t> numbers(in.rows.size());
     for (const CellPart part : {CellPart::kCount, CellPart::kNumbers}) {  // the second one where they differ
       SPANBOX_RETURN_IF_ERROR(
           ForEachNumber(cells.columns, CellColumn(column_.name, part), in.rows,
                         [&](std::size_t i, auto count) { numbers[i] = static_cast<std::uint64_t>(count); }));
     }
-    for (std::size_t i = 0; i < numbers.size(); ++i) moments_[in.groups[i]].count += numbers[i];
+    for (std::size_t i = 0; i < numbers.size(); ++i) sums_[in.groups[i]].count += numbers[i];
     return OkStatus();
   }
 
-  static double Mean(const Moments& m) {
-    if (m.count == 0) return std::numeric_limits<double>::quiet_NaN();
-    return (static_cast<double>(m.int_sum) + m.float_sum) / static_cast<double>(m.count);
-  }
-
-  static double FloatAnswer(Function function, const Moments& m) {
-    if (function == Function::kSum) return static_cast<double>(m.int_sum) + m.float_sum;
-    if (m.count == 0) return std::numeric_limits<double>::quiet_NaN();
-    if (function == Function::kMin)
-      return m.any_int ? std::min(static_cast<double>(m.int_min), m.float_min) : m.float_min;
-    return m.any_int ? std::max(static_cast<double>(m.int_max), m.float_max) : m.float_max;
-  }
-
-  bool FitsInts(Function function, Groups groups) const {
-    if (function != Function::kSum) return true;
-    for (const std::uint32_t group : groups) {
-      const Wide sum = AtOr(moments_, group).int_sum;
-      if (sum != static_cast<std::int64_t>(sum)) return false;
+  TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
+    if (spec.function == Function::kMean) {
+      return Floats(groups, [&](std::uint32_t group) {  // 0 / 0 is NaN: absent
+        const Sums sums = AtOr(sums_, group);
+        return sums.total() / static_cast<double>(sums.count);
+      });
     }
-    return true;
+    const auto fits = [&](std::uint32_t group) {
+      const Wide sum = AtOr(sums_, group).ints;
+      return sum == static_cast<std::int64_t>(sum);
+    };
+    if (any_float_ || !std::ranges::all_of(groups, fits)) {
+      return Floats(groups, [&](std::uint32_t group) { return AtOr(sums_, group).total(); });
+    }
+    TableColumn out;
+    for (const std::uint32_t group : groups) out.ints.push_back(static_cast<std::int64_t>(AtOr(sums_, group).ints));
+    return out;
+  }
+
+ private:
+  // Where there is no value a column holds 0: adding it costs less than asking. `read` gives what to add.
+  template <typename Total, typename Column, typename Read>
+  void AddColumn(const GroupedRows& in, const Column& column, Total Sums::*total, Read read) {
+    Sums* sums = sums_.data();
+    const std::uint32_t* rows = in.rows.data();
+    const auto* values = column.values.data();
+    const std::uint64_t* words = column.valid.words.data();
+    const bool all = column.valid.all();
+    const auto value = [=](std::size_t i) { return read(values[rows[i]]); };
+    const auto counts = [=](std::size_t i) -> std::uint64_t {
+      const auto v = values[rows[i]];
+      return (all ? 1 : words[rows[i] / 64] >> (rows[i] % 64) & 1) & (v == v ? 1 : 0);
+    };
+    const auto four = [=](std::size_t i, std::uint32_t group) {
+      sums[group].*total += (value(i) + value(i + 1)) + (value(i + 2) + value(i + 3));
+      sums[group].count += counts(i) + counts(i + 1) + counts(i + 2) + counts(i + 3);
+    };
+    const auto one = [=](std::size_t i, std::uint32_t group) {
+      sums[group].*total += value(i);
+      sums[group].count += counts(i);
+    };
+    ByGroup(in.groups, four, one);
+  }
+
+  const ColumnRef column_;
+  bool any_float_;
+  std::vector<Sums> sums_;
+};
+
+// min, max
+class ExtremesAccumulator : public Accumulator {
+ public:
+  explicit ExtremesAccumulator(const AggregateSpec& spec) : column_(spec.column) {}
+
+  Status Add(const GroupedRows& in) override { return AddNumbers(in, in.columns, column_.name); }
+  Status AddCells(const GroupedRows& in, const RollupCells& cells) override {
+    SPANBOX_RETURN_IF_ERROR(AddNumbers(in, cells.columns, CellColumn(column_.name, CellPart::kMin)));
+    return AddNumbers(in, cells.columns, CellColumn(column_.name, CellPart::kMax));
+  }
+
+  TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
+    const bool smallest = spec.function == Function::kMin;
+    if (HoldsFloats(column_) || any_float_) {
+      return Floats(groups, [&](std::uint32_t group) { return AtOr(extremes_, group).Float(smallest); });
+    }
+    TableColumn out;
+    if (column_.info != nullptr && column_.info->column == Column::kStartNs) out.type = TableColumn::Type::kTimestampNs;
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      const Extremes extremes = AtOr(extremes_, groups[i]);
+      if (!extremes.any_int && out.valid.empty()) out.valid.assign(groups.size(), 1);
+      if (!extremes.any_int) out.valid[i] = 0;
+      out.ints.push_back(smallest ? extremes.int_min : extremes.int_max);
+    }
+    return out;
+  }
+
+ private:
+  Status AddNumbers(const GroupedRows& in, SegmentColumns& columns, const std::string& name) {
+    extremes_.resize(in.group_count);
+    return ForEachNumber(columns, name, in.rows, [&](std::size_t i, auto value) {
+      any_float_ |= std::is_same_v<decltype(value), double>;
+      extremes_[in.groups[i]].Add(value);
+    });
   }
 
   const ColumnRef column_;
   bool any_float_ = false;
-  std::vector<Moments> moments_;
+  std::vector<Extremes> extremes_;
 };
 
 class RateAccumulator : public Accumulator {
@@ -198,10 +248,18 @@ class RateAccumulator : public Accumulator {
     totals_.resize(in.group_count);
     hits_.resize(in.group_count);
     SPANBOX_ASSIGN_OR_RETURN(const Bitmap holds, Select(filter_, in.columns, in.selected));
-    for (std::size_t i = 0; i < in.rows.size(); ++i) {
-      ++totals_[in.groups[i]];
-      hits_[in.groups[i]] += holds[in.rows[i]] ? 1 : 0;
-    }
+    std::uint64_t *totals = totals_.data(), *hits = hits_.data();
+    const std::uint32_t* rows = in.rows.data();
+    const auto hit = [&holds, rows](std::size_t i) -> std::uint64_t { return holds[rows[i]] ? 1 : 0; };
+    const auto four = [=](std::size_t i, std::uint32_t group) {
+      totals[group] += 4;
+      hits[group] += hit(i) + hit(i + 1) + hit(i + 2) + hit(i + 3);
+    };
+    const auto one = [=](std::size_t i, std::uint32_t group) {
+      ++totals[group];
+      hits[group] += hit(i);
+    };
+    ByGroup(in.groups, four, one);
     return OkStatus();
   }
 
@@ -280,9 +338,14 @@ std::string SharingKey(const AggregateSpec& spec) {
       return "values " + spec.column.name;
     case Function::kApproxDistinct:
       return "hashes " + spec.column.name;
-    default:
-      return "moments " + spec.column.name;
+    case Function::kSum:
+    case Function::kMean:
+      return "sums " + spec.column.name;
+    case Function::kMin:
+    case Function::kMax:
+      return "extremes " + spec.column.name;
   }
+  return {};
 }
 
 std::unique_ptr<Accumulator> NewAccumulator(const AggregateSpec& spec) {
@@ -300,9 +363,14 @@ std::unique_ptr<Accumulator> NewAccumulator(const AggregateSpec& spec) {
     case Function::kApproxDistinct:
     case Function::kTop:
       return NewValues(spec);
-    default:
-      return std::make_unique<MomentsAccumulator>(spec);
+    case Function::kSum:
+    case Function::kMean:
+      return std::make_unique<SumsAccumulator>(spec);
+    case Function::kMin:
+    case Function::kMax:
+      return std::make_unique<ExtremesAccumulator>(spec);
   }
+  return nullptr;
 }
 
 void AddNeeds(const AggregateSpec& spec, CellNeeds& needs) {

@@ -73,6 +73,14 @@ void Groups::Combine(Level& level, std::uint32_t befores, std::uint32_t keys_so_
     return;
   }
   std::vector<std::uint32_t> table(combinations, kUnknown);
+  if (befores == 1) {  // of the first level: groups are all 0
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      std::uint32_t& known = table[keys[i]];
+      if (known == kUnknown) known = number(0, keys[i]);
+      groups[i] = known;
+    }
+    return;
+  }
   for (std::size_t i = 0; i < keys.size(); ++i) {
     std::uint32_t& known = table[static_cast<std::size_t>(groups[i]) * keys_so_far + keys[i]];
     if (known == kUnknown) known = number(groups[i], keys[i]);

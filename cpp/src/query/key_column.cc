@@ -72,11 +72,12 @@ Status KeyColumn::Read(SegmentColumns& columns, Rows rows, Keys& keys) {
 Status KeyColumn::ReadStrings(SegmentColumns& columns, const ChunkInfo& chunk, Rows rows, Keys& keys) {
   SPANBOX_ASSIGN_OR_RETURN(const StringColumn* c, columns.Strings(chunk));
   std::vector<std::uint32_t> key_of_code(c->dictionary.size(), kUnknown);
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    if (!c->valid[rows[i]]) continue;
+  static_assert(kAbsent == 0);
+  for (std::size_t i = 0; i < rows.size();
+       ++i) {  // a row without a value has the code 0: its key is masked, not skipped
     const std::uint32_t code = c->codes[rows[i]];
     if (key_of_code[code] == kUnknown) key_of_code[code] = OfString(c->dictionary[code]);
-    keys[i] = key_of_code[code];
+    keys[i] |= key_of_code[code] & (0u - static_cast<std::uint32_t>(c->valid[rows[i]]));
   }
   return OkStatus();
 }

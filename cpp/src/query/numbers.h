@@ -52,4 +52,8 @@ Status ForEachNumber(SegmentColumns& columns, std::string_view column, std::span
   return OkStatus();
 }
 
+// Appends the numbers of the selected rows, as doubles.
+Status AppendNumbers(SegmentColumns& columns, std::string_view column, const Bitmap& selected,
+                     std::vector<double>& numbers);
+
 }  // namespace spanbox

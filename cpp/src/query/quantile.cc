@@ -26,6 +26,31 @@ Status CheckNumeric(const ColumnRef& column) {
   return InvalidArgument(Ticked(column.name) + " holds no numbers: " + std::string(column.info->description));
 }
 
+Status AppendNumbers(SegmentColumns& columns, std::string_view column, const Bitmap& selected,
+                     std::vector<double>& numbers) {
+  const auto append = [&](const auto& c) {
+    Bitmap rows = selected;
+    rows &= c.valid;
+    const std::size_t before = numbers.size();
+    numbers.resize(before + rows.count());
+    double* to = numbers.data() + before;
+    rows.ForEach([&](std::uint32_t row) { *to++ = static_cast<double>(c.values[row]); });
+  };
+  for (const ChunkInfo* chunk : columns.segment().Find(column)) {
+    if (chunk->type == ColumnType::kInt) {
+      SPANBOX_ASSIGN_OR_RETURN(const IntColumn* c, columns.Ints(*chunk));
+      append(*c);
+    } else if (chunk->type == ColumnType::kFloat) {
+      SPANBOX_ASSIGN_OR_RETURN(const FloatColumn* c, columns.Floats(*chunk));
+      append(*c);
+    } else if (chunk->type == ColumnType::kBool) {
+      SPANBOX_ASSIGN_OR_RETURN(const BoolColumn* c, columns.Bools(*chunk));
+      append(*c);
+    }
+  }
+  return OkStatus();
+}
+
 Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_view column, std::span<const double> qs,
                               bool exact) {
   for (const double q : qs) {
@@ -38,16 +63,12 @@ Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_
   DDSketch sketch;
   std::vector<double> values;
   SPANBOX_RETURN_IF_ERROR(run->ForEach([&](SegmentColumns& columns, const Bitmap& selected) {
-    const std::vector<std::uint32_t> rows = selected.Rows();
-    return ForEachNumber(columns, ref.name, rows, [&](std::size_t, auto value) {
-      const auto number = static_cast<double>(value);
-      if (!exact) {
-        sketch.Add(number);
-      } else if (!std::isnan(number)) {
-        values.push_back(number);
-      }
-    });
+    if (!exact) values.clear();
+    SPANBOX_RETURN_IF_ERROR(AppendNumbers(columns, ref.name, selected, values));
+    if (!exact) sketch.Add(values);
+    return OkStatus();
   }));
+  if (exact) std::erase_if(values, [](double number) { return std::isnan(number); });
   CellNeeds needs{.answerable = !exact};
   needs.Sketched(ref);
   Quantiles result;

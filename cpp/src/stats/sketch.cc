@@ -146,8 +146,36 @@ void DDSketch::Add(double value) {
   AddCount(value, 1);
 }
 
+// In blocks: places first, which depend on nothing, then the counting, with what is shared kept in registers.
 void DDSketch::Add(std::span<const double> values) {
-  for (const double value : values) Add(value);
+  constexpr std::size_t kBlock = 256;
+  std::int32_t places[kBlock];
+  while (!values.empty()) {
+    const std::span<const double> block = values.first(std::min(values.size(), kBlock));
+    values = values.subspan(block.size());
+    bool plain = count_ > 0;  // then min_ and max_ are numbers
+    for (std::size_t i = 0; i < block.size(); ++i) {
+      plain &= block[i] >= kMinMagnitude && block[i] <= kMaxMagnitude;
+      places[i] = BucketIndex(block[i], multiplier_) - positive_.first;
+    }
+    const auto size = static_cast<std::uint32_t>(positive_.counts.size());
+    for (std::size_t i = 0; i < block.size(); ++i) plain &= static_cast<std::uint32_t>(places[i]) < size;
+    if (!plain) {
+      for (const double value : block) Add(value);
+      continue;
+    }
+    double sum = sum_, least = min_, most = max_;
+    for (std::size_t i = 0; i < block.size(); ++i) {
+      ++positive_.counts[static_cast<std::uint32_t>(places[i])];
+      sum += block[i];
+      least = std::min(least, block[i]);
+      most = std::max(most, block[i]);
+    }
+    sum_ = sum;
+    min_ = least;
+    max_ = most;
+    count_ += block.size();
+  }
 }
 
 Status DDSketch::Merge(const DDSketch& other) {
