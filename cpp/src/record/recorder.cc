@@ -176,6 +176,14 @@ class RecorderImpl final : public Recorder, private ForkListener {
 };
 
 bool RecorderImpl::AppendSlowly(RecordType type, std::span<const std::byte> payload, std::int64_t& wait_ns) noexcept {
+  // Mostly half a lane has been written, and stored meanwhile: little is touched, for all of it is out of the caches.
+  if (Lane* const lane = t_lane.lane; t_lane.serial == serial_ && lane != nullptr) {
+    const bool plenty = payload.size() <= max_payload_bytes_ && lane->MakeRoom(payload.size()) == Lane::Room::kPlenty;
+    if (plenty && !lane->give_back.load(std::memory_order_relaxed) && lane->TryAppend(type, payload)) {
+      Pay(type, Charge(*lane, payload.size()), wait_ns);
+      return true;
+    }
+  }
   LanePool& pool = *state_->pool;
   if (payload.size() > max_payload_bytes_ || !pool.EnsureFirstRing()) return Drop(type, payload, nullptr);
   state_->background->Start();
