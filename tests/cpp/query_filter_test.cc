@@ -476,6 +476,24 @@ TEST(FilterTest, IdsCompareWithHexadecimalText) {
   EXPECT_EQ(Selected(store, "parent_id == none"), (std::set<SpanId>{1, 3}));
 }
 
+TEST(FilterTest, SegmentsWithoutTheAskedTraceAreNotLoaded) {
+  MemoryStore store;
+  for (std::uint64_t trace = 0; trace < 10; ++trace) {
+    store.AddSegment(
+        {{.trace = 10 * trace + 1, .span = 2 * trace + 1}, {.trace = 10 * trace + 5, .span = 2 * trace + 2}});
+  }
+  const auto is = [](std::uint64_t trace) { return "\"" + ToHex(testing::TraceIdOf(trace)) + "\""; };
+  EXPECT_EQ(*Count(store, {.filter = "kind == span and trace_id == " + is(35)}), 1u);
+  EXPECT_EQ(store.loads, 1);
+  EXPECT_EQ(Selected(store, "trace_id in [" + is(31) + ", " + is(35) + ", " + is(91) + ", " + is(33) + "]"),
+            (std::set<SpanId>{7, 8, 19}));
+  EXPECT_EQ(*Count(store, {.filter = "trace_id == " + is(35) + " or span_id == \"0000000000000001\""}), 2u);
+  EXPECT_EQ(*Count(store, {.filter = "not trace_id == " + is(35)}), 19u);
+  std::string many = is(31);
+  for (std::uint64_t trace = 1000; trace < 1100; ++trace) many += ", " + is(trace);
+  EXPECT_EQ(Selected(store, "trace_id in [" + many + "]"), std::set<SpanId>{7});
+}
+
 TEST(FilterTest, TextInJsonIsFoundAsItReads) {
   MemoryStore store;
   store.AddSegment({{.span = 1, .fields = {{"input", Json{R"({"q":"say \"hi\"\nplease"})"}}}},

@@ -64,10 +64,8 @@ class TermEvaluator {
         return MatchStrings(chunk);
       case ColumnType::kText:
         return MatchText(chunk);
-      case ColumnType::kTraceId: {
-        SPANBOX_ASSIGN_OR_RETURN(const TraceIdColumn* column, columns_.TraceIds(chunk));
-        return MatchIds(column->values, [](const Literal& literal) { return literal.trace_id; });
-      }
+      case ColumnType::kTraceId:
+        return MatchTraces(chunk);
       case ColumnType::kSpanId: {
         SPANBOX_ASSIGN_OR_RETURN(const SpanIdColumn* column, columns_.SpanIds(chunk));
         return MatchIds(column->values, [](const Literal& literal) { return literal.span_id; });
@@ -151,6 +149,20 @@ class TermEvaluator {
       }
     });
     if (!status.ok()) return status;
+    return Verdict::kSome;
+  }
+
+  // By the segment's index, unless there are so many that reading the column is cheaper.
+  Result<Verdict> MatchTraces(const ChunkInfo& chunk) {
+    constexpr std::size_t kMaxLookups = 64;
+    if (term_.values.size() > kMaxLookups) {
+      SPANBOX_ASSIGN_OR_RETURN(const TraceIdColumn* column, columns_.TraceIds(chunk));
+      return MatchIds(column->values, [](const Literal& literal) { return literal.trace_id; });
+    }
+    for (const Literal& literal : term_.values) {
+      SPANBOX_ASSIGN_OR_RETURN(const auto rows, columns_.segment().RowsOfTrace(literal.trace_id));
+      for (const std::uint32_t row : rows) matches_.Set(row);
+    }
     return Verdict::kSome;
   }
 

@@ -30,6 +30,18 @@ void LearnBlockSizes() {
   (void)learnt;
 }
 
+// False: the filter asks for traces by their ids, and the segment has none of them.
+bool MayHoldTraces(const FilterNode& node, const SegmentMeta& segment) {
+  const Term& term = node.term;
+  if (node.kind == FilterNode::Kind::kAnd) {
+    return std::ranges::all_of(node.children, [&](const FilterNode& child) { return MayHoldTraces(child, segment); });
+  }
+  const bool by_id = node.kind == FilterNode::Kind::kTerm && term.info != nullptr &&
+                     term.info->column == Column::kTraceId && term.comparison == Comparison::kEqual && !term.negated;
+  return !by_id ||
+         std::ranges::any_of(term.values, [&](const Literal& literal) { return segment.MayHold(literal.trace_id); });
+}
+
 Result<SampledOut> CountDropped(QueryRun& run) {
   return ForEachRollup(run, {}, [](const RollupCells&, const Bitmap&) { return OkStatus(); });
 }
@@ -55,8 +67,9 @@ Result<std::unique_ptr<QueryRun>> QueryRun::Start(Store& store, const SpanQuery&
   SPANBOX_ASSIGN_OR_RETURN(run->view_, store.Read());
   run->looked_ns_ = MonotonicNowNs();
   for (const SegmentMeta& segment : run->view_->segments()) {
-    if (segment.max_start_ns >= query.since_ns && segment.min_start_ns < query.until_ns)
-      run->segments_.push_back(segment);
+    const bool in_time = segment.max_start_ns >= query.since_ns && segment.min_start_ns < query.until_ns;
+    const bool holds = run->filter_.everything || MayHoldTraces(run->filter_.root, segment);
+    if (in_time && holds) run->segments_.push_back(segment);
   }
   std::ranges::stable_partition(run->segments_, [](const SegmentMeta& s) { return s.id == kOpenSpans; });
   SPANBOX_RETURN_IF_ERROR(run->CheckKnown(run->filter_));
