@@ -157,17 +157,17 @@ void LanePool::CountSpare() {
   std::uint64_t left = 0, all = 0;
   ForEachLane([&](const Lane& lane) {
     if (&lane == overflow_ || (lane.ever_owned() && lane.state() == LaneState::kOwned)) return;
-    all += lane.lane_bytes();
+    all += lane.whole_bytes();
     const bool free = lane.state() == LaneState::kFree && !PastHalf(lane);
-    if (free) left += lane.ever_owned() ? lane.lane_bytes() - lane.used_bytes() : lane.lane_bytes();
+    if (free) left += lane.whole_bytes() - (lane.ever_owned() ? lane.used_bytes() : 0);
   });
   spare_left_.store(left, kRelaxed);
   spare_all_.store(all, kRelaxed);
 }
 
 LanePool::Room LanePool::RoomFor(const Lane& lane) const {
-  const std::uint64_t own = lane.lane_bytes() - std::min(lane.used_bytes(), lane.lane_bytes());
-  return {spare_left_.load(kRelaxed) + own, spare_all_.load(kRelaxed) + lane.lane_bytes()};
+  const std::uint64_t own = lane.whole_bytes() - std::min(lane.used_bytes(), lane.whole_bytes());
+  return {spare_left_.load(kRelaxed) + own, spare_all_.load(kRelaxed) + lane.whole_bytes()};
 }
 
 void LanePool::Return(Lane* lane) noexcept {

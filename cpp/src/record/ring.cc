@@ -184,7 +184,7 @@ Lane::Room Lane::MakeRoom(std::size_t payload_bytes) noexcept {
   if (end <= limit_) return Room::kPlenty;
   const std::uint64_t full = tail + lane_bytes();
   // An empty lane takes any record: the largest may need all of it.
-  limit_ = tail == head_ ? full : full - lane_bytes() / 16;
+  limit_ = tail == head_ ? full : tail + whole_bytes();
   if (end <= limit_) return Room::kPastHalf;
   if (payload_bytes > kShortPayloadBytes || end > full) return Room::kFull;
   limit_ = end;  // for this one

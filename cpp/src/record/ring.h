@@ -58,7 +58,7 @@ class alignas(64) Lane {
     return true;
   }
 
-  // Owner. Looks at how far the collector has come and moves the limit; says how full the lane is. The last sixteenth
+  // Owner. Looks at how far the collector has come and moves the limit; says how full the lane is. The last eighth
   // is for short records (kShortPayloadBytes): where no other finds room any more, they do.
   enum class Room { kPlenty, kPastHalf, kFull };
   Room MakeRoom(std::size_t payload_bytes) noexcept;
@@ -79,6 +79,7 @@ class alignas(64) Lane {
   std::uint32_t number() const { return number_; }
   std::uint64_t seed() const { return seed_; }
   std::uint64_t lane_bytes() const { return mask_ + 1; }
+  std::uint64_t whole_bytes() const { return lane_bytes() - lane_bytes() / 8; }  // for records of any size
   std::span<const std::byte> data() const { return {data_, mask_ + 1}; }
   LaneControl& control() { return control_; }
   const LaneControl& control() const { return control_; }
