@@ -4,6 +4,7 @@
 
 #include <pybind11/stl.h>
 
+#include "arrow_capsule.h"
 #include "casters.h"
 #include "query.h"
 
@@ -20,8 +21,7 @@ auto WithoutGil(Function function) {
 
 // Takes what the capsule holds; a capsule is consumed once.
 void TakeArrow(Ingest& self, const py::capsule& capsule) {
-  auto* const stream = static_cast<ArrowArrayStream*>(PyCapsule_GetPointer(capsule.ptr(), "arrow_array_stream"));
-  if (stream == nullptr) throw py::error_already_set();
+  ArrowArrayStream* const stream = StreamOf(capsule);
   Check(WithoutGil([&] { return self.TakeArrow(stream); }));
 }
 

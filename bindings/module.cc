@@ -18,4 +18,5 @@ PYBIND11_MODULE(_core, module) {
   spanbox::python::RegisterTable(module);
   spanbox::python::RegisterStore(module);
   spanbox::python::RegisterIngest(module);
+  spanbox::python::RegisterHandOver(module);
 }

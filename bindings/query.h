@@ -19,11 +19,14 @@ struct PyStore {
 void RegisterTable(pybind11::module_& module);
 void RegisterStore(pybind11::module_& module);
 void RegisterIngest(pybind11::module_& module);
+void RegisterHandOver(pybind11::module_& module);
 
 // configure, flush, health, recording_path.
 void RegisterRecording(pybind11::module_& module);
 
 pybind11::object NewTable(Table table);
+pybind11::object NewTable(std::shared_ptr<const Table> table);
+const char* TypeName(TableColumn::Type type);
 pybind11::tuple Pair(const SampledOut& sampled_out);  // included, excluded
 
 }  // namespace spanbox::python

@@ -4,6 +4,7 @@
 #include <limits>
 #include <optional>
 
+#include "arrow_capsule.h"
 #include "casters.h"
 #include "query.h"
 #include "query/arrow.h"
@@ -16,22 +17,6 @@ namespace {
 struct PyTable {
   std::shared_ptr<const Table> table;
 };
-
-const char* TypeName(TableColumn::Type type) {
-  switch (type) {
-    case TableColumn::Type::kInt:
-      return "int";
-    case TableColumn::Type::kFloat:
-      return "float";
-    case TableColumn::Type::kBool:
-      return "bool";
-    case TableColumn::Type::kString:
-      return "string";
-    case TableColumn::Type::kTimestampNs:
-      return "timestamp";
-  }
-  return "";
-}
 
 py::object Cell(const TableColumn& column, std::uint64_t row) {
   if (!column.valid.empty() && column.valid[row] == 0) return py::none();
@@ -69,29 +54,27 @@ py::list ColumnValues(const PyTable& self, const std::string& name) {
   throw py::key_error(name);
 }
 
-// PyCapsules own what they hold until a consumer takes it (and sets release to null).
-template <typename Exported>
-void FreeCapsule(PyObject* capsule) {
-  auto* exported = static_cast<Exported*>(PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule)));
-  if (exported->release != nullptr) exported->release(exported);
-  delete exported;
-}
-
-template <typename Exported>
-py::object Capsule(std::unique_ptr<Exported> exported, const char* name) {
-  PyObject* capsule = PyCapsule_New(exported.get(), name, FreeCapsule<Exported>);
-  if (capsule == nullptr) {
-    exported->release(exported.get());
-    throw py::error_already_set();
-  }
-  (void)exported.release();
-  return py::reinterpret_steal<py::object>(capsule);
-}
-
 }  // namespace
 
 py::tuple Pair(const SampledOut& sampled_out) { return py::make_tuple(sampled_out.included, sampled_out.excluded); }
 
+const char* TypeName(TableColumn::Type type) {
+  switch (type) {
+    case TableColumn::Type::kInt:
+      return "int";
+    case TableColumn::Type::kFloat:
+      return "float";
+    case TableColumn::Type::kBool:
+      return "bool";
+    case TableColumn::Type::kString:
+      return "string";
+    case TableColumn::Type::kTimestampNs:
+      return "timestamp";
+  }
+  return "";
+}
+
+py::object NewTable(std::shared_ptr<const Table> table) { return py::cast(PyTable{std::move(table)}); }
 py::object NewTable(Table table) { return py::cast(PyTable{std::make_shared<const Table>(std::move(table))}); }
 
 void RegisterTable(py::module_& module) {

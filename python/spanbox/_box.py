@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, overload
 from spanbox import _core
 from spanbox._paths import FOLDER, VARIABLE, find_store, resolve_store
 from spanbox._render import clean, distinct_digits, format_bytes, format_time
-from spanbox._spans import Query, Spans
+from spanbox._spans import Query, Result, Spans
 from spanbox._time import Moment, moment_ns
 from spanbox._trace import Trace
 
 if TYPE_CHECKING:
+    import polars
+
     from spanbox._ingest import IngestReport
     from spanbox.importers import FormatName, ImportReport
 
@@ -79,11 +81,7 @@ class Box:
 
     def spans(self, filter: str = "", *, since: Moment | None = None, until: Moment | None = None) -> Spans:
         """The spans that match, as a question to refine: .count(), .quantile(), .by().agg(), .to_pandas() and more."""
-        _core.check_filter(filter)
-        return Spans(
-            self._fresh_store,
-            Query(filter=filter, since_ns=moment_ns(since, what="since"), until_ns=moment_ns(until, what="until")),
-        )
+        return Spans(self._fresh_store, self._query(filter, since, until))
 
     def trace(self, id_or_prefix: str) -> Trace:
         """One trace, by its id or the first digits of it (at least 4, when no other trace starts with them)."""
@@ -163,6 +161,36 @@ class Box:
 
         return ingest(self._store, table, name=name, skip_bad=skip_bad, progress=progress)
 
+    def to_parquet(
+        self,
+        path: str | os.PathLike[str],
+        filter: str = "",
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        columns: Sequence[str] = (),
+    ) -> int:
+        """Writes the spans that match to a Parquet file (needs pyarrow); the number of them. The file appears when it
+        is complete, readable for its owner only. ingest() takes it back."""
+        from spanbox._hand_over import to_parquet
+
+        return to_parquet(self._fresh_store(), Path(path), self._query(filter, since, until, columns))
+
+    def scan_polars(
+        self, filter: str = "", *, since: Moment | None = None, until: Moment | None = None
+    ) -> polars.LazyFrame:
+        """A polars.LazyFrame over the spans that match: of the store is read what the frame's query needs."""
+        from spanbox._hand_over import scan_polars
+
+        return scan_polars(self._fresh_store, self._query(filter, since, until))
+
+    def sql(self, query: str, filter: str = "", *, since: Moment | None = None, until: Moment | None = None) -> Result:
+        """The answer to one SELECT over the table `spans`, by DuckDB (extra `sql`). Only the columns it names are read;
+        `filter`, `since` and `until` keep rows out before DuckDB sees them. It can reach nothing but that table."""
+        from spanbox._hand_over import sql
+
+        return sql(self._fresh_store(), query, self._query(filter, since, until))
+
     def import_file(
         self,
         path: str | os.PathLike[str],
@@ -175,6 +203,11 @@ class Box:
         from spanbox.importers import import_file
 
         return import_file(self._store, Path(path), format=format, skip_bad=skip_bad, progress=progress)
+
+    def _query(self, filter: str, since: Moment | None, until: Moment | None, columns: Sequence[str] = ()) -> Query:
+        _core.check_filter(filter)
+        bounds = moment_ns(since, what="since"), moment_ns(until, what="until")
+        return Query(filter=filter, since_ns=bounds[0], until_ns=bounds[1], columns=tuple(columns))
 
     def _fresh_store(self) -> _core.Store:
         """The store, with what this process has recorded into it so far."""

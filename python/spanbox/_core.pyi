@@ -6,7 +6,7 @@ store StoreError. All of them are SpanboxError. Recording (observe, span, tags) 
 """
 
 import builtins
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypedDict, final
 
@@ -348,6 +348,35 @@ class Store:
         """Merges small segments until none is left to merge; returns how many merges were made."""
 
     def processes(self) -> list[dict[str, object]]: ...
+
+@final
+class SpanStream:
+    """Spans that match, by start, in tables of one schema; read anew each time it is iterated or handed over.
+
+    `lazy`: reads no rows before. Without columns a small answer that is not lazy has those that its rows have, any
+    other all that a span of the time has.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        filter: str,
+        since_ns: int | None,
+        until_ns: int | None,
+        columns: Sequence[str],
+        limit: int | None,
+        lazy: bool,
+    ) -> None: ...
+    @property
+    def columns(self) -> list[tuple[str, str, bool]]:
+        """Name, type, and whether all its values have that type in the store, too (False when that is not known)."""
+
+    def __iter__(self) -> Iterator[Table]: ...
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+    def __arrow_c_schema__(self) -> object: ...
+
+def table_of(stream: object) -> Table:
+    """All rows of an arrow_array_stream capsule."""
 
 @final
 class Ingest:

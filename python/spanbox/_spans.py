@@ -101,25 +101,29 @@ class _Arrow(ABC):
     @abstractmethod
     def _table(self) -> _core.Table: ...
 
+    def _arrow(self) -> _core.Table | _core.SpanStream:
+        """What is handed over."""
+        return self._table()
+
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        return self._table().__arrow_c_stream__(requested_schema)
+        return self._arrow().__arrow_c_stream__(requested_schema)
 
     def __arrow_c_schema__(self) -> object:
-        return self._table().__arrow_c_schema__()
+        return self._arrow().__arrow_c_schema__()
 
     def to_arrow(self) -> pyarrow.Table:
         """A pyarrow.Table."""
-        return _library("pyarrow", "to_arrow()").table(self._table())
+        return library("pyarrow", "to_arrow()").table(self._arrow())
 
     def to_pandas(self) -> pandas.DataFrame:
         """A pandas.DataFrame (needs pyarrow too)."""
-        _library("pandas", "to_pandas()")
-        frame: pandas.DataFrame = _library("pyarrow", "to_pandas()").table(self._table()).to_pandas()
+        library("pandas", "to_pandas()")
+        frame: pandas.DataFrame = library("pyarrow", "to_pandas()").table(self._arrow()).to_pandas()
         return frame
 
     def to_polars(self) -> polars.DataFrame:
         """A polars.DataFrame."""
-        return _library("polars", "to_polars()").DataFrame(self._table())
+        return library("polars", "to_polars()").DataFrame(self._arrow())
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Rows as dictionaries; values that are absent are None."""
@@ -228,6 +232,12 @@ class Spans(_Arrow):
         q = self._query
         return self._store().scan(*q.which, q.columns, q.limit, q.order_by, q.descending)
 
+    def _arrow(self) -> _core.Table | _core.SpanStream:
+        q = self._query
+        if q.order_by:  # needs all rows at once
+            return self._table()
+        return _core.SpanStream(self._store(), *q.which, q.columns, q.limit, False)
+
     def columns(self, *names: str) -> Spans:
         """Only these columns or attributes, in this order. Fewer columns are faster: only they are read."""
         if not names:
@@ -324,13 +334,14 @@ def _caption(count: int, noun: str) -> str:
     return plural(count, noun) + (f", first {_HTML_ROWS} shown" if count > _HTML_ROWS else "")
 
 
-def _library(name: str, asked_by: str) -> ModuleType:
+def library(name: str, asked_by: str, *, extra: str = "") -> ModuleType:
     import importlib
 
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ImportError(f"{asked_by} needs {name}: pip install {name}", name=name) from error
+        wanted = f"'spanbox[{extra}]'" if extra else name
+        raise ImportError(f"{asked_by} needs {name}: pip install {wanted}", name=name) from error
 
 
 @cache

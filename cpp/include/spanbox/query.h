@@ -84,6 +84,7 @@ struct TableColumn {
   std::vector<std::string> dictionary;
   std::vector<std::uint8_t> valid;  // 0 or 1 a row; the value where 0 is unspecified
   bool is_json = false;             // kString: every value is JSON text
+  bool has_json = false;            // kString: some values are JSON text, of lists and mappings
 };
 
 struct Table {

@@ -130,6 +130,7 @@ Status Cells::ReadChunk(SegmentColumns& columns, const ChunkInfo& chunk, std::sp
       for (std::size_t i = 0; i < rows.size(); ++i) {
         if (!c->valid(rows[i])) continue;
         SPANBOX_ASSIGN_OR_RETURN(const std::string_view text, c->Get(rows[i]));
+        has_json_ |= c->is_json(rows[i]);
         SetString(targets[i], strings_.Append(std::string(text)));
       }
     }
@@ -145,11 +146,13 @@ Cells Cells::Gather(std::span<const std::uint32_t> rows) && {
   }
   out.strings_ = std::move(strings_);
   out.seen_ = seen_;
+  out.has_json_ = has_json_;
   return out;
 }
 
-TableColumn::Type Cells::TypeOf(const ColumnRef& column) const {
-  const bool strings = Saw(Tag::kString), bools = Saw(Tag::kBool), floats = Saw(Tag::kFloat), ints = Saw(Tag::kInt);
+TableColumn::Type Cells::TypeOf(const ColumnRef& column, unsigned tags) {
+  const auto saw = [tags](Tag tag) { return (tags >> static_cast<unsigned>(tag) & 1u) != 0; };
+  const bool strings = saw(Tag::kString), bools = saw(Tag::kBool), floats = saw(Tag::kFloat), ints = saw(Tag::kInt);
   if (column.info != nullptr) {
     const ColumnType type = column.info->type;
     if (type != ColumnType::kInt && type != ColumnType::kFloat && type != ColumnType::kBool)
@@ -159,14 +162,15 @@ TableColumn::Type Cells::TypeOf(const ColumnRef& column) const {
       return type == ColumnType::kFloat || floats ? TableColumn::Type::kFloat : TableColumn::Type::kInt;
     }
   }
-  if (strings || (bools && (ints || floats)) || seen_ == 0) return TableColumn::Type::kString;
+  if (strings || (bools && (ints || floats)) || tags == 0) return TableColumn::Type::kString;
   return bools ? TableColumn::Type::kBool : floats ? TableColumn::Type::kFloat : TableColumn::Type::kInt;
 }
 
 TableColumn Cells::Finish(const ColumnRef& column) && {
   TableColumn out;
   out.name = OutputName(column);
-  out.type = TypeOf(column);
+  out.type = TypeOf(column, seen_);
+  out.has_json = has_json_ && out.type == TableColumn::Type::kString;
   const std::size_t rows = size();
   for (std::size_t row = 0; row < rows; ++row) {
     if (tags_[row] != Tag::kAbsent) continue;

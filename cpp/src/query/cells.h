@@ -85,6 +85,8 @@ class Cells {
 
   // Of one type: the column's own; an attribute's if it has one, floats when it has ints and floats, else strings.
   TableColumn Finish(const ColumnRef& column) &&;
+  // That type, of a column with values of these tags: bit 1 << tag each.
+  static TableColumn::Type TypeOf(const ColumnRef& column, unsigned tags);
 
  private:
   void Set(std::size_t row, Tag tag, std::uint64_t payload) {
@@ -92,14 +94,13 @@ class Cells {
     payloads_[row] = payload;
     seen_ |= 1u << static_cast<unsigned>(tag);
   }
-  bool Saw(Tag tag) const { return (seen_ >> static_cast<unsigned>(tag) & 1u) != 0; }
-  TableColumn::Type TypeOf(const ColumnRef& column) const;
   void FinishStrings(TableColumn& out);
 
   std::vector<Tag> tags_;
   std::vector<std::uint64_t> payloads_;
   StringPool strings_;
   unsigned seen_ = 0;
+  bool has_json_ = false;
 };
 
 // What a result calls the column: its name, but "start" for start_ns, which comes as a timestamp.
