@@ -145,4 +145,4 @@ def _named(statement: dict[str, Any], there: list[str]) -> list[str]:
     if whole or references & tables:  # a table's name alone is its whole row
         return there
     known = dict.fromkeys([*there, *(name for name, *_ in _core.columns() if name != "start_ns")])
-    return [name for name in known if name.lower() in words] or there[:1]
+    return [name for name in known if name.lower() in words] or ["start"]

@@ -371,7 +371,7 @@ def test_column_that_no_span_has_is_null(full: Box) -> None:
     ("query", "columns"),
     [
         ("select model, quantile_cont(ttft_ns, .99) from spans group by 1", {"model", "ttft_ns"}),
-        ("select count(*) from spans", {"trace_id"}),
+        ("select count(*) from spans", {"start"}),
         ("select S.Kind from spans s where s.\"top k\" > 3", {"kind", "top k"}),
         ("select x.kind from spans join (select span_id, kind from spans) x using (span_id)", {"kind", "span_id"}),
         ("select kind from (select columns('k.*') from spans)", None),
