@@ -352,6 +352,14 @@ class CrashTest : public testing::Test {
     drops += dropped;
   }
 
+  // What has found no room as it was written was cut, and says so.
+  static bool IsWholeOrCut(const std::string& stored, const std::string& written) {
+    if (stored == written) return true;
+    const std::size_t head = stored.find("\u2026 (xxh3 ");
+    return head != std::string::npos && head < written.size() && written.starts_with(stored.substr(0, head)) &&
+           stored.ends_with(", +" + std::to_string(written.size() - head) + " bytes)");
+  }
+
   void JudgeSpan(const ThreadNotes& notes, std::uint64_t number, const Rows::value_type* row) {
     const SpanNote note = notes.spans[number];
     if (note.outcome == Outcome::kStartDropped) {
@@ -362,11 +370,11 @@ class CrashTest : public testing::Test {
     ASSERT_NE(row, nullptr) << "lost; the last note is " << static_cast<int>(note.outcome);
     const auto& [id, span] = *row;
     ASSERT_EQ(span.times, 1) << "stored more than once";
-    ASSERT_EQ(span.input, InputOf(id));
+    ASSERT_TRUE(IsWholeOrCut(span.input, InputOf(id))) << span.input;
     const bool may_have_ended = note.outcome == Outcome::kEnded || note.outcome == Outcome::kEnding;
     const bool has_ended = note.outcome == Outcome::kEnded || (may_have_ended && span.status == "ok");
     ASSERT_EQ(span.status, has_ended ? "ok" : "interrupted") << "the last note is " << static_cast<int>(note.outcome);
-    ASSERT_EQ(span.output, has_ended ? OutputOf(id) : "");
+    ASSERT_TRUE(IsWholeOrCut(span.output, has_ended ? OutputOf(id) : "")) << span.output;
     // Attributes in the order of writing: the last one wins. One may have been accepted and not yet noted.
     const bool maybe_one_more = note.outcome == Outcome::kRunning;
     ASSERT_TRUE(span.step == note.step || (maybe_one_more && span.step == note.step + 1)) << "step " << span.step;
