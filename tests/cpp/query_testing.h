@@ -114,6 +114,14 @@ class MemoryStore : public Store {
   }
   Result<bool> MergeOnce() override { return false; }
   Status Compact() override { return OkStatus(); }
+  Result<Retention> GetRetention() override { return Retention{}; }
+  Status SetRetention(const Retention&) override { return Unsupported("memory"); }
+  Result<std::uint64_t> DropExpired(std::int64_t) override { return std::uint64_t{0}; }
+  Result<std::unique_ptr<StorePause>> Pause() override { return Unsupported("memory"); }
+  Status RemoveRows(std::uint64_t, std::span<const std::uint32_t>) override { return Unsupported("memory"); }
+  Status RemoveBlob(const BlobId&) override { return Unsupported("memory"); }
+  Status WipeFreeSpace() override { return Unsupported("memory"); }
+  Status Backup(const std::string&) override { return Unsupported("memory"); }
   Result<StoreInfo> Info() override { return StoreInfo{}; }
   Result<VerifyReport> Verify() override { return VerifyReport{}; }
   Result<std::string> ReadBlob(const BlobId&) override { return NotFound("memory"); }

@@ -159,6 +159,16 @@ Result<std::vector<SpanId>> SpanIdsOf(Store& store, const TraceId& trace);
 // Traces whose id starts with these hexadecimal digits (at least 4), newest first, at most `limit`.
 Result<std::vector<TraceId>> FindTraces(Store& store, std::string_view hex_prefix, std::uint64_t limit);
 
+struct Erased {
+  std::uint64_t spans = 0;
+  std::uint64_t blobs = 0;  // that only those spans named
+};
+// Takes the matching spans out of the store, with the blobs that no other span names. Spans that are still running
+// stay, and so do the counts that sampling left. `secure`: also overwrites every byte of data.mdb that is not in use,
+// so that nothing of them is left in the file; ring files are their processes' business. InvalidArgument: an empty
+// filter.
+Result<Erased> Erase(Store& store, const SpanQuery& query, bool secure);
+
 struct GrepHit {
   TraceId trace_id;
   SpanId span_id = 0;

@@ -56,6 +56,18 @@ struct VerifyReport {
   std::vector<std::string> problems;  // one line each: what is damaged, where, what it costs
 };
 
+// What a store keeps; 0: no limit. It is written in the store, and whichever process records into it sees to it.
+struct Retention {
+  std::int64_t max_age_ns = 0;  // of a span's start
+  std::uint64_t max_bytes = 0;  // of segments, encoded: data.mdb does not shrink, but grows no further
+};
+
+// While one lives, no segment is merged, packed or dropped, by any process; new ones may come. Blobs stay.
+class StorePause {
+ public:
+  virtual ~StorePause() = default;
+};
+
 struct LiveProcess {  // a ring that has been seen and not retired
   RingId ring{};
   std::string process;  // JSON: pid, exe, started_ns
@@ -115,6 +127,26 @@ class Store : public SpanExporter {
   // Merges all there is and packs it as small as it gets, whatever its age. Takes some 25 ms of CPU a MB of text. The
   // file does not shrink, but what is freed is used again; a backup is smaller.
   virtual Status Compact() = 0;
+
+  // Drops whole segments whose spans are all older than the limit, and the oldest beyond the limit of bytes. Done every
+  // minute by recording processes, too. Returns how many spans were dropped.
+  virtual Result<Retention> GetRetention() = 0;
+  virtual Status SetRetention(const Retention& retention) = 0;  // InvalidArgument: negative
+  virtual Result<std::uint64_t> DropExpired(std::int64_t now_ns) = 0;
+
+  // Waits for a merge that is under way.
+  virtual Result<std::unique_ptr<StorePause>> Pause() = 0;
+  // Writes the segment anew without these rows (ascending), or drops it when none is left. Its text is packed again, so
+  // nothing of theirs stays but in pages that are free. NotFound: no such segment. REQUIRES: a StorePause.
+  virtual Status RemoveRows(std::uint64_t segment, std::span<const std::uint32_t> rows) = 0;
+  virtual Status RemoveBlob(const BlobId& id) = 0;  // OK when there is none
+  // Overwrites with zeros what data.mdb holds beside its content: what was erased, merged, or stored for a while.
+  // Unavailable: another process has been reading an old state for some seconds.
+  virtual Status WipeFreeSpace() = 0;
+
+  // Writes a whole store to a folder that must not exist: consistent, without free space, 0700. Spans that are still in
+  // rings are not in it. Readers and writers go on meanwhile.
+  virtual Status Backup(const std::string& path) = 0;
 
   virtual Result<StoreInfo> Info() = 0;
   virtual Result<VerifyReport> Verify() = 0;  // reads everything, checks every checksum

@@ -103,6 +103,12 @@ class Env {
   Status Write(std::uint64_t payload_bytes, const std::function<Status(WriteTxn&)>& body);
   Result<std::unique_ptr<ReadTxn>> Read();
 
+  // Overwrites every page that is free, and what the file has beyond its last page. Unavailable: a reader, here or in
+  // another process, has been holding on to an old state for some seconds.
+  Status WipeFreeSpace();
+  // Writes a new file (0600) that holds the state of now, without free pages.
+  Status CopyTo(const std::string& file);
+
   std::uint64_t file_bytes() const;
   bool forked() const;  // this is a child's copy of its parent's environment
 
@@ -127,6 +133,10 @@ class Env {
   int ReserveFile(MDB_txn* txn, std::uint64_t payload_bytes);
   void CheckReadersSometimes();
   int TryWrite(std::uint64_t payload_bytes, const std::function<Status(WriteTxn&)>& body, Status& status);
+  Status WaitForOldReaders();
+  Status WipePages();
+  Status WipeTail();
+  std::uint64_t LastPage();
   Status Error(int code, std::string_view what) const;
   static bool CanMend(int code);
 

@@ -101,36 +101,25 @@ std::vector<SegmentRecord> FirstUnsettled(std::vector<Candidate> candidates, boo
 
 }  // namespace
 
-// Of all threads and processes one merges: another would throw its work away.
-class StoreImpl::MergingTurn {
- public:
-  MergingTurn(StoreImpl& store, bool wait) : store_(store), lock_(store.ring_dir(), wait) {
-    // The lock is the process's, so a thread of this one may hold it too.
-    while (lock_.held() && !mine_) {
-      mine_ = !store_.merging_.exchange(true);
-      if (!wait) break;
-      if (!mine_) store_.merging_.wait(true);
-    }
+StoreImpl::MergingTurn::MergingTurn(StoreImpl& store, bool wait) : store_(store), lock_(store.ring_dir(), wait) {
+  // The lock is the process's, so a thread of this one may hold it too.
+  while (lock_.held() && !mine_) {
+    mine_ = !store_.merging_.exchange(true);
+    if (!wait) break;
+    if (!mine_) store_.merging_.wait(true);
   }
-  ~MergingTurn() {
-    if (!mine_) return;
-    store_.merging_ = false;
-    store_.merging_.notify_one();
-  }
-  MergingTurn(const MergingTurn&) = delete;
-  MergingTurn& operator=(const MergingTurn&) = delete;
+}
 
-  bool mine() const { return mine_; }
-
- private:
-  StoreImpl& store_;
-  const FolderLock lock_;
-  bool mine_ = false;
-};
+StoreImpl::MergingTurn::~MergingTurn() {
+  if (!mine_) return;
+  store_.merging_ = false;
+  store_.merging_.notify_one();
+}
 
 Result<bool> StoreImpl::DoBackgroundWork() {
   SPANBOX_ASSIGN_OR_RETURN(const bool merged, MergeOnce());
   if (!merged) SPANBOX_RETURN_IF_ERROR(SettleWhenDue());
+  SPANBOX_RETURN_IF_ERROR(DropExpiredWhenDue());
   return merged;
 }
 

@@ -1,4 +1,5 @@
-// The one implementation of Store. store.cc opens and commits, read_view.cc reads, merge.cc merges, verify.cc checks.
+// The one implementation of Store. store.cc opens and commits, read_view.cc reads, merge.cc merges, erase.cc removes,
+// verify.cc checks.
 //
 // Thread rule: as Store. Ownership: the process-wide registry in store.cc finds a living StoreImpl by the folder's
 // identity; the environment is closed under the registry's lock, so that no second one can be opened meanwhile.
@@ -33,6 +34,14 @@ class StoreImpl : public Store {
   Result<bool> DoBackgroundWork() override;
   Result<bool> MergeOnce() override;
   Status Compact() override;
+  Result<Retention> GetRetention() override;
+  Status SetRetention(const Retention& retention) override;
+  Result<std::uint64_t> DropExpired(std::int64_t now_ns) override;
+  Result<std::unique_ptr<StorePause>> Pause() override;
+  Status RemoveRows(std::uint64_t segment, std::span<const std::uint32_t> rows) override;
+  Status RemoveBlob(const BlobId& id) override;
+  Status WipeFreeSpace() override;
+  Status Backup(const std::string& path) override;
 
   Result<std::unique_ptr<ReadView>> Read() override;
   Result<StoreInfo> Info() override;
@@ -52,6 +61,8 @@ class StoreImpl : public Store {
   enum class Plan { kMerge, kMergeAll, kSettle, kSettleAll };
   class MergingTurn;
   Status SettleWhenDue();
+  Status DropExpiredWhenDue();
+  Result<std::uint64_t> Drop(Table table, std::int64_t older_than_ns, std::uint64_t max_bytes);
   Result<bool> Replace(Table table, Plan plan);
   Result<std::vector<SegmentRecord>> PlanReplace(const Txn& txn, Table table, Plan plan) const;
   Result<SegmentBuilder::Encoded> Rewrite(const Txn& txn, Table table, std::span<const SegmentRecord> sources,
@@ -64,6 +75,23 @@ class StoreImpl : public Store {
   // These belong to whoever has set merging_.
   std::set<std::uint64_t> damaged_;  // segments that merging leaves alone
   std::int64_t settle_at_ns_ = 0;    // monotonic
+  std::int64_t expire_at_ns_ = 0;    // monotonic
+};
+
+// Of all threads and processes one merges: another would throw its work away.
+class StoreImpl::MergingTurn : public StorePause {
+ public:
+  MergingTurn(StoreImpl& store, bool wait);
+  ~MergingTurn() override;
+  MergingTurn(const MergingTurn&) = delete;
+  MergingTurn& operator=(const MergingTurn&) = delete;
+
+  bool mine() const { return mine_; }
+
+ private:
+  StoreImpl& store_;
+  const FolderLock lock_;
+  bool mine_ = false;
 };
 
 // This thread's builder for commits, empty. One a thread, because making its buffers costs more than a small commit.
