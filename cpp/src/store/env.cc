@@ -15,7 +15,6 @@ constexpr unsigned kMaxReaders = 1024;
 constexpr auto kReaderCheckInterval = std::chrono::seconds(10);
 constexpr auto kIdleTimeout = std::chrono::seconds(5);
 constexpr int kMaxAttempts = 24;  // each doubling of the map is one
-constexpr int kMaxSettling = 64;
 constexpr std::uint64_t kMinMapBytes = 256 * 1024;
 
 // Growing data.mdb: at least this much at once, a sixteenth of the file, at most kMaxFileStep.
@@ -31,10 +30,19 @@ std::uint64_t RoundToPages(std::uint64_t bytes) {
   return (bytes + page - 1) / page * page;
 }
 
+MDB_val ToVal(std::string_view text) { return {text.size(), const_cast<char*>(text.data())}; }
+Bytes ToBytes(const MDB_val& val) { return {static_cast<const std::byte*>(val.mv_data), val.mv_size}; }
+
+}  // namespace
+
+namespace {
+constexpr int kMaxSettling = 64;
+}  // namespace
+
 // A reader that is interrupted while LMDB starts it may come away with a commit newer than the one it has announced,
 // and then a later reader sees an older one. So it starts again until the newest commit is the one it has announced.
 // Bounded: after a writer was killed between its last two steps the two differ until the next commit.
-int BeginRead(MDB_env* env, MDB_txn** txn) {
+int Env::BeginRead(MDB_env* env, MDB_txn** txn) {
   int code = mdb_txn_begin(env, nullptr, MDB_RDONLY, txn);
   for (int attempt = 0; code == 0 && attempt < kMaxSettling; ++attempt) {
     MDB_envinfo info{};
@@ -46,11 +54,6 @@ int BeginRead(MDB_env* env, MDB_txn** txn) {
   }
   return code;
 }
-
-MDB_val ToVal(std::string_view text) { return {text.size(), const_cast<char*>(text.data())}; }
-Bytes ToBytes(const MDB_val& val) { return {static_cast<const std::byte*>(val.mv_data), val.mv_size}; }
-
-}  // namespace
 
 std::uint64_t Env::ForkCount() { return fork_count.load(std::memory_order_relaxed); }
 void Env::NoteFork() { fork_count.fetch_add(1, std::memory_order_relaxed); }
@@ -197,16 +200,8 @@ Status Env::Mend(int code, std::uint64_t payload_bytes) {
   if (code == MDB_MAP_RESIZED) {
     return WhenIdle([this] { return mdb_env_set_mapsize(env_, 0); }, "cannot follow a grown store");
   }
-  if (code == MDB_PANIC) {
-    // A sync failed: what the environment believes of the file is unknown until it is read anew.
-    return WhenIdle(
-        [this] {
-          mdb_env_close(env_);
-          env_ = nullptr;
-          return Start().ok() ? 0 : EIO;
-        },
-        "cannot open again");
-  }
+  // A sync failed: what the environment believes of the file is unknown until it is read anew.
+  if (code == MDB_PANIC) return Reopen();
   return WhenIdle(
       [this, payload_bytes] {
         MDB_envinfo info{};
@@ -215,6 +210,16 @@ Status Env::Mend(int code, std::uint64_t payload_bytes) {
         return mdb_env_set_mapsize(env_, map_bytes_);
       },
       "cannot grow the memory map");
+}
+
+Status Env::Reopen() {
+  return WhenIdle(
+      [this] {
+        mdb_env_close(env_);
+        env_ = nullptr;
+        return Start().ok() ? 0 : EIO;
+      },
+      "cannot open again");
 }
 
 // Makes the file long enough for whatever `txn` may allocate. `txn` may be null while the tables are made.

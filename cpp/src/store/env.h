@@ -103,7 +103,7 @@ class Env {
   Status Write(std::uint64_t payload_bytes, const std::function<Status(WriteTxn&)>& body);
   Result<std::unique_ptr<ReadTxn>> Read();
 
-  // Overwrites every page that is free, and what the file has beyond its last page. Unavailable: a reader, here or in
+  // Overwrites every page that is free, the gaps of those that are not, and what the file has beyond its last page. Unavailable: a reader, here or in
   // another process, has been holding on to an old state for some seconds.
   Status WipeFreeSpace();
   // Writes a new file (0600) that holds the state of now, without free pages.
@@ -130,13 +130,17 @@ class Env {
   void Leave();
   Status WhenIdle(const std::function<int()>& change, std::string_view what);
   Status Mend(int code, std::uint64_t payload_bytes);  // OK: try again
+  Status Reopen();
   int ReserveFile(MDB_txn* txn, std::uint64_t payload_bytes);
   void CheckReadersSometimes();
+  static int BeginRead(MDB_env* env, MDB_txn** txn);
   int TryWrite(std::uint64_t payload_bytes, const std::function<Status(WriteTxn&)>& body, Status& status);
   Status WaitForOldReaders();
   Status WipePages();
+  Status RewriteTree();
   Status WipeTail();
   std::uint64_t LastPage();
+  std::uint64_t FreePages();
   Status Error(int code, std::string_view what) const;
   static bool CanMend(int code);
 
