@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/record_codec.h"
 #include "capture.h"
 #include "casters.h"
@@ -319,6 +320,24 @@ std::size_t MergeAll(PyStore& self) {
   }));
 }
 
+py::tuple EraseSpans(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns, bool secure) {
+  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+  const Erased erased = Unwrap(WithoutGil([&] { return Erase(*self.store, query, secure); }), Wrong::kFilter);
+  return py::make_tuple(erased.spans, erased.blobs);
+}
+
+py::tuple RetentionPair(PyStore& self) {
+  const Retention retention = Unwrap(WithoutGil([&] { return self.store->GetRetention(); }));
+  return py::make_tuple(retention.max_age_ns, retention.max_bytes);
+}
+
+std::uint64_t SetRetention(PyStore& self, std::int64_t max_age_ns, std::uint64_t max_bytes) {
+  return Unwrap(WithoutGil([&]() -> Result<std::uint64_t> {
+    SPANBOX_RETURN_IF_ERROR(self.store->SetRetention({max_age_ns, max_bytes}));
+    return self.store->DropExpired(WallNowNs());
+  }));
+}
+
 py::list ProcessList(PyStore& self) {
   const auto processes = Unwrap(WithoutGil([&] { return self.store->Processes(); }));
   const py::object parse_json = Json();
@@ -390,6 +409,13 @@ void RegisterStore(py::module_& module) {
       .def("info", InfoDict)
       .def("verify", VerifyDict)
       .def("merge", MergeAll)
+      .def("erase", EraseSpans, "filter"_a, "since_ns"_a, "until_ns"_a, "secure"_a)
+      .def("retention", RetentionPair)
+      .def("set_retention", SetRetention, "max_age_ns"_a, "max_bytes"_a)
+      .def(
+          "backup",
+          [](PyStore& self, const std::string& path) { Check(WithoutGil([&] { return self.store->Backup(path); })); },
+          "path"_a)
       .def("compact", [](PyStore& self) { Check(WithoutGil([&] { return self.store->Compact(); })); })
       .def("processes", ProcessList);
   module.def(

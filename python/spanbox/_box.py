@@ -9,13 +9,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from spanbox import _core
 from spanbox._paths import FOLDER, VARIABLE, find_store, resolve_store
 from spanbox._render import clean, distinct_digits, format_bytes, format_time
 from spanbox._spans import Query, Result, Spans
-from spanbox._time import Moment, moment_ns
+from spanbox._time import Moment, length_ns, moment_ns, size_bytes
 from spanbox._trace import Trace
 
 if TYPE_CHECKING:
@@ -24,10 +24,25 @@ if TYPE_CHECKING:
     from spanbox._ingest import IngestReport
     from spanbox.importers import FormatName, ImportReport
 
-__all__ = ["Box", "GrepResult", "open", "resolve_store"]
+__all__ = ["Box", "Erased", "GrepResult", "Retention", "open", "resolve_store"]
 
 _FLUSH_S = 2.0  # how long a question waits for this process's own spans to be stored
 _ID_DIGITS = 32
+
+
+class Erased(NamedTuple):
+    """What erase took out of a store."""
+
+    spans: int
+    blobs: int
+
+
+class Retention(NamedTuple):
+    """The limits of a store, None for none, and how many spans have just been dropped for them."""
+
+    max_age_ns: int | None
+    max_bytes: int | None
+    dropped_spans: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +218,55 @@ class Box:
         from spanbox.importers import import_file
 
         return import_file(self._store, Path(path), format=format, skip_bad=skip_bad, progress=progress)
+
+    def erase(
+        self, filter: str, *, since: Moment | None = None, until: Moment | None = None, secure: bool = False
+    ) -> Erased:
+        """Take the spans that match out of the store, and the blobs that no other span names. Running spans stay.
+
+        secure: also overwrite every unused byte of the store's file, so that nothing of them can be found in it. What
+        this process has recorded is taken out of its ring files too; other processes that record into the store keep
+        what they recorded lately in theirs until it is overwritten or they end.
+        Raises FilterError for an empty filter: to erase everything, remove the folder.
+        """
+        query = self._query(filter, since, until)
+        own = _core.recording_path() == self._store.path
+        if secure and own and not _core.flush(_FLUSH_S):
+            raise _core.StoreError("spans of this process still wait to be stored: call spanbox.flush() and try again")
+        if secure and own and _core.health()["open_spans"]:
+            raise _core.StoreError("spans of this process are running, and are in its ring file: let them end first")
+        erased = Erased(*self._fresh_store().erase(filter, query.since_ns, query.until_ns, secure))
+        if secure and own:
+            _core.configure(self._store.path, None, None, None, None)  # a new ring; the old one's files are removed
+        return erased
+
+    def processes(self) -> list[dict[str, object]]:
+        """Processes whose rings the store knows and has not seen the end of: those that record into it now."""
+        return self._store.processes()
+
+    def retention(self, *, max_age: str | None = None, max_bytes: int | str | None = None) -> Retention:
+        """What the store keeps. Arguments change it, and drop what is beyond it at once; without any it is only told.
+
+        max_age: "30d"; older spans go, a segment at a time, when all of it is old. max_bytes: 10_000_000_000 or "10GB"
+        of encoded spans: the oldest go. "none" takes a limit back. Processes that record into the store see to it.
+        """
+        age_ns, limit_bytes = self._store.retention()
+        if max_age is not None:
+            age_ns = 0 if max_age == "none" else length_ns(max_age, what="max_age")
+        if max_bytes is not None:
+            limit_bytes = size_bytes(max_bytes)
+        dropped = 0
+        if max_age is not None or max_bytes is not None:
+            dropped = self._fresh_store().set_retention(age_ns, limit_bytes)
+        return Retention(age_ns or None, limit_bytes or None, dropped)
+
+    def compact(self) -> None:
+        """Pack the whole store as small as it gets, now. It is done in the background too, little by little."""
+        self._fresh_store().compact()
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Write a copy of the store, as it is now, to a folder that does not exist yet. Others may go on meanwhile."""
+        self._fresh_store().backup(os.fspath(path))
 
     def _query(self, filter: str, since: Moment | None, until: Moment | None, columns: Sequence[str] = ()) -> Query:
         _core.check_filter(filter)

@@ -342,6 +342,13 @@ class Store:
 
     def info(self) -> StoreInfo: ...
     def verify(self) -> Verification: ...
+    def erase(self, filter: str, since_ns: int | None, until_ns: int | None, secure: bool) -> tuple[int, int]:
+        """Spans and blobs that were taken out."""
+    def retention(self) -> tuple[int, int]:
+        """max_age_ns and max_bytes; 0: no limit."""
+    def set_retention(self, max_age_ns: int, max_bytes: int) -> int:
+        """Sets both and drops what is beyond them; spans dropped."""
+    def backup(self, path: str) -> None: ...
     def compact(self) -> None:
         """Merges all there is and packs it as small as it gets."""
     def merge(self) -> int:

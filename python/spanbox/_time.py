@@ -1,7 +1,7 @@
-"""Moments and lengths of time as a person writes them, to nanoseconds.
+"""Moments, lengths of time and sizes as a person writes them, to nanoseconds and bytes.
 
 A moment: "24h" (that long ago), ISO 8601 text, a datetime (naive means local time), or int nanoseconds since 1970 UTC.
-A length: "500ms", "5m", "1h30m".
+A length: "500ms", "5m", "1h30m". A size: 10_000_000, "500MB", "10 GB", "2GiB".
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _UNIT_NS = {
 }
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d|w)")
 _LENGTH = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)(i?)B?", re.ASCII | re.IGNORECASE)
 _FRACTION = re.compile(r"(?<=[:\d])[.,](\d+)", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -37,6 +38,19 @@ def length_ns(text: str, *, what: str = "every") -> int:
             f"{what}={text!r} is no length of time; write a number and a unit: 500ms, 30s, 15m, 24h, 7d, 2w"
         )
     return sum(round(float(number) * _UNIT_NS[unit]) for number, unit in _PART.findall(compact))
+
+
+def size_bytes(size: int | str, *, what: str = "max_bytes") -> int:
+    """The bytes of a size such as "500MB" (powers of 1,000) or "2GiB" (of 1,024); "none" is 0."""
+    if isinstance(size, int) and size >= 0:
+        return size
+    if size == "none":
+        return 0
+    match = _SIZE.fullmatch(size.replace(" ", "")) if isinstance(size, str) else None
+    if match is None:
+        raise ValueError(f"{what}={size!r} is no size; write bytes as a number, or 500MB, 10GB, 2GiB")
+    power = "KMGT".index(match[2].upper()) + 1 if match[2] else 0
+    return round(float(match[1]) * float(1024 if match[3] else 1000) ** power)
 
 
 def iso_ns(text: str) -> int:
