@@ -188,3 +188,33 @@ def test_request_traffic_keeps_arrivals_and_tokens(box: Box, data: Path) -> None
 def test_request_rates_are_refused_with_the_reason(box: Box, data: Path) -> None:
     with pytest.raises(ValueError, match="ten minutes and not single requests"):
         box.import_file(data / "traffic" / "servegen_m_small_client_rates.csv.gz")
+
+
+def model_calls(folder: Path) -> list[dict[str, Any]]:
+    """Every answer of every run as a span whose input is all that was said before, as agents send it."""
+    with gzip.open(folder / TAU_BENCH, "rt") as lines:
+        runs = [json.loads(line)["traj"] for line in lines]
+    runs.append([message for run in runs for message in run][:220])  # one of more than a hundred turns
+    calls = []
+    for number, run in enumerate(runs):
+        for turn, message in enumerate(run):
+            if message["role"] == "assistant":
+                start_ns = 1_700_000_000_000_000_000 + number * 10**12 + turn * 10**9
+                calls.append({
+                    "trace_id": f"{number + 1:032x}", "span_id": f"{len(calls) + 1:016x}", "name": "chat", "kind": "llm",
+                    "status": "ok", "start_ns": start_ns, "duration_ns": 10**8, "input": run[:turn], "output": message,
+                })  # fmt: skip
+    return calls
+
+
+def test_history_that_agents_repeat_takes_a_twelfth_of_its_json_at_most(box: Box, data: Path) -> None:
+    calls = model_calls(data)
+    for begin in range(0, len(calls), 20):
+        box._store.append(calls[begin : begin + 20])
+    raw_bytes = len(json.dumps(calls))
+    box.compact()
+    info = box.info()
+    assert (info["column_bytes"] + info["text_bytes"] + info["filter_bytes"]) * 12 < raw_bytes
+    assert sorted(box.spans().to_arrow().to_pylist(), key=lambda span: span["span_id"])[-1]["input"] == json.dumps(
+        calls[-1]["input"], separators=(",", ":"), ensure_ascii=False
+    )
