@@ -200,10 +200,10 @@ def model_calls(folder: Path) -> list[dict[str, Any]]:
         for turn, message in enumerate(run):
             if message["role"] == "assistant":
                 start_ns = 1_700_000_000_000_000_000 + number * 10**12 + turn * 10**9
-                calls.append({
-                    "trace_id": f"{number + 1:032x}", "span_id": f"{len(calls) + 1:016x}", "name": "chat", "kind": "llm",
-                    "status": "ok", "start_ns": start_ns, "duration_ns": 10**8, "input": run[:turn], "output": message,
-                })  # fmt: skip
+                ids = {"trace_id": f"{number + 1:032x}", "span_id": f"{len(calls) + 1:016x}"}
+                times = {"start_ns": start_ns, "duration_ns": 10**8}
+                said = {"input": run[:turn], "output": message}
+                calls.append({**ids, "name": "chat", "kind": "llm", "status": "ok", **times, **said})
     return calls
 
 
