@@ -22,7 +22,7 @@ TEST(PackingTest, EveryWidthAndLengthComesBack) {
       PackBits(values, base, width, packed);
       ASSERT_EQ(packed.size(), PackedBytes(count, width));
       std::vector<std::int64_t> back(count);
-      UnpackBits(Bytes(packed), base, width, back);
+      UnpackBits<std::int64_t>(Bytes(packed), base, width, back);
       ASSERT_EQ(back, values) << "width " << width << " count " << count;
       for (std::size_t i = 0; i < count; ++i) ASSERT_EQ(UnpackOne(Bytes(packed), base, width, i), values[i]);
     }

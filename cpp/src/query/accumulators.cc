@@ -1,6 +1,7 @@
 #include "query/accumulators.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <type_traits>
@@ -13,11 +14,11 @@ namespace spanbox {
 namespace {
 
 using Function = AggregateSpec::Function;
-using Groups = std::span<const std::uint32_t>;
+using GroupList = std::span<const std::uint32_t>;
 
 // A float column of value(group); NaN is absent.
 template <typename Value>
-TableColumn Floats(Groups groups, Value value) {
+TableColumn Floats(GroupList groups, Value value) {
   std::vector<double> values;
   for (const std::uint32_t group : groups) values.push_back(value(group));
   return FloatColumnOf(std::move(values));
@@ -28,41 +29,39 @@ class CountAccumulator : public Accumulator {
   explicit CountAccumulator(const AggregateSpec& spec)
       : column_(spec.function == Function::kCountOf ? spec.column.name : std::string()) {}
 
-  Status Add(const GroupedRows& in) override {
+  Status Add(GroupedRows& in) override {
     counts_.resize(in.group_count);
     if (column_.empty()) {
-      std::uint64_t* counts = counts_.data();
-      ByGroup(
-          in.groups, [=](std::size_t, std::uint32_t group) { counts[group] += 4; },
-          [=](std::size_t, std::uint32_t group) { ++counts[group]; });
+      in.ForEachGroup([&](std::uint32_t number, std::uint32_t group) { counts_[group] += in.groups.rows[number]; });
       return OkStatus();
     }
     SPANBOX_ASSIGN_OR_RETURN(const Bitmap present, RowsWithValue(column_, in.columns, in.selected));
-    for (std::size_t i = 0; i < in.rows.size(); ++i) counts_[in.groups[i]] += present[in.rows[i]] ? 1 : 0;
+    const std::vector<std::uint64_t> counts = in.CountIn(present);
+    in.ForEachGroup([&](std::uint32_t number, std::uint32_t group) { counts_[group] += counts[number]; });
     return OkStatus();
   }
 
-  Status AddCells(const GroupedRows& in, const RollupCells& cells) override {
+  Status AddCells(GroupedRows& in, const RollupCells& cells) override {
     counts_.resize(in.group_count);
-    const auto add = [&](std::size_t i, std::uint64_t spans) { counts_[in.groups[i]] += spans; };
+    const std::span<const std::uint32_t> rows = in.rows(), group_of = in.group_of();
+    const auto add = [&](std::size_t i, std::uint64_t spans) { counts_[group_of[i]] += spans; };
     if (!column_.empty()) {
       const std::string counted = CellColumn(column_, CellPart::kCount);
-      SPANBOX_RETURN_IF_ERROR(ForEachNumber(cells.columns, counted, in.rows, [&](std::size_t i, auto spans) {
-        add(i, static_cast<std::uint64_t>(spans));
-      }));
+      SPANBOX_RETURN_IF_ERROR(ForEachNumber(
+          cells.columns, counted, rows, [&](std::size_t i, auto spans) { add(i, static_cast<std::uint64_t>(spans)); }));
     }
     // A measure is no column of a cell: nobody has it. A dimension has no count of its own.
     Bitmap present = in.selected;
     if (!column_.empty()) {
       SPANBOX_ASSIGN_OR_RETURN(present, RowsWithValue(column_, cells.columns, in.selected));
     }
-    for (std::size_t i = 0; i < in.rows.size(); ++i) {
-      if (present[in.rows[i]]) add(i, cells.spans[in.rows[i]]);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (present[rows[i]]) add(i, cells.spans[rows[i]]);
     }
     return OkStatus();
   }
 
-  TableColumn Output(const AggregateSpec&, Groups groups) const override { return CountColumn(counts_, groups); }
+  TableColumn Output(const AggregateSpec&, GroupList groups) const override { return CountColumn(counts_, groups); }
 
  private:
   const std::string column_;  // empty: spans
@@ -112,45 +111,42 @@ class SumsAccumulator : public Accumulator {
  public:
   explicit SumsAccumulator(const AggregateSpec& spec) : column_(spec.column), any_float_(HoldsFloats(spec.column)) {}
 
-  Status Add(const GroupedRows& in) override {
+  Status Add(GroupedRows& in) override {
     sums_.resize(in.group_count);
     for (const ChunkInfo* chunk : in.columns.segment().Find(column_.name)) {
-      if (chunk->type == ColumnType::kInt) {
-        SPANBOX_ASSIGN_OR_RETURN(const IntColumn* c, in.columns.Ints(*chunk));
-        AddColumn(in, *c, &Sums::ints, [](std::int64_t v) { return Wide{v}; });
-      } else if (chunk->type == ColumnType::kFloat) {
-        SPANBOX_ASSIGN_OR_RETURN(const FloatColumn* c, in.columns.Floats(*chunk));
-        Bitmap floats = in.selected;
-        floats &= c->valid;
-        any_float_ |= floats.any();
-        AddColumn(in, *c, &Sums::floats, [](double v) { return v == v ? v : 0.0; });
-      } else if (chunk->type == ColumnType::kBool) {
-        SPANBOX_ASSIGN_OR_RETURN(const BoolColumn* c, in.columns.Bools(*chunk));
-        AddColumn(in, *c, &Sums::ints, [](std::uint8_t v) { return Wide{v}; });
+      const bool is_float = chunk->type == ColumnType::kFloat;
+      if (!is_float && chunk->type != ColumnType::kInt && chunk->type != ColumnType::kBool) continue;
+      SPANBOX_ASSIGN_OR_RETURN(const auto* numbers, in.columns.DenseNumbers(*chunk));
+      SPANBOX_ASSIGN_OR_RETURN(const auto* groups, in.ValuesOf(*chunk));
+      if (is_float) {
+        AddFloats(in, *numbers, *groups);
+      } else {
+        AddInts(in, *chunk, *numbers, *groups);
       }
     }
     return OkStatus();
   }
 
   // The sum of a cell is an int or a float, as its numbers were.
-  Status AddCells(const GroupedRows& in, const RollupCells& cells) override {
+  Status AddCells(GroupedRows& in, const RollupCells& cells) override {
     sums_.resize(in.group_count);
+    const std::span<const std::uint32_t> rows = in.rows(), group_of = in.group_of();
     const auto add = [&](std::size_t i, auto sum) {
       any_float_ |= std::is_same_v<decltype(sum), double>;
-      sums_[in.groups[i]].Add(sum);
+      sums_[group_of[i]].Add(sum);
     };
-    SPANBOX_RETURN_IF_ERROR(ForEachNumber(cells.columns, CellColumn(column_.name, CellPart::kSum), in.rows, add));
-    std::vector<std::uint64_t> numbers(in.rows.size());
+    SPANBOX_RETURN_IF_ERROR(ForEachNumber(cells.columns, CellColumn(column_.name, CellPart::kSum), rows, add));
+    std::vector<std::uint64_t> numbers(rows.size());
     for (const CellPart part : {CellPart::kCount, CellPart::kNumbers}) {  // the second one where they differ
       SPANBOX_RETURN_IF_ERROR(
-          ForEachNumber(cells.columns, CellColumn(column_.name, part), in.rows,
+          ForEachNumber(cells.columns, CellColumn(column_.name, part), rows,
                         [&](std::size_t i, auto count) { numbers[i] = static_cast<std::uint64_t>(count); }));
     }
-    for (std::size_t i = 0; i < numbers.size(); ++i) sums_[in.groups[i]].count += numbers[i];
+    for (std::size_t i = 0; i < numbers.size(); ++i) sums_[group_of[i]].count += numbers[i];
     return OkStatus();
   }
 
-  TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
+  TableColumn Output(const AggregateSpec& spec, GroupList groups) const override {
     if (spec.function == Function::kMean) {
       return Floats(groups, [&](std::uint32_t group) {  // 0 / 0 is NaN: absent
         const Sums sums = AtOr(sums_, group);
@@ -170,28 +166,55 @@ class SumsAccumulator : public Accumulator {
   }
 
  private:
-  // Where there is no value a column holds 0: adding it costs less than asking. `read` gives what to add.
-  template <typename Total, typename Column, typename Read>
-  void AddColumn(const GroupedRows& in, const Column& column, Total Sums::*total, Read read) {
-    Sums* sums = sums_.data();
-    const std::uint32_t* rows = in.rows.data();
-    const auto* values = column.values.data();
-    const std::uint64_t* words = column.valid.words.data();
-    const bool all = column.valid.all();
-    const auto value = [=](std::size_t i) { return read(values[rows[i]]); };
-    const auto counts = [=](std::size_t i) -> std::uint64_t {
-      const auto v = values[rows[i]];
-      return (all ? 1 : words[rows[i] / 64] >> (rows[i] % 64) & 1) & (v == v ? 1 : 0);
-    };
-    const auto four = [=](std::size_t i, std::uint32_t group) {
-      sums[group].*total += (value(i) + value(i + 1)) + (value(i + 2) + value(i + 3));
-      sums[group].count += counts(i) + counts(i + 1) + counts(i + 2) + counts(i + 3);
-    };
-    const auto one = [=](std::size_t i, std::uint32_t group) {
-      sums[group].*total += value(i);
-      sums[group].count += counts(i);
-    };
-    ByGroup(in.groups, four, one);
+  using Numbers = Buffer<std::int64_t>;
+
+  void AddInts(const GroupedRows& in, const ChunkInfo& chunk, const Numbers& values, const GroupedRows::OfValues& of) {
+    // All of one segment fit 64 bits unless they are very large; those are added as they are summed up, in 128.
+    const Wide largest = std::max(-Wide{chunk.min_int}, Wide{chunk.max_int});
+    if (largest * chunk.valid_count <= std::numeric_limits<std::int64_t>::max()) {
+      LocalSums<std::uint64_t> sums(in.groups.count);
+      sums.AddAll(of.of_value, [&](std::size_t i) { return static_cast<std::uint64_t>(values[i]); });
+      AddTotals(in, of, [&](Sums& total, std::uint32_t number) { total.Add(static_cast<std::int64_t>(sums[number])); });
+    } else {
+      LocalSums<Wide> sums(in.groups.count);
+      sums.AddAll(of.of_value, [&](std::size_t i) { return Wide{values[i]}; });
+      AddTotals(in, of, [&](Sums& total, std::uint32_t number) { total.ints += sums[number]; });
+    }
+  }
+
+  void AddFloats(const GroupedRows& in, const Numbers& bits, const GroupedRows::OfValues& of) {
+    const auto value = [&](std::size_t i) { return std::bit_cast<double>(bits[i]); };
+    LocalSums<double> sums(in.groups.count);
+    sums.AddAll(of.of_value, value);
+    bool nan = false;
+    AddTotals(in, of, [&](Sums& total, std::uint32_t number) {
+      any_float_ |= of.values[number] > 0;
+      if (std::isnan(sums[number])) {
+        nan = true;
+      } else {
+        total.Add(sums[number]);
+      }
+    });
+    if (!nan) return;
+    // Some group has a NaN, which is passed over, or infinities of both signs: those groups again, number by number.
+    for (std::size_t i = 0; i < of.of_value.size(); ++i) {
+      const std::uint32_t number = of.of_value[i];
+      if (number == in.groups.count || !std::isnan(sums[number])) continue;
+      Sums& total = sums_[in.groups.group[number]];
+      if (std::isnan(value(i))) {
+        --total.count;
+      } else {
+        total.Add(value(i));
+      }
+    }
+  }
+
+  template <typename Add>
+  void AddTotals(const GroupedRows& in, const GroupedRows::OfValues& of, Add add) {
+    in.ForEachGroup([&](std::uint32_t number, std::uint32_t group) {
+      sums_[group].count += of.values[number];
+      add(sums_[group], number);
+    });
   }
 
   const ColumnRef column_;
@@ -204,13 +227,13 @@ class ExtremesAccumulator : public Accumulator {
  public:
   explicit ExtremesAccumulator(const AggregateSpec& spec) : column_(spec.column) {}
 
-  Status Add(const GroupedRows& in) override { return AddNumbers(in, in.columns, column_.name); }
-  Status AddCells(const GroupedRows& in, const RollupCells& cells) override {
+  Status Add(GroupedRows& in) override { return AddNumbers(in, in.columns, column_.name); }
+  Status AddCells(GroupedRows& in, const RollupCells& cells) override {
     SPANBOX_RETURN_IF_ERROR(AddNumbers(in, cells.columns, CellColumn(column_.name, CellPart::kMin)));
     return AddNumbers(in, cells.columns, CellColumn(column_.name, CellPart::kMax));
   }
 
-  TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
+  TableColumn Output(const AggregateSpec& spec, GroupList groups) const override {
     const bool smallest = spec.function == Function::kMin;
     if (HoldsFloats(column_) || any_float_) {
       return Floats(groups, [&](std::uint32_t group) { return AtOr(extremes_, group).Float(smallest); });
@@ -227,11 +250,12 @@ class ExtremesAccumulator : public Accumulator {
   }
 
  private:
-  Status AddNumbers(const GroupedRows& in, SegmentColumns& columns, const std::string& name) {
+  Status AddNumbers(GroupedRows& in, SegmentColumns& columns, const std::string& name) {
     extremes_.resize(in.group_count);
-    return ForEachNumber(columns, name, in.rows, [&](std::size_t i, auto value) {
+    const std::span<const std::uint32_t> rows = in.rows(), group_of = in.group_of();
+    return ForEachNumber(columns, name, rows, [&](std::size_t i, auto value) {
       any_float_ |= std::is_same_v<decltype(value), double>;
-      extremes_[in.groups[i]].Add(value);
+      extremes_[group_of[i]].Add(value);
     });
   }
 
@@ -244,38 +268,32 @@ class RateAccumulator : public Accumulator {
  public:
   explicit RateAccumulator(const AggregateSpec& spec) : filter_(spec.filter) {}
 
-  Status Add(const GroupedRows& in) override {
+  Status Add(GroupedRows& in) override {
     totals_.resize(in.group_count);
     hits_.resize(in.group_count);
     SPANBOX_ASSIGN_OR_RETURN(const Bitmap holds, Select(filter_, in.columns, in.selected));
-    std::uint64_t *totals = totals_.data(), *hits = hits_.data();
-    const std::uint32_t* rows = in.rows.data();
-    const auto hit = [&holds, rows](std::size_t i) -> std::uint64_t { return holds[rows[i]] ? 1 : 0; };
-    const auto four = [=](std::size_t i, std::uint32_t group) {
-      totals[group] += 4;
-      hits[group] += hit(i) + hit(i + 1) + hit(i + 2) + hit(i + 3);
-    };
-    const auto one = [=](std::size_t i, std::uint32_t group) {
-      ++totals[group];
-      hits[group] += hit(i);
-    };
-    ByGroup(in.groups, four, one);
+    const std::vector<std::uint64_t> hits = in.CountIn(holds);
+    in.ForEachGroup([&](std::uint32_t number, std::uint32_t group) {
+      totals_[group] += in.groups.rows[number];
+      hits_[group] += hits[number];
+    });
     return OkStatus();
   }
 
-  Status AddCells(const GroupedRows& in, const RollupCells& cells) override {
+  Status AddCells(GroupedRows& in, const RollupCells& cells) override {
     totals_.resize(in.group_count);
+    const std::span<const std::uint32_t> rows = in.rows(), group_of = in.group_of();
     hits_.resize(in.group_count);
     SPANBOX_ASSIGN_OR_RETURN(const Bitmap holds, Select(filter_, cells.columns, in.selected));
-    for (std::size_t i = 0; i < in.rows.size(); ++i) {
-      const std::uint64_t spans = cells.spans[in.rows[i]];
-      totals_[in.groups[i]] += spans;
-      hits_[in.groups[i]] += holds[in.rows[i]] ? spans : 0;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const std::uint64_t spans = cells.spans[rows[i]];
+      totals_[group_of[i]] += spans;
+      hits_[group_of[i]] += holds[rows[i]] ? spans : 0;
     }
     return OkStatus();
   }
 
-  TableColumn Output(const AggregateSpec&, Groups groups) const override {
+  TableColumn Output(const AggregateSpec&, GroupList groups) const override {
     return Floats(groups, [&](std::uint32_t group) {  // 0 / 0 is NaN: absent
       return static_cast<double>(AtOr(hits_, group)) / static_cast<double>(AtOr(totals_, group));
     });
@@ -288,7 +306,7 @@ class RateAccumulator : public Accumulator {
 
 }  // namespace
 
-TableColumn CountColumn(const std::vector<std::uint64_t>& counts, Groups groups) {
+TableColumn CountColumn(const std::vector<std::uint64_t>& counts, GroupList groups) {
   TableColumn out;
   for (const std::uint32_t group : groups) out.ints.push_back(static_cast<std::int64_t>(AtOr(counts, group)));
   return out;

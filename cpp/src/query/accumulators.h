@@ -9,20 +9,12 @@
 #include <vector>
 
 #include "query/filter.h"
+#include "query/grouped_rows.h"
 #include "query/query_run.h"
 #include "query/rollup_cells.h"
 #include "spanbox/query.h"
 
 namespace spanbox {
-
-// The selected rows of one segment, each with its group.
-struct GroupedRows {
-  SegmentColumns& columns;
-  const Bitmap& selected;
-  std::span<const std::uint32_t> rows;    // ascending: those of `selected`
-  std::span<const std::uint32_t> groups;  // of rows[i]
-  std::uint32_t group_count;              // groups so far, over all segments
-};
 
 struct AggregateSpec {
   enum class Function {
@@ -53,10 +45,10 @@ Result<AggregateSpec> ParseAggregate(std::string_view expression);
 class Accumulator {
  public:
   virtual ~Accumulator() = default;
-  virtual Status Add(const GroupedRows& rows) = 0;
+  virtual Status Add(GroupedRows& rows) = 0;
 
   // The same of dropped spans: the rows are cells. REQUIRES: AddNeeds leaves them answerable.
-  virtual Status AddCells(const GroupedRows& rows, const RollupCells& cells) = 0;
+  virtual Status AddCells(GroupedRows& rows, const RollupCells& cells) = 0;
 
   // The answer for these groups, in this order. Groups that no Add has seen are empty sets.
   virtual TableColumn Output(const AggregateSpec& spec, std::span<const std::uint32_t> groups) const = 0;
@@ -65,25 +57,6 @@ class Accumulator {
 // Of the functions in distribution_accumulators.cc and value_accumulators.cc. REQUIRES: spec.function is one of them.
 std::unique_ptr<Accumulator> NewDistribution(const AggregateSpec& spec);  // quantiles, histogram
 std::unique_ptr<Accumulator> NewValues(const AggregateSpec& spec);        // distinct, approx_distinct, top
-
-// Calls four(i, group) where groups[i] to groups[i + 3] are all `group`, one(i, group) elsewhere. Neighbours are often
-// of one group, and four numbers added up before they are stored take as long as one: each store waits for the last.
-template <typename Four, typename One>
-void ByGroup(std::span<const std::uint32_t> groups, Four four, One one) {
-  std::size_t i = 0;
-  for (; i + 4 <= groups.size(); i += 4) {
-    const std::uint32_t a = groups[i], b = groups[i + 1], c = groups[i + 2], d = groups[i + 3];
-    if (((a ^ b) | (a ^ c) | (a ^ d)) == 0) {
-      four(i, a);
-    } else {
-      one(i, a);
-      one(i + 1, b);
-      one(i + 2, c);
-      one(i + 3, d);
-    }
-  }
-  for (; i < groups.size(); ++i) one(i, groups[i]);
-}
 
 // What accumulators make their output of: per[group], or a default where no Add has seen the group.
 template <typename T>

@@ -154,19 +154,16 @@ Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& g
     accumulators.push_back(NewAccumulator(spec));
   }
 
-  std::vector<std::uint32_t> group_of_row;
   const auto add = [&](SegmentColumns& columns, const Bitmap& selected) {
-    const std::vector<std::uint32_t> rows = selected.Rows();
-    SPANBOX_RETURN_IF_ERROR(groups.Read(columns, rows, group_of_row));
-    const GroupedRows in{columns, selected, rows, group_of_row, groups.count()};
+    SPANBOX_ASSIGN_OR_RETURN(const SegmentGroups numbered, groups.Read(columns, selected));
+    GroupedRows in(columns, selected, numbered, groups.count());
     for (const auto& accumulator : accumulators) SPANBOX_RETURN_IF_ERROR(accumulator->Add(in));
     return OkStatus();
   };
   SPANBOX_RETURN_IF_ERROR(run->ForEach(add));
   const auto add_cells = [&](const RollupCells& cells, const Bitmap& selected) {
-    const std::vector<std::uint32_t> rows = selected.Rows();
-    SPANBOX_RETURN_IF_ERROR(groups.Read(cells.columns, rows, group_of_row));
-    const GroupedRows in{cells.columns, selected, rows, group_of_row, groups.count()};
+    SPANBOX_ASSIGN_OR_RETURN(const SegmentGroups numbered, groups.Read(cells.columns, selected));
+    GroupedRows in(cells.columns, selected, numbered, groups.count());
     for (const auto& accumulator : accumulators) SPANBOX_RETURN_IF_ERROR(accumulator->AddCells(in, cells));
     return OkStatus();
   };

@@ -6,6 +6,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "store/segment.h"
@@ -20,6 +21,7 @@ class Bitmap {
   }
 
   std::uint32_t rows() const { return rows_; }
+  std::span<const std::uint64_t> words() const { return words_; }  // bit r of words[r / 64]
   bool operator[](std::uint32_t row) const { return (words_[row / 64] >> (row % 64) & 1) != 0; }
   void Set(std::uint32_t row) { words_[row / 64] |= 1ull << (row % 64); }
   void Clear(std::uint32_t row) { words_[row / 64] &= ~(1ull << (row % 64)); }

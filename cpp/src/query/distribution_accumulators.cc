@@ -9,7 +9,7 @@ namespace spanbox {
 namespace {
 
 using Function = AggregateSpec::Function;
-using Groups = std::span<const std::uint32_t>;
+using GroupList = std::span<const std::uint32_t>;
 
 constexpr std::size_t kHistogramBins = 32;
 
@@ -28,19 +28,21 @@ class SketchAccumulator : public Accumulator {
  public:
   explicit SketchAccumulator(const AggregateSpec& spec) : column_(spec.column.name) {}
 
-  Status Add(const GroupedRows& in) override {
+  Status Add(GroupedRows& in) override {
     sketches_.resize(in.group_count, empty_);
-    return ForEachNumber(in.columns, column_, in.rows,
-                         [&](std::size_t i, auto value) { sketches_[in.groups[i]].Add(static_cast<double>(value)); });
+    const std::span<const std::uint32_t> rows = in.rows(), group_of = in.group_of();
+    return ForEachNumber(in.columns, column_, rows,
+                         [&](std::size_t i, auto value) { sketches_[group_of[i]].Add(static_cast<double>(value)); });
   }
 
-  Status AddCells(const GroupedRows& in, const RollupCells& cells) override {
+  Status AddCells(GroupedRows& in, const RollupCells& cells) override {
     sketches_.resize(in.group_count, empty_);
-    return ForEachSketch(cells.columns, column_, in.rows,
-                         [&](std::size_t i, const DDSketch& sketch) { return sketches_[in.groups[i]].Merge(sketch); });
+    const std::span<const std::uint32_t> rows = in.rows(), group_of = in.group_of();
+    return ForEachSketch(cells.columns, column_, rows,
+                         [&](std::size_t i, const DDSketch& sketch) { return sketches_[group_of[i]].Merge(sketch); });
   }
 
-  TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
+  TableColumn Output(const AggregateSpec& spec, GroupList groups) const override {
     const auto of = [this](std::uint32_t group) -> const DDSketch& {
       return group < sketches_.size() ? sketches_[group] : empty_;
     };
@@ -64,19 +66,20 @@ class NumbersAccumulator : public Accumulator {
  public:
   explicit NumbersAccumulator(const AggregateSpec& spec) : column_(spec.column.name) {}
 
-  Status Add(const GroupedRows& in) override {
+  Status Add(GroupedRows& in) override {
     numbers_.resize(in.group_count);
-    return ForEachNumber(in.columns, column_, in.rows, [&](std::size_t i, auto value) {
+    const std::span<const std::uint32_t> rows = in.rows(), group_of = in.group_of();
+    return ForEachNumber(in.columns, column_, rows, [&](std::size_t i, auto value) {
       const auto number = static_cast<double>(value);
-      if (!std::isnan(number)) numbers_[in.groups[i]].push_back(number);
+      if (!std::isnan(number)) numbers_[group_of[i]].push_back(number);
     });
   }
 
-  Status AddCells(const GroupedRows&, const RollupCells&) override {
+  Status AddCells(GroupedRows&, const RollupCells&) override {
     return Internal("cells hold no single numbers");  // AddNeeds rules them out
   }
 
-  TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
+  TableColumn Output(const AggregateSpec& spec, GroupList groups) const override {
     std::vector<double> values;
     for (const std::uint32_t group : groups) {
       std::vector<double> numbers = AtOr(numbers_, group);  // a copy: finding a quantile reorders

@@ -4,13 +4,25 @@
 #include <limits>
 #include <numeric>
 
+#include "query/grouped_rows.h"
+
 namespace spanbox {
 namespace {
 
-constexpr std::uint32_t kUnknown = std::numeric_limits<std::uint32_t>::max();
+// Up to here a number for every combination costs less than hashing those that occur.
+constexpr std::uint64_t kMaxNumbers = 1 << 16;
 
-// Up to here, a table of all combinations is cheaper than hashing.
-constexpr std::uint64_t kMaxTable = 1 << 18;
+// Gives rows that are not selected the number `other`.
+void SetOthers(const Bitmap& selected, std::uint32_t other, Buffer<std::uint32_t>& of_row) {
+  const auto words = selected.words();
+  for (std::size_t w = 0; w < words.size(); ++w) {
+    if (words[w] == ~std::uint64_t{0}) continue;
+    const std::size_t end = std::min(of_row.size(), w * 64 + 64);
+    for (std::size_t row = w * 64; row < end; ++row) {
+      if ((words[w] >> (row % 64) & 1) == 0) of_row[row] = other;
+    }
+  }
+}
 
 }  // namespace
 
@@ -19,73 +31,138 @@ Groups::Groups(const std::vector<std::string>& by, TimeBuckets buckets)
   for (const std::string& name : by) columns_.emplace_back(Resolve(name));
 }
 
-Status Groups::Read(SegmentColumns& columns, std::span<const std::uint32_t> rows, std::vector<std::uint32_t>& groups) {
-  groups.assign(rows.size(), 0);
-  std::vector<std::uint32_t> keys;
-  std::uint32_t befores = 1;
-  const std::size_t time_levels = TimeLevels();
+Result<SegmentGroups> Groups::Read(SegmentColumns& columns, const Bitmap& selected) {
+  SegmentGroups groups;
+  groups.of_row = Buffer<std::uint32_t>(columns.rows());
+  std::vector<KeyCodes> keys;
+  std::vector<Step> steps;
   for (std::size_t i = 0; i < levels_.size(); ++i) {
-    std::uint32_t keys_so_far = 0;
-    if (i < time_levels) {
-      SPANBOX_RETURN_IF_ERROR(ReadBuckets(columns, rows, keys));
-      keys_so_far = static_cast<std::uint32_t>(buckets_.size());
+    if (i < TimeLevels()) {
+      SPANBOX_ASSIGN_OR_RETURN(keys.emplace_back(), ReadBuckets(columns));
     } else {
-      KeyColumn& column = columns_[i - time_levels];
-      SPANBOX_RETURN_IF_ERROR(column.Read(columns, rows, keys));
-      keys_so_far = column.size();
+      SPANBOX_ASSIGN_OR_RETURN(keys.emplace_back(), columns_[i - TimeLevels()].ReadCodes(columns, selected));
     }
-    Combine(levels_[i], befores, keys_so_far, keys, groups);
-    befores = static_cast<std::uint32_t>(levels_[i].parts.size());
+    steps.push_back(Combine(keys.back(), selected, groups, i == 0));
   }
-  return OkStatus();
+  if (levels_.empty()) std::ranges::fill(groups.of_row, 0u);
+  SetOthers(selected, groups.count, groups.of_row);
+  groups.rows = CountNumbers(groups.of_row, groups.count);
+  groups.group.assign(groups.count, SegmentGroups::kNone);
+  for (std::uint32_t number = 0; number < groups.count; ++number) {
+    if (groups.rows[number] > 0) groups.group[number] = GroupOf(number, steps, keys);
+  }
+  return groups;
 }
 
-Status Groups::ReadBuckets(SegmentColumns& columns, std::span<const std::uint32_t> rows,
-                           std::vector<std::uint32_t>& keys) {
-  SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns.Starts());
-  keys.resize(rows.size());
-  std::int64_t bucket = 0;
-  std::uint32_t key = kUnknown;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const std::int64_t begin_ns = time_.BucketOf(starts->values[rows[i]]);
-    if (key == kUnknown || begin_ns != bucket) {
-      bucket = begin_ns;
-      const auto [place, added] = bucket_numbers_.try_emplace(bucket, static_cast<std::uint32_t>(buckets_.size()));
-      if (added) buckets_.push_back(bucket);
-      key = place->second;
+Result<KeyCodes> Groups::ReadBuckets(SegmentColumns& columns) {
+  SPANBOX_ASSIGN_OR_RETURN(const ChunkInfo* chunk, columns.StartsChunk());
+  SPANBOX_ASSIGN_OR_RETURN(const Buffer<std::int64_t>* starts, columns.DenseNumbers(*chunk));
+  KeyCodes keys;
+  keys.own = Buffer<std::uint32_t>(starts->size());
+  std::uint32_t* const to = keys.own.data();
+  std::uint32_t last = SegmentGroups::kNone;
+  std::int64_t from_ns = 0, to_ns = -1;  // of the last bucket, as far as it is known
+  absl::flat_hash_map<std::int64_t, std::uint32_t> local;
+  const auto find = [&](std::int64_t start_ns) {
+    const std::int64_t begin_ns = time_.BucketOf(start_ns);
+    const auto [place, added] = local.try_emplace(begin_ns, static_cast<std::uint32_t>(local.size()));
+    if (added) {
+      const auto [known, fresh] = bucket_numbers_.try_emplace(begin_ns, static_cast<std::uint32_t>(buckets_.size()));
+      if (fresh) buckets_.push_back(begin_ns);
+      keys.keys.push_back(known->second);
     }
-    keys[i] = key;
-  }
-  return OkStatus();
-}
-
-void Groups::Combine(Level& level, std::uint32_t befores, std::uint32_t keys_so_far,
-                     std::span<const std::uint32_t> keys, std::vector<std::uint32_t>& groups) {
-  const auto number = [&level](std::uint32_t before, std::uint32_t key) {
-    const std::uint64_t pair = static_cast<std::uint64_t>(before) << 32 | key;
-    const auto [place, added] = level.numbers.try_emplace(pair, static_cast<std::uint32_t>(level.parts.size()));
-    if (added) level.parts.push_back({before, key});
-    return place->second;
+    last = place->second;
+    from_ns = begin_ns;
+    to_ns = time_.known_until_ns();
   };
-  const std::uint64_t combinations = static_cast<std::uint64_t>(befores) * keys_so_far;
-  if (combinations > kMaxTable || combinations > 8 * keys.size()) {
-    for (std::size_t i = 0; i < keys.size(); ++i) groups[i] = number(groups[i], keys[i]);
-    return;
-  }
-  std::vector<std::uint32_t> table(combinations, kUnknown);
-  if (befores == 1) {  // of the first level: groups are all 0
-    for (std::size_t i = 0; i < keys.size(); ++i) {
-      std::uint32_t& known = table[keys[i]];
-      if (known == kUnknown) known = number(0, keys[i]);
-      groups[i] = known;
+  constexpr std::size_t kBlock = 64;
+  for (std::size_t begin = 0; begin < starts->size(); begin += kBlock) {
+    const std::size_t end = std::min(starts->size(), begin + kBlock);
+    const std::int64_t* const values = starts->data();
+    // The sign of one of the differences says that a moment lies outside, even where the other one wraps.
+    const auto from = static_cast<std::uint64_t>(from_ns), until = static_cast<std::uint64_t>(to_ns);
+    std::uint64_t outside = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      const auto value = static_cast<std::uint64_t>(values[i]);
+      outside |= (value - from) | (until - value);
     }
-    return;
+    if (from_ns <= to_ns && static_cast<std::int64_t>(outside) >= 0) {
+      std::fill(to + begin, to + end, last);
+      continue;
+    }
+    for (std::size_t i = begin; i < end; ++i) {
+      if (values[i] < from_ns || values[i] > to_ns) find(values[i]);
+      to[i] = last;
+    }
   }
-  for (std::size_t i = 0; i < keys.size(); ++i) {
-    std::uint32_t& known = table[static_cast<std::size_t>(groups[i]) * keys_so_far + keys[i]];
-    if (known == kUnknown) known = number(groups[i], keys[i]);
-    groups[i] = known;
+  keys.of_row = keys.own;
+  keys.count = static_cast<std::uint32_t>(keys.keys.size());
+  return keys;
+}
+
+Groups::Step Groups::Combine(const KeyCodes& keys, const Bitmap& selected, SegmentGroups& groups, bool first) {
+  Step step;
+  step.keys = keys.count;
+  std::uint32_t* const of_row = groups.of_row.data();
+  const std::uint32_t* const key = keys.of_row.data();
+  const std::size_t rows = groups.of_row.size();
+  const std::uint64_t numbers = std::uint64_t{groups.count} * keys.count;
+  if (numbers <= kMaxNumbers) {
+    groups.count = static_cast<std::uint32_t>(numbers);
+    step.groups.assign(groups.count, SegmentGroups::kNone);
+    if (first) {
+      std::copy_n(key, rows, of_row);
+    } else {
+      for (std::size_t i = 0; i < rows; ++i) of_row[i] = of_row[i] * keys.count + key[i];
+    }
+    return step;
   }
+  step.hashed = true;
+  if (first) std::fill_n(of_row, rows, 0u);
+  absl::flat_hash_map<std::uint64_t, std::uint32_t> known;
+  selected.ForEach([&](std::uint32_t row) {
+    const std::uint32_t before = of_row[row];
+    const std::uint64_t pair = static_cast<std::uint64_t>(before) << 32 | key[row];
+    const auto [place, added] = known.try_emplace(pair, static_cast<std::uint32_t>(step.parts.size()));
+    if (added) step.parts.push_back({before, key[row]});
+    of_row[row] = place->second;
+  });
+  groups.count = static_cast<std::uint32_t>(step.parts.size());
+  step.groups.assign(groups.count, SegmentGroups::kNone);
+  return step;
+}
+
+// The number in the whole answer of what has this local number after the last of `steps`.
+std::uint32_t Groups::GroupOf(std::uint32_t number, std::span<Step> steps, std::span<KeyCodes> keys) {
+  if (steps.empty()) return 0;
+  Step& step = steps.back();
+  std::uint32_t& known = step.groups[number];
+  if (known != SegmentGroups::kNone) return known;
+  const Part part = step.hashed ? step.parts[number] : Part{number / step.keys, number % step.keys};
+  const std::size_t i = steps.size() - 1;
+  const std::uint32_t before = GroupOf(part.before, steps.first(i), keys);
+  known = levels_[i].NumberOf(
+      {before, i < TimeLevels() ? keys[i].keys[part.key] : columns_[i - TimeLevels()].KeyOf(part.key, keys[i])});
+  return known;
+}
+
+std::uint32_t Groups::Level::NumberOf(Part part) {
+  const auto next = static_cast<std::uint32_t>(parts.size());
+  std::uint32_t* number = nullptr;
+  if (part.before < kMaxBefore && part.key < kMaxKey) {
+    if (part.before >= table.size()) table.resize(part.before + 1);
+    std::vector<std::uint32_t>& of_key = table[part.before];
+    if (part.key >= of_key.size()) of_key.resize(part.key + 1, SegmentGroups::kNone);
+    number = &of_key[part.key];
+  } else {
+    number = &numbers.try_emplace(static_cast<std::uint64_t>(part.before) << 32 | part.key, SegmentGroups::kNone)
+                  .first->second;
+  }
+  if (*number == SegmentGroups::kNone) {
+    *number = next;
+    parts.push_back(part);
+  }
+  return *number;
 }
 
 std::vector<std::uint32_t> Groups::KeysOf(std::span<const std::uint32_t> groups, std::size_t level) const {

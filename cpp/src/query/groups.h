@@ -1,6 +1,10 @@
 // Numbers the groups of a grouping: one for each combination of time bucket and key values that occurs.
 //
-// Thread rule: one thread. Ownership: owns keys and groups.
+// The rows of a segment are numbered by what lies close at hand, codes of dictionaries and the segment's own buckets,
+// so that it takes no look-up a row; only the combinations that occur get a number among the groups of the whole
+// answer.
+//
+// Thread rule: one thread. Ownership: owns keys and groups; what Read gives is the caller's.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -9,11 +13,22 @@
 #include <span>
 #include <vector>
 
+#include "query/bitmap.h"
 #include "query/key_column.h"
 #include "query/time_buckets.h"
 #include "spanbox/query.h"
 
 namespace spanbox {
+
+// The groups of one segment's rows, by local numbers.
+struct SegmentGroups {
+  static constexpr std::uint32_t kNone = 0xFFFFFFFF;
+
+  Buffer<std::uint32_t> of_row;      // of every row; `count` for rows that are not selected
+  std::uint32_t count = 1;           // local numbers are below
+  std::vector<std::uint64_t> rows;   // by local number, one more for `count`
+  std::vector<std::uint32_t> group;  // by local number, in the whole answer; kNone where no row is
+};
 
 class Groups {
  public:
@@ -22,8 +37,7 @@ class Groups {
 
   std::vector<KeyColumn>& columns() { return columns_; }
 
-  // groups[i] becomes the group of rows[i]. REQUIRES: rows ascend.
-  Status Read(SegmentColumns& columns, std::span<const std::uint32_t> rows, std::vector<std::uint32_t>& groups);
+  Result<SegmentGroups> Read(SegmentColumns& columns, const Bitmap& selected);
 
   std::uint32_t count() const { return levels_.empty() ? 1 : static_cast<std::uint32_t>(levels_.back().parts.size()); }
 
@@ -38,13 +52,25 @@ class Groups {
     std::uint32_t before, key;
   };  // the group of one level less, and this level's key
   struct Level {
-    absl::flat_hash_map<std::uint64_t, std::uint32_t> numbers;
-    std::vector<Part> parts;  // by number
+    static constexpr std::uint32_t kMaxBefore = 4096, kMaxKey = 1024;  // of the table: larger ones are hashed
+
+    std::uint32_t NumberOf(Part part);
+
+    std::vector<std::vector<std::uint32_t>> table;              // [before][key]
+    absl::flat_hash_map<std::uint64_t, std::uint32_t> numbers;  // before << 32 | key
+    std::vector<Part> parts;                                    // by number
+  };
+  // How the local numbers of a level come from those of the level before.
+  struct Step {
+    std::uint32_t keys = 0;             // number = before * keys + key, unless
+    bool hashed = false;                // that would be too many:
+    std::vector<Part> parts;            // by number, local ones
+    std::vector<std::uint32_t> groups;  // by number, those of the whole answer as they become known
   };
 
-  Status ReadBuckets(SegmentColumns& columns, std::span<const std::uint32_t> rows, std::vector<std::uint32_t>& keys);
-  static void Combine(Level& level, std::uint32_t befores, std::uint32_t keys_so_far,
-                      std::span<const std::uint32_t> keys, std::vector<std::uint32_t>& groups);
+  Result<KeyCodes> ReadBuckets(SegmentColumns& columns);
+  static Step Combine(const KeyCodes& keys, const Bitmap& selected, SegmentGroups& groups, bool first);
+  std::uint32_t GroupOf(std::uint32_t number, std::span<Step> steps, std::span<KeyCodes> keys);
   std::vector<std::uint32_t> KeysOf(std::span<const std::uint32_t> groups, std::size_t level) const;
 
   std::size_t TimeLevels() const { return time_.none() ? 0 : 1; }
@@ -55,5 +81,24 @@ class Groups {
   std::vector<KeyColumn> columns_;
   std::vector<Level> levels_;  // buckets first, if there are any
 };
+
+// Calls all(begin, end, group) for neighbours that are of one group, each(begin, end) for others; together they cover
+// `groups` in order. Spans of a trace, and of traces close in time, are often of one group, whose numbers can be added
+// up before they are stored.
+template <typename All, typename Each>
+void ByGroup(std::span<const std::uint32_t> groups, All all, Each each) {
+  constexpr std::size_t kBlock = 64;
+  for (std::size_t begin = 0; begin < groups.size(); begin += kBlock) {
+    const std::size_t end = std::min(groups.size(), begin + kBlock);
+    const std::uint32_t first = groups[begin];
+    bool one = first == groups[end - 1] && first == groups[begin + (end - begin) / 2];
+    if (one) {
+      std::uint32_t differ = 0;
+      for (std::size_t i = begin; i < end; ++i) differ |= groups[i] ^ first;
+      one = differ == 0;
+    }
+    one ? all(begin, end, first) : each(begin, end);
+  }
+}
 
 }  // namespace spanbox

@@ -33,7 +33,57 @@ void Fill(const Column& column, std::span<const std::uint32_t> rows, std::vector
   }
 }
 
+// codes[row] = 1 + the value's code, 0 where there is none.
+Buffer<std::uint32_t> SpreadCodes(const Buffer<std::uint32_t>& dense, const Validity& valid, std::uint32_t rows) {
+  Buffer<std::uint32_t> codes(rows);
+  const std::uint32_t* next = dense.data();  // one past the last is read, and masked away
+  for (std::uint32_t begin = 0; begin < rows; begin += 64) {
+    std::uint64_t word = valid.words[begin / 64];
+    const std::uint32_t end = std::min(rows, begin + 64);
+    for (std::uint32_t row = begin; row < end; ++row, word >>= 1) {
+      const auto has = static_cast<std::uint32_t>(word & 1);
+      codes[row] = (*next + 1) & (0u - has);
+      next += has;
+    }
+  }
+  return codes;
+}
+
 }  // namespace
+
+Result<KeyCodes> KeyColumn::ReadCodes(SegmentColumns& columns, const Bitmap& selected) {
+  const auto chunks = columns.segment().Find(column_.name);
+  KeyCodes codes;
+  if (chunks.size() == 1 && chunks.front()->type == ColumnType::kString) {
+    SPANBOX_ASSIGN_OR_RETURN(const DenseStrings* strings, columns.DenseStringsOf(*chunks.front()));
+    SPANBOX_ASSIGN_OR_RETURN(const Validity* valid, columns.Valid(*chunks.front()));
+    codes.texts = strings->dictionary;
+    codes.count = static_cast<std::uint32_t>(strings->dictionary.size()) + (valid->all() ? 0 : 1);
+    codes.keys.assign(codes.count, kUnknown);
+    if (!valid->all()) codes.own = SpreadCodes(strings->codes, *valid, columns.rows());
+    codes.of_row = valid->all() ? std::span(strings->codes) : std::span<const std::uint32_t>(codes.own);
+    return codes;
+  }
+  const std::vector<std::uint32_t> rows = selected.Rows();
+  std::vector<std::uint32_t> keys;
+  SPANBOX_RETURN_IF_ERROR(Read(columns, rows, keys));
+  codes.own = Buffer<std::uint32_t>(columns.rows());
+  std::ranges::fill(codes.own, kAbsent);
+  for (std::size_t i = 0; i < rows.size(); ++i) codes.own[rows[i]] = keys[i];
+  codes.of_row = codes.own;
+  codes.count = size();
+  return codes;
+}
+
+std::uint32_t KeyColumn::KeyOf(std::uint32_t code, KeyCodes& codes) {
+  if (codes.keys.empty()) return code;
+  std::uint32_t& key = codes.keys[code];
+  if (key == kUnknown) {
+    const std::size_t before = codes.count - codes.texts.size();
+    key = code < before ? kAbsent : OfString(codes.texts[code - before]);
+  }
+  return key;
+}
 
 Status KeyColumn::Read(SegmentColumns& columns, Rows rows, Keys& keys) {
   keys.assign(rows.size(), kAbsent);

@@ -17,6 +17,16 @@
 
 namespace spanbox {
 
+// What one segment's rows are told apart by in a column: numbers below `count`, of which KeyColumn::KeyOf knows the
+// key.
+struct KeyCodes {
+  std::span<const std::uint32_t> of_row;  // every row; of any value for rows that were not asked for
+  std::uint32_t count = 0;
+  std::span<const std::string_view> texts;  // of the last numbers below `count`; the number before them is "absent"
+  std::vector<std::uint32_t> keys;          // by number, where already known; none: a number is its key
+  Buffer<std::uint32_t> own;                // what `of_row` points to, unless it lies in the segment's columns
+};
+
 class KeyColumn {
  public:
   static constexpr std::uint32_t kAbsent = 0;  // the key of rows without a value
@@ -25,6 +35,10 @@ class KeyColumn {
 
   // keys[i] becomes the key of rows[i]. REQUIRES: rows ascend.
   Status Read(SegmentColumns& columns, std::span<const std::uint32_t> rows, std::vector<std::uint32_t>& keys);
+
+  // The same for all rows at once, in numbers of the segment's own.
+  Result<KeyCodes> ReadCodes(SegmentColumns& columns, const Bitmap& selected);
+  std::uint32_t KeyOf(std::uint32_t code, KeyCodes& codes);
 
   const ColumnRef& column() const { return column_; }
   std::uint32_t size() const { return static_cast<std::uint32_t>(values_.size()); }

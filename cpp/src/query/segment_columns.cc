@@ -42,6 +42,25 @@ Result<TextColumn*> SegmentColumns::Text(const ChunkInfo& chunk) {
   return std::get<std::unique_ptr<TextColumn>>(place).get();
 }
 
+Result<const Buffer<std::int64_t>*> SegmentColumns::DenseNumbers(const ChunkInfo& chunk) {
+  dense_.resize(segment_.chunks().size());
+  return CachedIn<Buffer<std::int64_t>>(dense_[chunk.index], chunk, &Segment::ReadDenseNumbers);
+}
+
+Result<const DenseStrings*> SegmentColumns::DenseStringsOf(const ChunkInfo& chunk) {
+  dense_.resize(segment_.chunks().size());
+  return CachedIn<DenseStrings>(dense_[chunk.index], chunk, &Segment::ReadDenseStrings);
+}
+
+Result<const Validity*> SegmentColumns::Valid(const ChunkInfo& chunk) {
+  validities_.resize(segment_.validity_sets());
+  std::optional<Validity>& validity = validities_[segment_.ValiditySet(chunk)];
+  if (!validity) {
+    SPANBOX_ASSIGN_OR_RETURN(validity, segment_.ReadValidity(chunk));
+  }
+  return &*validity;
+}
+
 Result<const ChunkInfo*> SegmentColumns::Required(std::string_view name, ColumnType type) const {
   const ChunkInfo* chunk = segment_.Find(name, type);
   if (chunk == nullptr) return DataLoss("a segment has no column " + std::string(name) + ": run verify on the store");
@@ -59,7 +78,7 @@ Result<const SpanIdColumn*> SegmentColumns::SpanIds() {
 }
 
 Result<const IntColumn*> SegmentColumns::Starts() {
-  SPANBOX_ASSIGN_OR_RETURN(const ChunkInfo* chunk, Required("start_ns", ColumnType::kInt));
+  SPANBOX_ASSIGN_OR_RETURN(const ChunkInfo* chunk, StartsChunk());
   return Ints(*chunk);
 }
 

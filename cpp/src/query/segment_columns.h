@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <variant>
 #include <vector>
@@ -51,30 +52,43 @@ class SegmentColumns {
   }
   Result<TextColumn*> Text(const ChunkInfo& chunk);
 
+  // The same without places for rows that have no value, which are those of Valid(chunk).
+  Result<const Buffer<std::int64_t>*> DenseNumbers(const ChunkInfo& chunk);
+  Result<const DenseStrings*> DenseStringsOf(const ChunkInfo& chunk);
+  Result<const Validity*> Valid(const ChunkInfo& chunk);
+
   // Columns that every segment has; DataLoss when one is missing.
   Result<const TraceIdColumn*> TraceIds();
   Result<const SpanIdColumn*> SpanIds();
   Result<const IntColumn*> Starts();
+  Result<const ChunkInfo*> StartsChunk() const { return Required("start_ns", ColumnType::kInt); }
 
   // The rows that have a value in this chunk.
   Result<Bitmap> ValidRows(const ChunkInfo& chunk);
 
  private:
+  using Column = std::variant<std::monostate, IntColumn, FloatColumn, BoolColumn, StringColumn, TraceIdColumn,
+                              SpanIdColumn, std::unique_ptr<TextColumn>>;
+  using Dense = std::variant<std::monostate, Buffer<std::int64_t>, DenseStrings>;
+  template <typename T, typename Cache>
+  Result<const T*> CachedIn(Cache& place, const ChunkInfo& chunk, Result<T> (Segment::*read)(const ChunkInfo&) const);
   template <typename T>
-  Result<const T*> Cached(const ChunkInfo& chunk, Result<T> (Segment::*read)(const ChunkInfo&) const);
+  Result<const T*> Cached(const ChunkInfo& chunk, Result<T> (Segment::*read)(const ChunkInfo&) const) {
+    return CachedIn<T>(cache_[chunk.index], chunk, read);
+  }
   Result<const ChunkInfo*> Required(std::string_view name, ColumnType type) const;
 
   Segment segment_;
   std::uint64_t id_;
   const Interrupt* interrupt_;
-  std::vector<std::variant<std::monostate, IntColumn, FloatColumn, BoolColumn, StringColumn, TraceIdColumn,
-                           SpanIdColumn, std::unique_ptr<TextColumn>>>
-      cache_;
+  std::vector<Column> cache_;                        // by chunk
+  std::vector<Dense> dense_;                         // by chunk; empty until one is asked for
+  std::vector<std::optional<Validity>> validities_;  // by set; empty until one is asked for
 };
 
-template <typename T>
-Result<const T*> SegmentColumns::Cached(const ChunkInfo& chunk, Result<T> (Segment::*read)(const ChunkInfo&) const) {
-  auto& place = cache_[chunk.index];
+template <typename T, typename Cache>
+Result<const T*> SegmentColumns::CachedIn(Cache& place, const ChunkInfo& chunk,
+                                          Result<T> (Segment::*read)(const ChunkInfo&) const) {
   if (!std::holds_alternative<T>(place)) {
     SPANBOX_ASSIGN_OR_RETURN(place, (segment_.*read)(chunk));
   }

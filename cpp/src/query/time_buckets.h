@@ -32,6 +32,8 @@ class TimeBuckets {
     if (start_ns >= begin_ns_ && start_ns <= known_until_ns_) return begin_ns_;
     return Find(start_ns);
   }
+  // All moments from its beginning up to this one are in the bucket that BucketOf has given last.
+  std::int64_t known_until_ns() const { return known_until_ns_; }
 
  private:
   TimeBuckets() = default;

@@ -16,20 +16,20 @@ namespace spanbox {
 namespace {
 
 using Function = AggregateSpec::Function;
-using Groups = std::span<const std::uint32_t>;
+using GroupList = std::span<const std::uint32_t>;
 
 class ValuesAccumulator : public Accumulator {
  public:
   explicit ValuesAccumulator(const AggregateSpec& spec) : keys_(spec.column) {}
 
-  Status Add(const GroupedRows& in) override {
+  Status Add(GroupedRows& in) override {
     return Count(in, [](std::uint32_t) { return std::uint64_t{1}; });
   }
-  Status AddCells(const GroupedRows& in, const RollupCells& cells) override {
+  Status AddCells(GroupedRows& in, const RollupCells& cells) override {
     return Count(in, [&](std::uint32_t row) { return cells.spans[row]; });
   }
 
-  TableColumn Output(const AggregateSpec& spec, Groups groups) const override {
+  TableColumn Output(const AggregateSpec& spec, GroupList groups) const override {
     if (spec.function == Function::kTop) return Top(spec.top, groups);
     return CountColumn(distinct_, groups);
   }
@@ -42,9 +42,10 @@ class ValuesAccumulator : public Accumulator {
 
   // Neighbours often agree: the last pair's count is kept at hand.
   template <typename SpansOf>
-  Status Count(const GroupedRows& in, SpansOf spans_of) {
+  Status Count(GroupedRows& in, SpansOf spans_of) {
     distinct_.resize(in.group_count);
-    SPANBOX_RETURN_IF_ERROR(keys_.Read(in.columns, in.rows, key_of_row_));
+    const std::span<const std::uint32_t> rows = in.rows(), group_of = in.group_of();
+    SPANBOX_RETURN_IF_ERROR(keys_.Read(in.columns, rows, key_of_row_));
     std::uint64_t last = 0;  // no pair: the key 0 is "absent"
     std::uint64_t pending = 0;
     const auto flush = [&] {
@@ -54,19 +55,19 @@ class ValuesAccumulator : public Accumulator {
       place->second += pending;
       pending = 0;
     };
-    for (std::size_t i = 0; i < in.rows.size(); ++i) {
+    for (std::size_t i = 0; i < rows.size(); ++i) {
       if (key_of_row_[i] == KeyColumn::kAbsent) continue;
-      const std::uint64_t pair = static_cast<std::uint64_t>(in.groups[i]) << 32 | key_of_row_[i];
+      const std::uint64_t pair = static_cast<std::uint64_t>(group_of[i]) << 32 | key_of_row_[i];
       if (pair != last) flush();
       last = pair;
-      pending += spans_of(in.rows[i]);
+      pending += spans_of(rows[i]);
     }
     flush();
     return OkStatus();
   }
 
   // [[value, count], ...], the most frequent first, equally frequent ones in the order of values.
-  TableColumn Top(std::size_t most, Groups groups) const {
+  TableColumn Top(std::size_t most, GroupList groups) const {
     const std::vector<std::uint32_t> ranks = keys_.Ranks();
     std::vector<std::vector<Counted>> counted(distinct_.size());
     for (const auto& [pair, spans] : spans_) {
@@ -103,16 +104,16 @@ class HashesAccumulator : public Accumulator {
  public:
   explicit HashesAccumulator(const AggregateSpec& spec) : column_(spec.column.name) {}
 
-  Status Add(const GroupedRows& in) override {
+  Status Add(GroupedRows& in) override {
     sketches_.resize(in.group_count);
     for (const ChunkInfo* chunk : in.columns.segment().Find(column_)) {
       SPANBOX_RETURN_IF_ERROR(AddChunk(in, *chunk));
     }
     return OkStatus();
   }
-  Status AddCells(const GroupedRows& in, const RollupCells&) override { return Add(in); }
+  Status AddCells(GroupedRows& in, const RollupCells&) override { return Add(in); }
 
-  TableColumn Output(const AggregateSpec&, Groups groups) const override {
+  TableColumn Output(const AggregateSpec&, GroupList groups) const override {
     std::vector<std::uint64_t> counts;
     for (const HyperLogLog& sketch : sketches_) {
       counts.push_back(static_cast<std::uint64_t>(std::llround(sketch.Estimate())));
@@ -136,16 +137,17 @@ class HashesAccumulator : public Accumulator {
 
   // hash(row) of each row with a value, but not twice in a row for the same value and group.
   template <typename Column, typename Hash>
-  void Each(const GroupedRows& in, const Column& column, Hash hash) {
-    for (std::size_t i = 0; i < in.rows.size(); ++i) {
+  void Each(GroupedRows& in, const Column& column, Hash hash) {
+    const std::span<const std::uint32_t> rows = in.rows(), group_of = in.group_of();
+    for (std::size_t i = 0; i < rows.size(); ++i) {
       if constexpr (requires { column.valid; }) {
-        if (!column.valid[in.rows[i]]) continue;
+        if (!column.valid[rows[i]]) continue;
       }
-      sketches_[in.groups[i]].Add(hash(column.values[in.rows[i]]));
+      sketches_[group_of[i]].Add(hash(column.values[rows[i]]));
     }
   }
 
-  Status AddChunk(const GroupedRows& in, const ChunkInfo& chunk) {
+  Status AddChunk(GroupedRows& in, const ChunkInfo& chunk) {
     switch (chunk.type) {
       case ColumnType::kInt: {
         SPANBOX_ASSIGN_OR_RETURN(const IntColumn* c, in.columns.Ints(chunk));
@@ -180,22 +182,24 @@ class HashesAccumulator : public Accumulator {
     return OkStatus();
   }
 
-  Status AddStrings(const GroupedRows& in, const ChunkInfo& chunk) {
+  Status AddStrings(GroupedRows& in, const ChunkInfo& chunk) {
     SPANBOX_ASSIGN_OR_RETURN(const StringColumn* c, in.columns.Strings(chunk));
     std::vector<std::uint64_t> hashes;
+    const std::span<const std::uint32_t> rows = in.rows(), group_of = in.group_of();
     for (const std::string_view text : c->dictionary) hashes.push_back(HashOfText(text));
-    for (std::size_t i = 0; i < in.rows.size(); ++i) {
-      if (c->valid[in.rows[i]]) sketches_[in.groups[i]].Add(hashes[c->codes[in.rows[i]]]);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (c->valid[rows[i]]) sketches_[group_of[i]].Add(hashes[c->codes[rows[i]]]);
     }
     return OkStatus();
   }
 
-  Status AddText(const GroupedRows& in, const ChunkInfo& chunk) {
+  Status AddText(GroupedRows& in, const ChunkInfo& chunk) {
     SPANBOX_ASSIGN_OR_RETURN(TextColumn * c, in.columns.Text(chunk));
-    for (std::size_t i = 0; i < in.rows.size(); ++i) {
-      if (!c->valid(in.rows[i])) continue;
-      SPANBOX_ASSIGN_OR_RETURN(const std::string_view text, c->Get(in.rows[i]));
-      sketches_[in.groups[i]].Add(HashOfText(text));
+    const std::span<const std::uint32_t> rows = in.rows(), group_of = in.group_of();
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (!c->valid(rows[i])) continue;
+      SPANBOX_ASSIGN_OR_RETURN(const std::string_view text, c->Get(rows[i]));
+      sketches_[group_of[i]].Add(HashOfText(text));
     }
     return OkStatus();
   }

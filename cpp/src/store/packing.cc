@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <type_traits>
+#include <utility>
 
 namespace spanbox {
 namespace {
@@ -22,13 +24,38 @@ std::uint64_t LoadWide(const std::byte* at, unsigned shift, std::uint64_t mask) 
   return value & mask;
 }
 
-template <typename T>
-void Widen(const std::byte* from, std::uint64_t base, std::span<std::int64_t> out) {
+template <typename Stored, typename T>
+void Widen(const std::byte* from, std::uint64_t base, std::span<T> out) {
   for (std::size_t i = 0; i < out.size(); ++i) {
-    T value;
+    Stored value;
     std::memcpy(&value, from + i * sizeof value, sizeof value);
-    out[i] = static_cast<std::int64_t>(base + value);
+    out[i] = static_cast<T>(base + value);
   }
+}
+
+// Eight values take as many bytes as one takes bits: places and shifts are known when the width is.
+template <int kWidth, typename T>
+void UnpackEights(const std::byte* from, std::uint64_t base, T* to, std::size_t eights) {
+  constexpr std::uint64_t kMask = (std::uint64_t{1} << kWidth) - 1;
+  for (; eights > 0; --eights, from += kWidth, to += 8) {
+    const auto one = [&]<std::size_t kIndex>(std::integral_constant<std::size_t, kIndex>) {
+      constexpr std::size_t kBit = kIndex * kWidth;
+      to[kIndex] = static_cast<T>(base + ((LoadWord(from + kBit / 8) >> (kBit % 8)) & kMask));
+    };
+    [&]<std::size_t... kIndex>(std::index_sequence<kIndex...>) {
+      (one(std::integral_constant<std::size_t, kIndex>()), ...);
+    }
+    (std::make_index_sequence<8>());
+  }
+}
+
+// By width, up to what always lies in one word.
+constexpr int kMaxWordWidth = 57;
+template <typename T>
+using Unpacker = void (*)(const std::byte*, std::uint64_t, T*, std::size_t);
+template <typename T, std::size_t... kWidth>
+constexpr std::array<Unpacker<T>, sizeof...(kWidth)> UnpackersOf(std::index_sequence<kWidth...>) {
+  return {UnpackEights<static_cast<int>(kWidth), T>...};
 }
 
 struct Range {
@@ -111,11 +138,12 @@ void PackBits(std::span<const std::int64_t> values, std::int64_t base, int width
   out.resize(begin + bytes);
 }
 
-void UnpackBits(std::span<const std::byte> bytes, std::int64_t base, int width, std::span<std::int64_t> out) {
+template <typename T>
+void UnpackBits(std::span<const std::byte> bytes, std::int64_t base, int width, std::span<T> out) {
   const auto ubase = static_cast<std::uint64_t>(base);
   switch (width) {
     case 0:
-      std::fill(out.begin(), out.end(), base);
+      std::fill(out.begin(), out.end(), static_cast<T>(base));
       return;
     case 8:
       Widen<std::uint8_t>(bytes.data(), ubase, out);
@@ -132,22 +160,24 @@ void UnpackBits(std::span<const std::byte> bytes, std::int64_t base, int width, 
     default:
       break;
   }
-  const std::uint64_t mask = Mask(width);
   const auto step = static_cast<std::size_t>(width);
   // Values whose nine bytes lie inside `bytes` need no care.
   const std::size_t easy = bytes.size() < 9 ? 0 : std::min(out.size(), (bytes.size() - 9) * 8 / step + 1);
-  std::size_t bit = 0, i = 0;
-  if (width <= 57) {
-    for (; i < easy; ++i, bit += step) {
-      out[i] = static_cast<std::int64_t>(ubase + ((LoadWord(bytes.data() + bit / 8) >> (bit % 8)) & mask));
-    }
+  std::size_t i = 0;
+  if (width <= kMaxWordWidth) {
+    static constexpr auto kUnpackers = UnpackersOf<T>(std::make_index_sequence<kMaxWordWidth + 1>());
+    kUnpackers[step](bytes.data(), ubase, out.data(), easy / 8);
+    i = easy / 8 * 8;
   } else {
-    for (; i < easy; ++i, bit += step) {
-      out[i] = static_cast<std::int64_t>(ubase + LoadWide(bytes.data() + bit / 8, bit % 8, mask));
+    const std::uint64_t mask = Mask(width);
+    for (std::size_t bit = 0; i < easy; ++i, bit += step) {
+      out[i] = static_cast<T>(ubase + LoadWide(bytes.data() + bit / 8, bit % 8, mask));
     }
   }
-  for (; i < out.size(); ++i) out[i] = UnpackOne(bytes, base, width, i);
+  for (; i < out.size(); ++i) out[i] = static_cast<T>(UnpackOne(bytes, base, width, i));
 }
+template void UnpackBits(std::span<const std::byte>, std::int64_t, int, std::span<std::int64_t>);
+template void UnpackBits(std::span<const std::byte>, std::int64_t, int, std::span<std::uint32_t>);
 
 std::int64_t UnpackOne(std::span<const std::byte> bytes, std::int64_t base, int width, std::size_t index) {
   if (width == 0) return base;

@@ -42,8 +42,10 @@ inline std::size_t PackedBytes(std::size_t count, int width) {
 
 // Appends (value - base) of each value. REQUIRES: every difference fits `width` bits.
 void PackBits(std::span<const std::int64_t> values, std::int64_t base, int width, std::string& out);
+// T is std::int64_t, or std::uint32_t for base + values below 2^32; others are cut.
 // REQUIRES: bytes.size() >= PackedBytes(out.size(), width).
-void UnpackBits(std::span<const std::byte> bytes, std::int64_t base, int width, std::span<std::int64_t> out);
+template <typename T>
+void UnpackBits(std::span<const std::byte> bytes, std::int64_t base, int width, std::span<T> out);
 // The value at `index` alone. REQUIRES: bytes.size() >= PackedBytes(index + 1, width).
 std::int64_t UnpackOne(std::span<const std::byte> bytes, std::int64_t base, int width, std::size_t index);
 

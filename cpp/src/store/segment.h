@@ -81,6 +81,36 @@ struct SpanIdColumn {
   Validity valid;
 };
 
+// Values in a row that are all about to be written: the memory is not cleared first. One past the last may be read.
+template <typename T>
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(std::size_t size) : values_(std::make_unique_for_overwrite<T[]>(size + 1)), size_(size) {
+    values_[size] = T{};
+  }
+
+  std::size_t size() const { return size_; }
+  T* data() { return values_.get(); }
+  const T* data() const { return values_.get(); }
+  T* begin() { return data(); }
+  T* end() { return data() + size_; }
+  const T* begin() const { return data(); }
+  const T* end() const { return data() + size_; }
+  T& operator[](std::size_t i) { return values_[i]; }
+  const T& operator[](std::size_t i) const { return values_[i]; }
+
+ private:
+  std::unique_ptr<T[]> values_;
+  std::size_t size_ = 0;
+};
+
+// The values of the rows that have one, in row order, without places for the others.
+struct DenseStrings {
+  std::vector<std::string_view> dictionary;  // sorted by bytes, distinct
+  Buffer<std::uint32_t> codes;
+};
+
 class TextColumn {
  public:
   virtual ~TextColumn() = default;
@@ -119,6 +149,14 @@ class Segment {
   Result<SpanIdColumn> ReadSpanIds(const ChunkInfo& chunk) const;
   Result<std::unique_ptr<TextColumn>> ReadText(const ChunkInfo& chunk) const;
 
+  // The same as dense values. Numbers: ints and bools, or floats as their bits.
+  Result<Buffer<std::int64_t>> ReadDenseNumbers(const ChunkInfo& chunk) const;
+  Result<DenseStrings> ReadDenseStrings(const ChunkInfo& chunk) const;
+  // Which rows they are of. Chunks with the same number of a set have values in the same rows; 0: in all.
+  Result<Validity> ReadValidity(const ChunkInfo& chunk) const;
+  std::uint32_t ValiditySet(const ChunkInfo& chunk) const { return places_[chunk.index].validity; }
+  std::size_t validity_sets() const { return validities_.size(); }
+
   // Rows of one trace, ascending; empty when it is not here. O(log rows).
   Result<std::vector<std::uint32_t>> RowsOfTrace(const TraceId& trace) const;
 
@@ -152,8 +190,8 @@ class Segment {
 
   Result<std::span<const std::byte>> Bytes(const Place& place, std::string_view what) const;
   Status Damaged(std::string_view what) const;
-  Result<Validity> ReadValidity(const ChunkInfo& chunk) const;
-  Result<std::vector<std::int64_t>> ReadPacked(const ChunkInfo& chunk) const;
+  Result<Buffer<std::int64_t>> ReadPacked(const ChunkInfo& chunk) const;
+  Result<Buffer<std::int64_t>> ReadFloatBits(const ChunkInfo& chunk) const;
   Result<std::vector<SpanId>> ReadParents(const ChunkInfo& chunk) const;
   Result<TraceId> TraceAt(std::uint32_t position, std::uint32_t& checked_block) const;
   Status ReadTraceRuns(std::vector<std::int64_t>& lengths, std::vector<std::int64_t>& run_of_position) const;

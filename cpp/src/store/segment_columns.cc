@@ -13,20 +13,25 @@ namespace spanbox {
 namespace {
 
 // Spreads the values of valid rows over all rows; 0 elsewhere. `To` has the size of `From`, an unsigned or signed
-// integer.
+// integer, or is narrower and of no more values.
 template <typename To, typename From>
-std::vector<To> Spread(std::vector<From> values, const Validity& valid, std::uint32_t rows) {
-  static_assert(sizeof(To) == sizeof(From) && std::is_integral_v<From>);
+std::vector<To> Spread(const Buffer<From>& values, const Validity& valid, std::uint32_t rows) {
+  const auto convert = [](From value) {
+    if constexpr (sizeof(To) == sizeof(From)) {
+      return std::bit_cast<To>(value);
+    } else {
+      return static_cast<To>(value);
+    }
+  };
   if constexpr (std::is_same_v<To, From>) {
-    if (valid.all()) return values;
+    if (valid.all()) return std::vector<To>(values.begin(), values.end());
   }
   std::vector<To> out(rows);
   if (valid.all()) {
-    std::memcpy(out.data(), values.data(), values.size() * sizeof(To));
+    for (std::uint32_t row = 0; row < rows; ++row) out[row] = convert(values[row]);
     return out;
   }
-  values.push_back(0);  // read, and masked away, after the last valid row
-  const From* next = values.data();
+  const From* next = values.data();  // one past the last is read, and masked away
   for (std::uint32_t begin = 0; begin < rows; begin += 64) {
     std::uint64_t word = valid.words[begin / 64];
     const std::uint32_t end = std::min(rows, begin + 64);
@@ -34,7 +39,7 @@ std::vector<To> Spread(std::vector<From> values, const Validity& valid, std::uin
     for (std::uint32_t row = begin; row < end; ++row, word >>= 1) {
       // A mask and no branch: which spans have a value is close to random.
       const auto has = static_cast<From>(word & 1);
-      out[row] = std::bit_cast<To>(static_cast<From>(*next & static_cast<From>(0 - has)));
+      out[row] = convert(static_cast<From>(*next & static_cast<From>(0 - has)));
       next += has;
     }
   }
@@ -42,24 +47,35 @@ std::vector<To> Spread(std::vector<From> values, const Validity& valid, std::uin
 }
 
 // Runs as PutRuns wrote them, with values in [base, base + range].
-bool GetRuns(ByteReader& in, std::int64_t base, int width, std::span<std::int64_t> out) {
+template <typename T>
+bool GetRuns(ByteReader& in, std::int64_t base, int width, std::span<T> out) {
   const std::uint64_t count = GetVarint(in);
   if (!in.ok() || count > out.size()) return false;
-  std::vector<std::int64_t> lengths(count), values(count);
-  if (!GetSequence(in, lengths)) return false;
+  Buffer<std::int64_t> lengths(count);
+  Buffer<T> values(count);
+  if (!GetSequence(in, std::span(lengths))) return false;
   const auto packed = in.GetBytes(PackedBytes(count, width));
   if (!in.ok()) return false;
-  UnpackBits(packed, base, width, values);
-  std::size_t at = 0;
+  UnpackBits(packed, base, width, std::span<T>(values));
+  constexpr std::size_t kShort = 8;  // values are stored by so many where there is room: most runs are not longer
+  T* to = out.data();
+  T* const end = to + out.size();
   for (std::size_t i = 0; i < count; ++i) {
-    if (lengths[i] <= 0 || static_cast<std::uint64_t>(lengths[i]) > out.size() - at) return false;
-    std::fill_n(out.begin() + static_cast<std::ptrdiff_t>(at), lengths[i], values[i]);
-    at += static_cast<std::size_t>(lengths[i]);
+    const std::int64_t length = lengths[i];
+    const std::int64_t room = end - to;
+    if (length <= 0 || length > room) return false;
+    if (length <= static_cast<std::int64_t>(kShort) && room >= static_cast<std::int64_t>(kShort)) {
+      for (std::size_t k = 0; k < kShort; ++k) to[k] = values[i];
+    } else {
+      std::fill_n(to, length, values[i]);
+    }
+    to += length;
   }
-  return at == out.size();
+  return to == end;
 }
 
-bool GetPacked(ByteReader& in, std::int64_t base, int width, std::span<std::int64_t> out) {
+template <typename T>
+bool GetPacked(ByteReader& in, std::int64_t base, int width, std::span<T> out) {
   const auto packed = in.GetBytes(PackedBytes(out.size(), width));
   if (!in.ok()) return false;
   UnpackBits(packed, base, width, out);
@@ -74,6 +90,8 @@ bool GetDelta(ByteReader& in, std::span<std::int64_t> out) {
   }
   return true;
 }
+
+constexpr std::uint64_t kMaxCodes = std::uint64_t{1} << 30;  // more than rows can be
 
 class PlacedText : public TextColumn {
  public:
@@ -121,7 +139,7 @@ Result<Validity> Segment::ReadValidity(const ChunkInfo& chunk) const {
     const int width = BitWidth(rows_ - 1);
     if (bytes.size() != PackedBytes(place.count, width)) return Damaged("a validity list has the wrong size");
     std::vector<std::int64_t> rows(place.count);
-    UnpackBits(bytes, 0, width, rows);
+    UnpackBits(bytes, 0, width, std::span(rows));
     for (std::int64_t row : rows) {
       if (row >= rows_) return Damaged("a validity list names rows that do not exist");
       validity.words[static_cast<std::size_t>(row) / 64] |= std::uint64_t{1} << (row % 64);
@@ -134,12 +152,13 @@ Result<Validity> Segment::ReadValidity(const ChunkInfo& chunk) const {
 }
 
 // Values of the valid rows of an int or bool chunk.
-Result<std::vector<std::int64_t>> Segment::ReadPacked(const ChunkInfo& chunk) const {
+Result<Buffer<std::int64_t>> Segment::ReadPacked(const ChunkInfo& chunk) const {
   const ChunkPlace& place = places_[chunk.index];
   SPANBOX_ASSIGN_OR_RETURN(const auto bytes, Bytes(place, chunk.name));
   const int width = BitWidth(static_cast<std::uint64_t>(chunk.max_int) - static_cast<std::uint64_t>(chunk.min_int));
   ByteReader in(bytes);
-  std::vector<std::int64_t> values(chunk.valid_count);
+  Buffer<std::int64_t> buffer(chunk.valid_count);
+  const std::span<std::int64_t> values(buffer);
   bool ok = false;
   switch (static_cast<Encoding>(place.encoding)) {
     case Encoding::kConstant:
@@ -159,15 +178,15 @@ Result<std::vector<std::int64_t>> Segment::ReadPacked(const ChunkInfo& chunk) co
       break;
   }
   if (!ok || in.remaining() != 0) return Damaged("column " + std::string(chunk.name) + " does not decode");
-  return values;
+  return buffer;
 }
 
 Result<IntColumn> Segment::ReadInts(const ChunkInfo& chunk) const {
   assert(chunk.type == ColumnType::kInt);
   IntColumn column;
   SPANBOX_ASSIGN_OR_RETURN(column.valid, ReadValidity(chunk));
-  SPANBOX_ASSIGN_OR_RETURN(auto values, ReadPacked(chunk));
-  column.values = Spread<std::int64_t>(std::move(values), column.valid, rows_);
+  SPANBOX_ASSIGN_OR_RETURN(const auto values, ReadPacked(chunk));
+  column.values = Spread<std::int64_t>(values, column.valid, rows_);
   return column;
 }
 
@@ -175,9 +194,9 @@ Result<BoolColumn> Segment::ReadBools(const ChunkInfo& chunk) const {
   assert(chunk.type == ColumnType::kBool);
   BoolColumn column;
   SPANBOX_ASSIGN_OR_RETURN(column.valid, ReadValidity(chunk));
-  SPANBOX_ASSIGN_OR_RETURN(auto values, ReadPacked(chunk));
+  SPANBOX_ASSIGN_OR_RETURN(const auto values, ReadPacked(chunk));
   if (chunk.min_int < 0 || chunk.max_int > 1) return Damaged("a boolean is neither 0 nor 1");
-  column.values = Spread<std::uint8_t>(std::vector<std::uint8_t>(values.begin(), values.end()), column.valid, rows_);
+  column.values = Spread<std::uint8_t>(values, column.valid, rows_);
   return column;
 }
 
@@ -185,10 +204,16 @@ Result<FloatColumn> Segment::ReadFloats(const ChunkInfo& chunk) const {
   assert(chunk.type == ColumnType::kFloat);
   FloatColumn column;
   SPANBOX_ASSIGN_OR_RETURN(column.valid, ReadValidity(chunk));
+  SPANBOX_ASSIGN_OR_RETURN(const auto bits, ReadFloatBits(chunk));
+  column.values = Spread<double>(bits, column.valid, rows_);
+  return column;
+}
+
+Result<Buffer<std::int64_t>> Segment::ReadFloatBits(const ChunkInfo& chunk) const {
   const ChunkPlace& place = places_[chunk.index];
   SPANBOX_ASSIGN_OR_RETURN(const auto bytes, Bytes(place, chunk.name));
   ByteReader in(bytes);
-  std::vector<std::int64_t> bits(chunk.valid_count);
+  Buffer<std::int64_t> bits(chunk.valid_count);
   bool ok = false;
   switch (static_cast<Encoding>(place.encoding)) {
     case Encoding::kConstant:
@@ -196,14 +221,14 @@ Result<FloatColumn> Segment::ReadFloats(const ChunkInfo& chunk) const {
       ok = true;
       break;
     case Encoding::kPacked:
-      ok = GetSequence(in, bits);
+      ok = GetSequence(in, std::span(bits));
       break;
     case Encoding::kDictionary: {
       const std::uint64_t count = GetVarint(in);
       if (!in.ok() || count == 0 || count > in.remaining() / 8) break;
       std::vector<std::int64_t> dictionary(count);
       std::memcpy(dictionary.data(), in.GetBytes(count * 8).data(), count * 8);
-      ok = GetPacked(in, 0, BitWidth(count - 1), bits);
+      ok = GetPacked(in, 0, BitWidth(count - 1), std::span(bits));
       for (std::int64_t& code : bits) {
         if (static_cast<std::uint64_t>(code) >= count) ok = false;
         code = ok ? dictionary[static_cast<std::size_t>(code)] : 0;
@@ -214,41 +239,52 @@ Result<FloatColumn> Segment::ReadFloats(const ChunkInfo& chunk) const {
       break;
   }
   if (!ok || in.remaining() != 0) return Damaged("column " + std::string(chunk.name) + " does not decode");
-  column.values = Spread<double>(std::move(bits), column.valid, rows_);
-  return column;
+  return bits;
+}
+
+Result<Buffer<std::int64_t>> Segment::ReadDenseNumbers(const ChunkInfo& chunk) const {
+  return chunk.type == ColumnType::kFloat ? ReadFloatBits(chunk) : ReadPacked(chunk);
 }
 
 Result<StringColumn> Segment::ReadStrings(const ChunkInfo& chunk) const {
   assert(chunk.type == ColumnType::kString);
   StringColumn column;
   SPANBOX_ASSIGN_OR_RETURN(column.valid, ReadValidity(chunk));
+  SPANBOX_ASSIGN_OR_RETURN(DenseStrings strings, ReadDenseStrings(chunk));
+  column.dictionary = std::move(strings.dictionary);
+  column.codes = Spread<std::uint32_t>(strings.codes, column.valid, rows_);
+  return column;
+}
+
+Result<DenseStrings> Segment::ReadDenseStrings(const ChunkInfo& chunk) const {
   const ChunkPlace& place = places_[chunk.index];
   SPANBOX_ASSIGN_OR_RETURN(const auto bytes, Bytes(place, chunk.name));
   const auto encoding = static_cast<Encoding>(place.encoding);
+  DenseStrings strings;
+  strings.codes = Buffer<std::uint32_t>(chunk.valid_count);
   if (encoding == Encoding::kConstant) {
-    column.dictionary.push_back(chunk.min_text);
-    column.codes.assign(rows_, 0);
-    return column;
+    strings.dictionary.push_back(chunk.min_text);
+    std::fill(strings.codes.begin(), strings.codes.end(), 0u);
+    return strings;
   }
   const Status undecodable = Damaged("column " + std::string(chunk.name) + " does not decode");
   ByteReader in(bytes);
   const std::uint64_t count = GetVarint(in);
-  if (!in.ok() || count == 0 || count > in.remaining()) return undecodable;
+  if (!in.ok() || count == 0 || count > in.remaining() || count > kMaxCodes) return undecodable;
   std::vector<std::uint64_t> lengths(count);
   for (std::uint64_t& length : lengths) length = GetVarint(in);
-  column.dictionary.reserve(count);
-  for (std::uint64_t length : lengths) column.dictionary.push_back(in.GetText(length));
+  strings.dictionary.reserve(count);
+  for (std::uint64_t length : lengths) strings.dictionary.push_back(in.GetText(length));
   const int width = BitWidth(count - 1);
-  std::vector<std::int64_t> codes(chunk.valid_count);
   bool ok = false;
-  if (encoding == Encoding::kDictionary) ok = GetPacked(in, 0, width, codes);
-  if (encoding == Encoding::kDictionaryRuns) ok = GetRuns(in, 0, width, codes);
+  if (encoding == Encoding::kDictionary) ok = GetPacked(in, 0, width, std::span(strings.codes));
+  if (encoding == Encoding::kDictionaryRuns) ok = GetRuns(in, 0, width, std::span(strings.codes));
   if (!ok || in.remaining() != 0) return undecodable;
-  std::uint64_t largest = 0;
-  for (std::int64_t code : codes) largest = std::max(largest, static_cast<std::uint64_t>(code));
-  if (largest >= count) return undecodable;
-  column.codes = Spread<std::uint32_t>(std::vector<std::uint32_t>(codes.begin(), codes.end()), column.valid, rows_);
-  return column;
+  const auto last = static_cast<std::int32_t>(count - 1);
+  std::int32_t outside = 0;  // the sign says whether any code was: a maximum takes longer
+  for (const std::uint32_t code : strings.codes) outside |= last - static_cast<std::int32_t>(code);
+  if (outside < 0) return undecodable;
+  return strings;
 }
 
 Result<TraceIdColumn> Segment::ReadTraceIds(const ChunkInfo& chunk) const {
@@ -282,9 +318,9 @@ Result<SpanIdColumn> Segment::ReadSpanIds(const ChunkInfo& chunk) const {
       bytes.size() != std::size_t{chunk.valid_count} * sizeof(SpanId)) {
     return Damaged("column " + std::string(chunk.name) + " does not decode");
   }
-  std::vector<SpanId> values(chunk.valid_count);
+  Buffer<SpanId> values(chunk.valid_count);
   std::memcpy(values.data(), bytes.data(), bytes.size());
-  column.values = Spread<SpanId>(std::move(values), column.valid, rows_);
+  column.values = Spread<SpanId>(values, column.valid, rows_);
   return column;
 }
 
