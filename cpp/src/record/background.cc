@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::int64_t kSecondNs = 1'000'000'000;
 constexpr std::int64_t kMsNs = 1'000'000;
+constexpr std::int64_t kKeeperPauseNs = kMsNs;
 constexpr std::int64_t kForeverNs = 365 * 24 * 3600 * kSecondNs;
 constexpr std::int64_t kRestartPauseNs = 100 * kMsNs;
 constexpr std::int64_t kRetryHereNs = 20 * kMsNs;
@@ -39,6 +40,10 @@ Background::Background(std::shared_ptr<LanePool> pool, ExporterFactory make_expo
 
 void Background::Wake() noexcept {
   collector_bell_.Ring();
+  // A turn of the keeper is short: where every record asks for room it would do nothing but turn.
+  const std::int64_t now_ns = MonotonicNowNs();
+  if (now_ns < next_keeper_ring_ns_.load(std::memory_order_relaxed)) return;
+  next_keeper_ring_ns_.store(now_ns + kKeeperPauseNs, std::memory_order_relaxed);
   keeper_bell_.Ring();
 }
 

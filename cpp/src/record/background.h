@@ -67,6 +67,7 @@ class Background : public std::enable_shared_from_this<Background> {
   const RecorderOptions options_;
   mutable Ledger ledger_;
   Bell collector_bell_, keeper_bell_, upkeep_bell_;
+  std::atomic<std::int64_t> next_keeper_ring_ns_{0};
 
   std::atomic<bool> collector_alive_{false}, keeper_alive_{false};  // hints: the threads themselves know
   std::atomic<bool> closing_{false};
