@@ -344,7 +344,7 @@ TEST_P(MergeTest, EveryRowAndValueSurvives) {
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, MergeTest,
                          ::testing::Values(MergeCase{1, 100, 4}, MergeCase{2, 1000, 4}, MergeCase{3, 65'536, 16},
-                                           MergeCase{4, 10, 2}, MergeCase{5, 300, 3}));
+                                           MergeCase{4, 50, 2}, MergeCase{5, 300, 3}));
 
 // The recorder merges on one thread while it commits on another.
 TEST_F(CommitTest, CommitsAndMergesOnTwoThreadsLoseNothing) {

@@ -1,7 +1,7 @@
 // Merging, tiered: segments of similar size, merge_fan_in at a time, become one of the next size, until a segment holds
 // target_segment_rows rows or as much text as one transaction should write. Merging moves full text blocks as they are.
 //
-// A segment that has reached that size is packed once more when there is time (it settles): slower and smaller, with a
+// A segment that has nearly reached that size is packed once more when there is time (it settles): slower and smaller, with a
 // search filter. This takes a small part of a core, however much there is to do.
 
 #include <algorithm>
@@ -22,14 +22,16 @@ constexpr double kMaxTextBytes = 8 << 20, kMaxRawTextBytes = 32 << 20;
 constexpr std::uint32_t kTargetCells = 8192;  // of a rollup; each with up to three sketches
 constexpr std::int64_t kSettlingShare = 20;   // of a core's time settling takes one part in so many
 
-// 1 or more: finished.
+// 1: as much as a segment should hold. From kLargeEnough on merging leaves it alone: writing it again would make it only
+// a few times larger.
+constexpr double kLargeEnough = 0.25;
 double Fullness(const SegmentRecord& record, std::uint32_t target_rows) {
   return std::max({record.meta.rows / static_cast<double>(target_rows),
                    static_cast<double>(record.text_bytes) / kMaxTextBytes,
                    static_cast<double>(record.raw_text_bytes) / kMaxRawTextBytes});
 }
 
-// 0: nearly finished; each further tier is fan_in times smaller.
+// 0: nearly as large as can be; each further tier is fan_in times smaller.
 int TierOf(double fullness, std::uint32_t fan_in) {
   return static_cast<int>(std::floor(-std::log(fullness) / std::log(static_cast<double>(fan_in))));
 }
@@ -61,7 +63,7 @@ struct Candidate {
 std::vector<SegmentRecord> SmallestTier(std::vector<Candidate> candidates, std::uint32_t fan_in) {
   std::map<int, std::vector<Candidate>, std::greater<>> tiers;
   for (Candidate& candidate : candidates) {
-    if (candidate.fullness < 1) tiers[TierOf(candidate.fullness, fan_in)].push_back(std::move(candidate));
+    if (candidate.fullness < kLargeEnough) tiers[TierOf(candidate.fullness, fan_in)].push_back(std::move(candidate));
   }
   for (auto& [tier, members] : tiers) {
     std::vector<SegmentRecord> group;
@@ -92,7 +94,7 @@ std::vector<SegmentRecord> FirstSmall(std::vector<Candidate> candidates) {
 std::vector<SegmentRecord> FirstUnsettled(std::vector<Candidate> candidates, bool small) {
   std::vector<SegmentRecord> group;
   for (Candidate& candidate : candidates) {
-    if (candidate.record.settled || (candidate.fullness < 1 && !small)) continue;
+    if (candidate.record.settled || (candidate.fullness < kLargeEnough && !small)) continue;
     group.push_back(std::move(candidate.record));
     break;
   }
