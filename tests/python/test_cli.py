@@ -7,8 +7,10 @@ import os
 import pty
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -268,3 +270,67 @@ def test_without_its_packages_the_command_line_says_how_to_get_them(tmp_path: Pa
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "spanbox: the command line needs two more packages: pip install 'spanbox[cli]'\n"
+
+
+def test_tail_shows_the_last_spans_in_lines_of_80_columns(folder: Path) -> None:
+    done = run("tail", "-n", "3", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    assert "TimeoutError" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert run("tail", "--filter", 'kind == "nothing like it"', cwd=folder).returncode == 2
+
+
+def test_tail_follows_what_comes(folder: Path) -> None:
+    command = [sys.executable, "-m", "spanbox.cli", "tail", "-f", "-n", "1", "--json", "--filter", "kind == llm"]
+    environment = {**os.environ, "SPANBOX_DIR": str(folder / ".spanbox")}
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, encoding="utf-8") as tail:
+        assert tail.stdout is not None
+        assert json.loads(tail.stdout.readline())["name"] == "chat gpt-x"
+        now = time.time_ns()
+        rows = [
+            {
+                "trace_id": "c" * 32,
+                "span_id": f"{n:016x}",
+                "name": f"late {n}",
+                "kind": kind,
+                "start_ns": now + n,
+                "duration_ns": 1,
+            }
+            for n, kind in ((1, "tool"), (2, "llm"))
+        ]
+        spanbox.open(folder / ".spanbox")._store.append(rows)
+        assert json.loads(tail.stdout.readline())["name"] == "late 2"
+        tail.send_signal(signal.SIGINT)
+        assert tail.wait(30) == 130
+
+
+def test_sql_export_and_backup_hand_the_store_over(folder: Path) -> None:
+    pytest.importorskip("duckdb")
+    asked = run("sql", "select kind, count(*) as n from spans group by 1 order by 1", "--json", cwd=folder)
+    assert asked.returncode == 0, asked.stderr
+    assert json.loads(asked.stdout) == [{"kind": "agent", "n": 2}, {"kind": "llm", "n": 1}, {"kind": "tool", "n": 1}]
+    shown = run("sql", "select name, duration_ns from spans order by 2 desc nulls last", cwd=folder)
+    assert shown.stdout.splitlines()[1].split()[:2] == ["answer", "1840000000"]
+    assert "\x1b" not in shown.stdout
+    assert run("sql", "select * from read_text('/etc/hostname')", cwd=folder).returncode == 1
+
+    exported = run("export", "spans.parquet", "--filter", "kind != tool", cwd=folder)
+    assert exported.stdout == "3 spans written to spans.parquet\n", exported.stderr
+    assert run("export", "spans.csv", cwd=folder).returncode == 2
+    assert run("import", "spans.parquet", "--store", "other", cwd=folder).returncode == 0
+
+    assert run("backup", "copy", cwd=folder).returncode == 0
+    assert spanbox.open(folder / "copy").spans().count() == 4
+    assert run("backup", "copy", cwd=folder).returncode == 1
+
+
+def test_erase_asks_first(folder: Path) -> None:
+    refused = run("erase", "kind == tool", cwd=folder)
+    assert refused.returncode == 1
+    assert spanbox.open(folder / ".spanbox").spans().count() == 4
+    done = run("erase", "kind == tool", "--yes", "--secure", cwd=folder)
+    assert done.stdout == "1 span and 0 blobs erased\n", done.stderr
+    assert spanbox.open(folder / ".spanbox").spans().count() == 3
+    assert run("erase", "", "--yes", cwd=folder).returncode == 2

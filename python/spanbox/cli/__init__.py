@@ -1,4 +1,4 @@
-"""The command line: `spanbox demo | ls | show | grep | stats | doctor | bench | import`. Needs the extra `cli`."""
+"""The command line: `spanbox demo | ls | show | tail | grep | sql | stats | ...`. Needs the extra `cli`."""
 
 from __future__ import annotations
 

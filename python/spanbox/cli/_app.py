@@ -16,7 +16,7 @@ from spanbox._box import open as open_box
 from spanbox._paths import resolve_store
 from spanbox._render import clean, distinct_digits, fit, format_cost, format_time, one_line, plural
 from spanbox._trace import Trace
-from spanbox.cli import _bench, _demo, _doctor, _summaries
+from spanbox.cli import _bench, _demo, _doctor, _summaries, _tail
 from spanbox.cli._output import Output
 from spanbox.importers import FormatName
 
@@ -180,6 +180,86 @@ def stats(store: Store = None, since: Since = None, filter: Filter = "", json: J
         _summaries.print_models(out, models)
     out.line()
     _summaries.print_kinds(out, kinds)
+
+
+@app.command()
+def tail(
+    store: Store = None,
+    filter: Filter = "",
+    count: Annotated[int, typer.Option("--count", "-n", help="How many of the last ones", min=0, max=10_000)] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line")] = False,
+) -> None:
+    """Show the spans that ended last, a line each; with -f also those that come."""
+    _tail.run(Output(), _open(store), filter, count, follow=follow, json=json)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT over the table spans, as: select model, count(*) ...")],
+    store: Store = None,
+    since: Since = None,
+    filter: Filter = "",
+    json: Json = False,
+) -> None:
+    """Ask in SQL, by DuckDB (extra `sql`). It reads the store and nothing else."""
+    out = Output()
+    result = _open(store).sql(query, filter, since=since)
+    if json:
+        out.json(list(result))
+        return
+    rows = [
+        [clean(one_line(value, limit=1_000)) if value is not None else "" for value in row.values()] for row in result
+    ]
+    numbers = {
+        at
+        for at, name in enumerate(result.columns)
+        if any(isinstance(value, (int, float)) for value in result.column(name))
+    }
+    out.table([clean(name) for name in result.columns], rows, right=numbers)
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="The Parquet file to write")],
+    store: Store = None,
+    since: Since = None,
+    filter: Filter = "",
+) -> None:
+    """Write spans to a Parquet file, for other programs. `spanbox import` reads it back."""
+    if file.suffix != ".parquet":
+        raise typer.BadParameter(f"{file.name!r} does not end with .parquet", param_hint="FILE")
+    spans = _open(store).to_parquet(file, filter, since=since)
+    Output().line(f"{plural(spans, 'span')} written to {clean(str(file))}")
+
+
+@app.command()
+def erase(
+    filter: Annotated[str, typer.Argument(help='Which spans: such as user_id == "u-4711"')],
+    store: Store = None,
+    since: Since = None,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="Also overwrite what they leave in the store's file")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+) -> None:
+    """Take spans out of the store for good, and blobs that only they name."""
+    out, box = Output(), _open(store)
+    found = box.spans(filter, since=since).count()
+    if found and not yes:
+        typer.confirm(f"Erase {plural(found, 'span')} from {clean(str(box.path))}?", abort=True)
+    erased = box.erase(filter, since=since, secure=secure)
+    out.line(f"{plural(erased.spans, 'span')} and {plural(erased.blobs, 'blob')} erased")
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet")],
+    store: Store = None,
+) -> None:
+    """Write a copy of the store, while others go on."""
+    _open(store).backup(folder)
+    Output().line(f"written to {clean(str(folder))}")
 
 
 @app.command()

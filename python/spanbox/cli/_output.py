@@ -73,6 +73,11 @@ class Output:
         line.truncate(self.width, overflow="ellipsis")
         self._out.print(line, soft_wrap=True)
 
+    def json_line(self, value: Any) -> None:
+        """One value a line, at once: for a reader that waits for it."""
+        sys.stdout.write(json.dumps(_finite(value), default=str) + "\n")
+        sys.stdout.flush()
+
     def json(self, value: Any) -> None:
         """ASCII only: what is hidden in the data stays visible as an escape."""
         sys.stdout.write(json.dumps(_finite(value), indent=2, default=str) + "\n")
