@@ -13,12 +13,6 @@ namespace py = pybind11;
 namespace spanbox::python {
 namespace {
 
-template <typename Function>
-auto WithoutGil(Function function) {
-  py::gil_scoped_release release;
-  return function();
-}
-
 // Takes what the capsule holds; a capsule is consumed once.
 void TakeArrow(Ingest& self, const py::capsule& capsule) {
   ArrowArrayStream* const stream = StreamOf(capsule);

@@ -3,7 +3,9 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "spanbox/query.h"
@@ -16,8 +18,19 @@ struct PyStore {
   RecoveryReport recovery;
 };
 
+template <typename Function>
+auto WithoutGil(Function function) {
+  pybind11::gil_scoped_release release;
+  return function();
+}
+
+// A question that Ctrl-C ends.
+using OptionalNs = std::optional<std::int64_t>;
+SpanQuery MakeQuery(std::string filter, OptionalNs since_ns, OptionalNs until_ns);
+
 void RegisterTable(pybind11::module_& module);
 void RegisterStore(pybind11::module_& module);
+void RegisterTraces(pybind11::class_<PyStore>& store);  // its methods about traces and sessions
 void RegisterIngest(pybind11::module_& module);
 void RegisterHandOver(pybind11::module_& module);
 

@@ -19,19 +19,12 @@
 #include "query.h"
 #include "spanbox/query.h"
 #include "spanbox/recorder.h"
+#include "spanbox/trace.h"
 
 namespace py = pybind11;
 
 namespace spanbox::python {
 namespace {
-
-using OptionalNs = std::optional<std::int64_t>;
-
-template <typename Function>
-auto WithoutGil(Function function) {
-  py::gil_scoped_release release;
-  return function();
-}
 
 // Lets signal handlers run while a question is answered without the GIL: true when one has raised, as for Ctrl-C.
 class SignalCheck {
@@ -48,19 +41,6 @@ class SignalCheck {
   static constexpr std::chrono::milliseconds kInterval{30};
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
-
-SpanQuery MakeQuery(std::string filter, OptionalNs since_ns, OptionalNs until_ns) {
-  SpanQuery query{.filter = std::move(filter), .cancelled = SignalCheck()};
-  if (since_ns) query.since_ns = *since_ns;
-  if (until_ns) query.until_ns = *until_ns;
-  return query;
-}
-
-TraceId ParseTraceId(const std::string& text) {
-  const auto id = TraceIdFromHex(text);
-  if (!id) Throw(InvalidArgument("\"" + text + "\" is not a trace id: 32 hexadecimal digits, not all zero"));
-  return *id;
-}
 
 PyStore OpenStore(const std::string& path, bool create) {
   auto opened = WithoutGil([&]() -> Result<PyStore> {
@@ -191,49 +171,6 @@ std::size_t AppendRows(PyStore& self, const py::sequence& dicts) {
 
 // --- asking ----------------------------------------------------------------------------------------------------------
 
-py::object Json() { return py::module_::import("json").attr("loads"); }
-
-py::object CellValue(const SpanAttribute& attribute, const py::object& parse_json) {
-  if (const auto* flag = std::get_if<bool>(&attribute.value)) return py::bool_(*flag);
-  if (const auto* integer = std::get_if<std::int64_t>(&attribute.value)) return py::int_(*integer);
-  if (const auto* number = std::get_if<double>(&attribute.value)) return py::float_(*number);
-  const py::str text = Text(std::get<std::string>(attribute.value));
-  if (!attribute.is_json) return text;
-  try {
-    return parse_json(text);
-  } catch (py::error_already_set&) {
-    return text;  // imported text that called itself JSON: shown as it is
-  }
-}
-
-py::dict SpanDict(const TraceSpan& span, const py::object& parse_json) {
-  py::dict attributes;
-  for (const SpanAttribute& attribute : span.attributes) {
-    attributes[Text(attribute.name)] = CellValue(attribute, parse_json);
-  }
-  py::dict result;
-  result["trace_id"] = ToHex(span.trace_id);
-  result["span_id"] = ToHex(span.span_id);
-  result["parent_id"] = span.parent_id == 0 ? py::object(py::none()) : py::str(ToHex(span.parent_id));
-  result["name"] = Text(span.name);
-  result["kind"] = std::string(ToString(span.kind));
-  result["status"] = std::string(ToString(span.status));
-  result["start_ns"] = span.start_ns;
-  result["duration_ns"] = span.duration_ns < 0 ? py::object(py::none()) : py::int_(span.duration_ns);
-  result["depth"] = span.depth;
-  result["attributes"] = attributes;
-  return result;
-}
-
-py::list TraceSpans(PyStore& self, const std::string& trace_id) {
-  const TraceId id = ParseTraceId(trace_id);
-  const auto spans = Unwrap(WithoutGil([&] { return TraceOf(*self.store, id); }));
-  const py::object parse_json = Json();
-  py::list result;
-  for (const TraceSpan& span : spans) result.append(SpanDict(span, parse_json));
-  return result;
-}
-
 py::tuple GrepText(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
                    const std::string& pattern, bool regex, bool ignore_case, std::uint64_t limit) {
   const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
@@ -275,14 +212,6 @@ py::object ScanTable(PyStore& self, std::string filter, OptionalNs since_ns, Opt
   ScanOptions options{.columns = std::move(columns), .order_by = std::move(order_by), .descending = descending};
   if (limit) options.limit = *limit;
   return NewTable(Unwrap(WithoutGil([&] { return Scan(*self.store, query, options); }), Wrong::kFilter));
-}
-
-py::list TraceIds(PyStore& self, const std::string& hex_prefix, std::uint64_t limit) {
-  py::list ids;
-  for (const TraceId& id : Unwrap(WithoutGil([&] { return FindTraces(*self.store, hex_prefix, limit); }))) {
-    ids.append(ToHex(id));
-  }
-  return ids;
 }
 
 py::bytes BlobBytes(PyStore& self, const std::string& id) {
@@ -340,7 +269,7 @@ std::uint64_t SetRetention(PyStore& self, std::int64_t max_age_ns, std::uint64_t
 
 py::list ProcessList(PyStore& self) {
   const auto processes = Unwrap(WithoutGil([&] { return self.store->Processes(); }));
-  const py::object parse_json = Json();
+  const py::object parse_json = py::module_::import("json").attr("loads");
   py::list result;
   for (const LiveProcess& process : processes) {
     py::dict row = process.process.empty() ? py::dict() : parse_json(Text(process.process)).cast<py::dict>();
@@ -382,10 +311,18 @@ py::list ColumnList() {
 
 }  // namespace
 
+SpanQuery MakeQuery(std::string filter, OptionalNs since_ns, OptionalNs until_ns) {
+  SpanQuery query{.filter = std::move(filter), .cancelled = SignalCheck()};
+  if (since_ns) query.since_ns = *since_ns;
+  if (until_ns) query.until_ns = *until_ns;
+  return query;
+}
+
 void RegisterStore(py::module_& module) {
   using namespace py::literals;
-  py::class_<PyStore>(module, "Store", "A store on disk; opened by spanbox.open().", py::is_final())
-      .def(py::init(&OpenStore), "path"_a, "create"_a)
+  py::class_<PyStore> store(module, "Store", "A store on disk; opened by spanbox.open().", py::is_final());
+  RegisterTraces(store);
+  store.def(py::init(&OpenStore), "path"_a, "create"_a)
       .def_property_readonly("path", [](const PyStore& self) { return self.store->path(); })
       .def_property_readonly("recovery", RecoveryDict)
       .def("append", AppendRows, "rows"_a)
@@ -402,8 +339,6 @@ void RegisterStore(py::module_& module) {
            "aggregates"_a)
       .def("scan", ScanTable, "filter"_a, "since_ns"_a, "until_ns"_a, "columns"_a, "limit"_a, "order_by"_a,
            "descending"_a)
-      .def("trace", TraceSpans, "trace_id"_a)
-      .def("find_traces", TraceIds, "hex_prefix"_a, "limit"_a)
       .def("grep", GrepText, "filter"_a, "since_ns"_a, "until_ns"_a, "pattern"_a, "regex"_a, "ignore_case"_a, "limit"_a)
       .def("blob", BlobBytes, "id"_a)
       .def("info", InfoDict)

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "query_testing.h"
+#include "spanbox/trace.h"
 
 namespace spanbox {
 namespace {

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "query_testing.h"
+#include "spanbox/trace.h"
 
 namespace spanbox {
 namespace {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "query_testing.h"
+#include "spanbox/trace.h"
 
 namespace spanbox {
 namespace {

@@ -1,4 +1,4 @@
-// Questions over a store: which spans, how many, which quantiles, grouped by what; one trace; text search.
+// Questions over a store: which spans, how many, which quantiles, grouped by what; text search.
 //
 // docs/query_language.md gives the grammar. A filter is text; parse errors are InvalidArgument with a message of three
 // lines: what is wrong and where (column counted from 1), the filter, and a caret under the place; plus what would be
@@ -130,34 +130,6 @@ struct ScanOptions {
   bool descending = false;
 };
 Result<Table> Scan(Store& store, const SpanQuery& query, const ScanOptions& options);
-
-// One cell of a trace's span.
-using Cell = std::variant<bool, std::int64_t, double, std::string>;
-struct SpanAttribute {
-  std::string name;
-  Cell value;
-  bool is_json = false;  // the string is JSON text
-};
-struct TraceSpan {
-  TraceId trace_id;
-  SpanId span_id = 0, parent_id = 0;
-  std::string name;
-  SpanKind kind = SpanKind::kSpan;
-  SpanStatus status = SpanStatus::kOk;
-  std::int64_t start_ns = 0;
-  std::int64_t duration_ns = -1;          // -1: not known
-  std::vector<SpanAttribute> attributes;  // all other columns and attributes that have a value
-  std::uint32_t depth = 0;
-};
-// Every span of a trace, depth first, children by start; spans whose parent is not in the store are roots.
-// A cycle of parents is cut at its earliest span. NotFound when there is none.
-Result<std::vector<TraceSpan>> TraceOf(Store& store, const TraceId& trace);
-
-// Ids of the spans of a trace that are stored, in no order; empty when there is none. Reads one column.
-Result<std::vector<SpanId>> SpanIdsOf(Store& store, const TraceId& trace);
-
-// Traces whose id starts with these hexadecimal digits (at least 4), newest first, at most `limit`.
-Result<std::vector<TraceId>> FindTraces(Store& store, std::string_view hex_prefix, std::uint64_t limit);
 
 struct Erased {
   std::uint64_t spans = 0;

@@ -4,42 +4,14 @@
 #include <limits>
 #include <tuple>
 
-#include "base/hash.h"
 #include "query/predicate.h"
+#include "query/trace_numbers.h"
 
 namespace spanbox {
 namespace {
 
 constexpr std::uint32_t kTracesBetweenChecks = 1 << 14;
 constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
-
-struct TraceHash {
-  std::size_t operator()(const TraceId& id) const { return Hash64(std::as_bytes(std::span(id.bytes))); }
-};
-
-// The traces that the question touches, numbered.
-class Traces {
- public:
-  std::uint32_t NumberOf(const TraceId& id) {
-    return numbers_.try_emplace(id, static_cast<std::uint32_t>(numbers_.size())).first->second;
-  }
-  std::uint32_t Find(const TraceId& id) const {
-    const auto found = numbers_.find(id);
-    return found == numbers_.end() ? kNone : found->second;
-  }
-  std::uint32_t count() const { return static_cast<std::uint32_t>(numbers_.size()); }
-
-  std::vector<std::uint64_t> SortedPrefixes() const {
-    std::vector<std::uint64_t> prefixes;
-    prefixes.reserve(numbers_.size());
-    for (const auto& [id, number] : numbers_) prefixes.push_back(TracePrefix(id));
-    std::ranges::sort(prefixes);
-    return prefixes;
-  }
-
- private:
-  absl::flat_hash_map<TraceId, std::uint32_t, TraceHash> numbers_;
-};
 
 // Spans as nodes 0 to n - 1, in the order they were added; after them a node for every parent that is not stored.
 class Forest {
@@ -218,8 +190,8 @@ std::vector<const FilterNode*> OwnConditions(const Filter& filter) {
 }
 
 // The traces of the rows that can matter: in time, and passing what is cheap to know of them alone.
-Result<Traces> TracesOf(QueryRun& run, const std::vector<const FilterNode*>& conditions) {
-  Traces traces;
+Result<TraceNumbers> TracesOf(QueryRun& run, const std::vector<const FilterNode*>& conditions) {
+  TraceNumbers traces;
   for (const SegmentMeta& segment : run.segments()) {
     SPANBOX_ASSIGN_OR_RETURN(const auto columns, run.Load(segment));
     SPANBOX_ASSIGN_OR_RETURN(Bitmap rows, run.RowsInTime(segment, *columns));
@@ -239,7 +211,7 @@ Result<Traces> TracesOf(QueryRun& run, const std::vector<const FilterNode*>& con
 }
 
 // Adds the rows of a segment that belong to the traces. `all`: every trace, which gets its number now.
-Status AddSegment(QueryRun& run, const SegmentMeta& segment, bool all, Traces& traces, Forest& forest) {
+Status AddSegment(QueryRun& run, const SegmentMeta& segment, bool all, TraceNumbers& traces, Forest& forest) {
   SPANBOX_ASSIGN_OR_RETURN(const auto columns, run.Load(segment));
   SPANBOX_ASSIGN_OR_RETURN(const TraceIdColumn* ids, columns->TraceIds());
   std::vector<std::uint32_t> trace_of_row(columns->rows(), kNone);
@@ -258,15 +230,14 @@ Status AddSegment(QueryRun& run, const SegmentMeta& segment, bool all, Traces& t
 Result<Forest> ForestOf(QueryRun& run, const Filter& filter) {
   const std::vector<const FilterNode*> conditions = OwnConditions(filter);
   const bool all = conditions.empty() && run.segments().size() == run.view().segments().size();
-  Traces traces;
+  TraceNumbers traces;
   if (!all) {
     SPANBOX_ASSIGN_OR_RETURN(traces, TracesOf(run, conditions));
   }
-  const std::vector<std::uint64_t> prefixes = traces.SortedPrefixes();
+  if (!all) traces.Freeze();
   Forest forest;
   for (const SegmentMeta& segment : run.view().segments()) {
-    const auto first = std::ranges::lower_bound(prefixes, segment.min_trace);
-    if (!all && (first == prefixes.end() || *first > segment.max_trace)) continue;
+    if (!all && !traces.MayBeIn(segment)) continue;
     SPANBOX_RETURN_IF_ERROR(AddSegment(run, segment, all, traces, forest));
   }
   SPANBOX_RETURN_IF_ERROR(forest.Link(traces.count(), run.interrupt()));
