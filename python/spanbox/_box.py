@@ -98,13 +98,28 @@ class Box:
         """The spans that match, as a question to refine: .count(), .quantile(), .by().agg(), .to_pandas() and more."""
         return Spans(self._fresh_store, self._query(filter, since, until))
 
-    def trace(self, id_or_prefix: str) -> Trace:
-        """One trace, by its id or the first digits of it (at least 4, when no other trace starts with them)."""
+    def trace(
+        self,
+        id_or_prefix: str,
+        *,
+        offset: int = 0,
+        limit: int | None = None,
+        collapsed: Sequence[str] = (),
+        payloads: bool = True,
+    ) -> Trace:
+        """One trace, by its id or the first digits of it (at least 4, when no other trace starts with them).
+
+        `limit` lines of its tree from line `offset` on, where spans below those with the ids `collapsed` are no lines.
+        Without `payloads` spans come without input, output, events, links and other long texts.
+        """
+        if offset < 0 or (limit is not None and limit < 0):
+            raise ValueError(f"offset={offset} and limit={limit} must not be negative")
         digits = id_or_prefix.strip().removesuffix("…").lower()
         store = self._fresh_store()
         if len(digits) != _ID_DIGITS:
             digits = self._complete_id(store, digits, id_or_prefix)
-        return Trace(store.trace(digits))
+        page = store.trace_page(digits, offset, limit, list(collapsed), payloads)
+        return Trace(page, lambda: store.critical_path(digits), offset)
 
     def shortest_id(self, trace_id: str) -> str:
         """The first digits of a trace's id that no other trace starts with, at least 12."""

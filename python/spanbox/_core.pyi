@@ -229,8 +229,30 @@ class SpanDict(TypedDict):
     status: Literal["ok", "error", "running", "interrupted"]
     start_ns: int
     duration_ns: int | None
-    depth: int
     attributes: dict[str, object]  # every other column and attribute with a value; JSON text parsed
+    depth: int
+    child_count: int
+    self_ns: int | None
+    critical_ns: int
+    totals: TotalsTuple
+
+# spans, errors, model calls, unpriced calls, cost, tokens: input, cache read, cache write, output, reasoning
+TotalsTuple = tuple[
+    int, int, int, int, float | None, int | None, int | None, int | None, int | None, int | None
+]  # fmt: skip
+
+class TraceSummary(TypedDict):
+    trace_id: str
+    root_id: str
+    name: str
+    kind: Kind
+    status: Literal["ok", "error", "running", "interrupted"]
+    start_ns: int
+    duration_ns: int | None
+    totals: TotalsTuple
+
+TracePage = tuple[list[SpanDict], int, TraceSummary]  # spans, lines of all pages, the whole trace
+PathTuple = tuple[str, str, str, int, int]  # span id, name, kind, start, duration
 
 class GrepHit(TypedDict):
     trace_id: str
@@ -324,7 +346,14 @@ class Store:
         descending: bool,
     ) -> Table: ...
     def trace(self, trace_id: str) -> list[SpanDict]:
-        """Depth first. ValueError for a malformed id, NotFoundError for an unknown one."""
+        """Every span of a trace: depth first, children by start. NotFoundError."""
+    def trace_page(
+        self, trace_id: str, offset: int, limit: int | None, collapsed: Sequence[str], payloads: bool
+    ) -> TracePage:
+        """Some lines of a trace's tree; spans below the collapsed ones are no lines."""
+    def critical_path(self, trace_id: str) -> list[PathTuple]: ...
+    def summaries(self, trace_ids: Sequence[str]) -> list[TraceSummary]:
+        """In this order; those that are not in the store are left out."""
 
     def find_traces(self, hex_prefix: str, limit: int) -> list[str]: ...
     def grep(

@@ -1,13 +1,13 @@
-"""One trace: its spans as a tree, with totals.
+"""One trace: its spans as a tree, with times and totals; its critical path.
 
-Totals of tokens and cost count model calls that contain no other model call: agents and wrappers repeat what their
-calls report.
+Tokens and costs are those of model calls; what a call only repeats of calls below it is not counted (docs/traces.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
 
 from spanbox import _core
 from spanbox._render import (
@@ -15,19 +15,37 @@ from spanbox._render import (
     fit,
     format_cost,
     format_duration,
+    format_share,
     html_table,
     one_line,
     pad,
     plural,
     terminal_width,
+    text_table,
     text_width,
 )
 
-_MODEL_KINDS = ("llm", "embedding")
-_TEXT_SPANS = 500
+_COMPUTED = ("depth", "child_count", "self_ns", "critical_ns", "totals")
+SHOWN_SPANS = 500
 _HTML_SPANS = 50
 _GUIDE_LEVELS = 12  # deeper levels are numbered instead of drawn
 _NAME_WIDTH = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Of a span and everything below it, or of a whole trace. None: no model call told."""
+
+    spans: int
+    errors: int  # failed spans with no failed child
+    model_calls: int  # with no model call below them
+    unpriced_calls: int  # of these: no cost is known
+    cost_usd: float | None
+    input_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
 
 
 class TraceSpan:
@@ -82,6 +100,26 @@ class TraceSpan:
         return None if self.duration_ns is None else self.duration_ns / 1e9
 
     @property
+    def self_ns(self) -> int | None:
+        """Its duration without the time when a child ran; None while it has none."""
+        return self._row["self_ns"]
+
+    @property
+    def critical_ns(self) -> int:
+        """Its part of the critical path: 0 when it did not determine when the trace ended."""
+        return self._row["critical_ns"]
+
+    @property
+    def child_count(self) -> int:
+        """All children; those among the spans of this page are `children`."""
+        return self._row["child_count"]
+
+    @property
+    def totals(self) -> Totals:
+        """Of this span and everything below it."""
+        return Totals(*self._row["totals"])
+
+    @property
     def ttft_s(self) -> float | None:
         ttft_ns = self.attributes.get("ttft_ns")
         return None if ttft_ns is None else ttft_ns / 1e9
@@ -105,37 +143,107 @@ class TraceSpan:
         return one_line(": ".join(parts)) if parts else "error" if self.status == "error" else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Every value under one flat set of keys."""
+        """Every stored value under one flat set of keys."""
         row: dict[str, Any] = dict(self._row)
-        return {**{k: v for k, v in row.items() if k not in ("attributes", "depth")}, **self.attributes}
+        return {**{k: v for k, v in row.items() if k not in _COMPUTED and k != "attributes"}, **self.attributes}
 
     def __repr__(self) -> str:
         return f"<TraceSpan {clean(self.name)} {self.kind} {format_duration(self.duration_ns)} {self.status}>"
 
 
-class Trace(Sequence[TraceSpan]):
-    """The spans of one trace, depth first, children by start."""
+@dataclass(frozen=True, slots=True)
+class PathStep:
+    """A time in which one span determined when the trace ended."""
 
-    def __init__(self, rows: list[_core.SpanDict]) -> None:
-        path: list[TraceSpan] = []
+    span_id: str
+    name: str
+    kind: str
+    start_ns: int
+    duration_ns: int
+
+
+class CriticalPath(Sequence[PathStep]):
+    """From the start of the root to its end: the steps follow each other without a gap."""
+
+    def __init__(self, trace_id: str, steps: Sequence[PathStep]) -> None:
+        self.trace_id = trace_id
+        self.steps = tuple(steps)
+
+    @overload
+    def __getitem__(self, index: int) -> PathStep: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[PathStep]: ...
+    def __getitem__(self, index: int | slice) -> PathStep | Sequence[PathStep]:
+        return self.steps[index]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @property
+    def duration_ns(self) -> int:
+        return sum(step.duration_ns for step in self.steps)
+
+    def __repr__(self) -> str:
+        length = format_duration(self.duration_ns)
+        return f"<CriticalPath {self.trace_id[:8]}… {plural(len(self), 'step')} {length}>"
+
+    def __str__(self) -> str:
+        total = max(1, self.duration_ns)
+        rows = [
+            [
+                format_duration(step.start_ns - self.steps[0].start_ns),
+                format_duration(step.duration_ns),
+                format_share(step.duration_ns / total),
+                step.kind,
+                clean(step.name),
+            ]
+            for step in self.steps[:SHOWN_SPANS]
+        ]
+        width = terminal_width()
+        lines = text_table(["after", "took", "share", "kind", "span"], rows, right={0, 1, 2}, width=width, cut={4})
+        more = [f"… {len(self) - len(rows):,} more steps"] if len(self) > len(rows) else []
+        return "\n".join([*lines, *more])
+
+
+class Trace(Sequence[TraceSpan]):
+    """The spans of one trace, or some lines of its tree: depth first, children by start. Totals are of the whole."""
+
+    def __init__(self, page: _core.TracePage, read_path: Callable[[], list[_core.PathTuple]], offset: int = 0) -> None:
+        rows, self.line_count, self._summary = page
+        self.offset = offset
+        self.totals = Totals(*self._summary["totals"])
         self.spans: list[TraceSpan] = []
         self.roots: list[TraceSpan] = []
+        self._read_path = read_path
+        path: list[TraceSpan | None] = []  # None: on an earlier page
         for row in rows:
             del path[row["depth"] :]
+            path += [None] * (row["depth"] - len(path))
             parent = path[-1] if path else None
             span = TraceSpan(row, parent)
-            (parent.children if parent else self.roots).append(span)
+            if parent is not None:
+                parent.children.append(span)
+            elif not path:
+                self.roots.append(span)
             path.append(span)
             self.spans.append(span)
 
     @property
     def id(self) -> str:
-        return self.spans[0].trace_id
+        return self._summary["trace_id"]
+
+    @property
+    def name(self) -> str:
+        """Of the root."""
+        return self._summary["name"]
 
     @property
     def root(self) -> TraceSpan:
-        """The first span without a parent in the store."""
-        return self.roots[0]
+        """The earliest span without a parent; when there is none, the earliest whose parent is not in the store."""
+        for span in self.roots:
+            if span.span_id == self._summary["root_id"]:
+                return span
+        raise LookupError(f"the root of trace {self.id} is on an earlier page")
 
     def __getitem__(self, index: Any) -> Any:
         return self.spans[index]
@@ -148,13 +256,12 @@ class Trace(Sequence[TraceSpan]):
 
     @property
     def start_ns(self) -> int:
-        return min(span.start_ns for span in self.spans)
+        return self._summary["start_ns"]
 
     @property
     def duration_ns(self) -> int | None:
         """From the first start to the last end that is known."""
-        ends = [span.start_ns + span.duration_ns for span in self.spans if span.duration_ns is not None]
-        return max(ends) - self.start_ns if ends else None
+        return self._summary["duration_ns"]
 
     @property
     def duration_s(self) -> float | None:
@@ -163,41 +270,38 @@ class Trace(Sequence[TraceSpan]):
     @property
     def cost_usd(self) -> float | None:
         """Of all model calls; None when none of them has a cost."""
-        return self._model_total("cost_usd")
+        return self.totals.cost_usd
 
     @property
     def input_tokens(self) -> int | None:
-        total = self._model_total("input_tokens")
-        return None if total is None else int(total)
+        return self.totals.input_tokens
 
     @property
     def output_tokens(self) -> int | None:
-        total = self._model_total("output_tokens")
-        return None if total is None else int(total)
+        return self.totals.output_tokens
 
     @property
     def errors(self) -> list[TraceSpan]:
-        """The spans where something failed first: those that failed while none of their children did."""
+        """The spans here where something failed first: those that failed while none of their children did."""
         return [s for s in self.spans if s.status == "error" and not any(c.status == "error" for c in s.children)]
 
     @property
     def status(self) -> str:
         """The worst of the roots' statuses."""
-        found = {span.status for span in self.roots}
-        return next((s for s in ("error", "interrupted", "running") if s in found), "ok")
+        return self._summary["status"]
 
-    def _model_total(self, column: str) -> float | None:
-        values = [v for s in leaf_model_calls(self.spans) if isinstance(v := s.attributes.get(column), (int, float))]
-        return sum(values) if values else None
+    def critical_path(self) -> CriticalPath:
+        """Which spans determined when the root ended, each with its time; the times add up to the root's."""
+        return CriticalPath(self.id, [PathStep(*step) for step in self._read_path()])
 
     def _facts(self) -> list[str]:
-        facts = [plural(len(self), "span")]
+        facts = [plural(self.totals.spans, "span")]
         if self.duration_ns is not None:
             facts.append(format_duration(self.duration_ns))
         if self.cost_usd is not None:
             facts.append(format_cost(self.cost_usd))
-        if self.errors:
-            facts.append(plural(len(self.errors), "error"))
+        if self.totals.errors:
+            facts.append(plural(self.totals.errors, "error"))
         if self.status in ("running", "interrupted"):
             facts.append(self.status)
         return facts
@@ -208,7 +312,7 @@ class Trace(Sequence[TraceSpan]):
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
-    def lines(self, *, width: int | None = None, max_spans: int = _TEXT_SPANS) -> list[str]:
+    def lines(self, *, width: int | None = None, max_spans: int = SHOWN_SPANS) -> list[str]:
         """The tree as text: a summary, a header, then a line for each span; cut at `width` (the terminal's)."""
         width = width or terminal_width()
         summary = fit("  ".join([f"trace {self.id}", *self._facts()]), width)
@@ -220,12 +324,13 @@ class Trace(Sequence[TraceSpan]):
         widths = [max(w, len(head)) if w else 0 for w, head in zip(widths, _METRICS, strict=True)]
         left = [f"{guide}{clean(span.name)}" for guide, span in zip(_guides(shown), shown, strict=True)]
         room = width - sum(w + 2 for w in widths if w)
-        name_width = max(12, min(max(map(text_width, left)), _NAME_WIDTH, room))
+        name_width = max(12, min(max(map(text_width, left), default=0), _NAME_WIDTH, room))
         lines = [summary, _line("span", list(_METRICS), widths, name_width, "", width)]
         for text, row, span in zip(left, cells, shown, strict=True):
             lines.append(_line(text, row, widths, name_width, _remark(span), width))
-        if len(self) > len(shown):
-            lines.append(fit(f"… {len(self) - len(shown):,} more spans", width))
+        more = self.line_count - self.offset - len(shown)
+        if more > 0:
+            lines.append(fit(f"… {plural(more, 'more span')}", width))
         return lines
 
     def _repr_html_(self) -> str:
@@ -235,24 +340,11 @@ class Trace(Sequence[TraceSpan]):
             [guide + clean(span.name), *_metric_cells(span), _remark(span) or span.status]
             for guide, span in zip(_guides(shown), shown, strict=True)
         ]
-        more = f", first {_HTML_SPANS} shown" if len(self) > _HTML_SPANS else ""
-        return html_table(f"trace {self.id}: {', '.join(self._facts())}{more}", header, rows, right={2, 3, 4, 5})
+        more = f", {len(shown)} shown" if self.line_count > len(shown) else ""
+        return html_table(f"trace {self.id}: {', '.join(self._facts())}{more}", header, rows, right={2, 3, 4, 5, 6})
 
 
-def leaf_model_calls(spans: Sequence[TraceSpan]) -> list[TraceSpan]:
-    """The llm and embedding spans with no such span below them. REQUIRES: parents come before their children."""
-    above: set[int] = set()  # spans that contain a model call
-    leaves: list[TraceSpan] = []
-    for span in reversed(spans):
-        is_call = span.kind in _MODEL_KINDS
-        if is_call and id(span) not in above:
-            leaves.append(span)
-        if span.parent is not None and (is_call or id(span) in above):
-            above.add(id(span.parent))
-    return leaves
-
-
-_METRICS = ("kind", "took", "ttft", "in→out", "cost")
+_METRICS = ("kind", "took", "self", "ttft", "in→out", "cost")
 
 
 def _metric_cells(span: TraceSpan) -> list[str]:
@@ -261,6 +353,7 @@ def _metric_cells(span: TraceSpan) -> list[str]:
     return [
         span.kind,
         "" if span.duration_ns is None else format_duration(span.duration_ns),
+        "" if span.self_ns is None or not span.child_count else format_duration(span.self_ns),
         "" if values.get("ttft_ns") is None else format_duration(values["ttft_ns"]),
         "→".join("–" if t is None else f"{t:,}" for t in tokens) if any(t is not None for t in tokens) else "",
         "" if span.cost_usd is None else format_cost(span.cost_usd),
@@ -287,17 +380,16 @@ def _guides(spans: Sequence[TraceSpan]) -> list[str]:
     guides: list[str] = []
     open_levels: list[bool] = []  # for each level: does the span there have a later sibling
     for span in spans:
-        siblings = span.parent.children if span.parent else None
         del open_levels[span.depth :]
-        has_next = siblings is not None and siblings[-1] is not span
+        open_levels += [False] * (span.depth - len(open_levels))
+        siblings = span.parent.children if span.parent else [span]
+        has_next = siblings[-1] is not span or (span.parent is not None and len(siblings) < span.parent.child_count)
         open_levels.append(has_next)
         if span.depth == 0:
             guides.append("" if span.parent_id is None else "┄ ")  # its parent is not in the store
             continue
-        drawn = open_levels[1:-1]
-        skipped = max(0, len(drawn) - _GUIDE_LEVELS)
+        skipped = max(0, span.depth - 1 - _GUIDE_LEVELS)
+        drawn = open_levels[1 + skipped : -1]
         start = f"⋮{skipped} " if skipped else ""
-        guides.append(
-            start + "".join("│  " if more else "   " for more in drawn[skipped:]) + ("├─ " if has_next else "└─ ")
-        )
+        guides.append(start + "".join("│  " if more else "   " for more in drawn) + ("├─ " if has_next else "└─ "))
     return guides

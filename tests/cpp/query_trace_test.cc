@@ -109,6 +109,122 @@ TEST(TraceTest, SpansCarryEverythingThatIsStored) {
   EXPECT_TRUE(std::get<bool>(span.attributes[5].value));
 }
 
+std::vector<SpanId> Ids(const TracePage& page) {
+  std::vector<SpanId> ids;
+  for (const TraceSpan& span : page.spans) ids.push_back(span.span_id);
+  return ids;
+}
+
+// A root with two children of 3 each, over two segments and open spans.
+void AddPaged(MemoryStore& store) {
+  const std::string long_text(5000, 'x');
+  const auto with_texts = [&](Row row) {
+    row.fields = {{"input", long_text}, {"error_message", long_text}, {"note", std::string("n")}, {"long", long_text}};
+    return row;
+  };
+  store.AddSegment({with_texts(Make(2, 1, 20, "a")), with_texts(Make(6, 5, 60, "b1")), {.trace = 7, .span = 70}});
+  store.AddSegment({Make(1, 0, 10, "root"), Make(3, 2, 30, "a1"), Make(4, 2, 40, "a2"), Make(5, 1, 50, "b")});
+  store.SetOpen({Make(7, 5, 70, "b2"), Make(5, 1, 50, "b")});
+}
+
+TEST(TraceTest, PagesAreTheLinesOfTheTree) {
+  MemoryStore store;
+  AddPaged(store);
+  for (const std::uint64_t limit : {1, 2, 3, 100}) {
+    std::vector<SpanId> all;
+    for (std::uint64_t offset = 0; offset < 7; offset += limit) {
+      const auto page = TracePageOf(store, TraceIdOf(1), {.offset = offset, .limit = limit});
+      ASSERT_TRUE(page.ok());
+      EXPECT_EQ(page->lines, 7u);
+      EXPECT_EQ(page->trace.totals.spans, 7u);
+      EXPECT_EQ(page->trace.name, "root");
+      const auto ids = Ids(*page);
+      all.insert(all.end(), ids.begin(), ids.end());
+    }
+    EXPECT_EQ(all, (std::vector<SpanId>{1, 2, 3, 4, 5, 6, 7}));
+  }
+  EXPECT_TRUE(TracePageOf(store, TraceIdOf(1), {.offset = 8})->spans.empty());
+  EXPECT_TRUE(TracePageOf(store, TraceIdOf(1), {.limit = 0})->spans.empty());
+  EXPECT_EQ(TracePageOf(store, TraceIdOf(9), {}).status().code(), StatusCode::kNotFound);
+}
+
+TEST(TraceTest, CollapsedSpansHideWhatIsBelowThem) {
+  MemoryStore store;
+  AddPaged(store);
+  const auto page = TracePageOf(store, TraceIdOf(1), {.offset = 1, .collapsed = {2, 3, 77}});
+  ASSERT_TRUE(page.ok());
+  EXPECT_EQ(Ids(*page), (std::vector<SpanId>{2, 5, 6, 7}));
+  EXPECT_EQ(page->lines, 5u);
+  EXPECT_EQ(page->spans[0].children, 2u);
+  EXPECT_EQ(page->spans[0].totals.spans, 3u);
+  EXPECT_EQ(TracePageOf(store, TraceIdOf(1), {.collapsed = {1}})->lines, 1u);
+}
+
+TEST(TraceTest, PageHasTheAskedPartsOfItsSpans) {
+  MemoryStore store;
+  AddPaged(store);
+  const auto names = [&](SpanParts parts) {
+    const auto page = TracePageOf(store, TraceIdOf(1), {.offset = 1, .limit = 1, .parts = parts});
+    std::vector<std::string> found;
+    for (const SpanAttribute& attribute : page->spans.front().attributes) found.push_back(attribute.name);
+    EXPECT_EQ(page->spans.front().name, "a");
+    return found;
+  };
+  EXPECT_EQ(names(SpanParts::kTree), std::vector<std::string>{});
+  EXPECT_EQ(names(SpanParts::kAttributes), (std::vector<std::string>{"error_message", "note"}));
+  EXPECT_EQ(names(SpanParts::kEverything), (std::vector<std::string>{"error_message", "input", "long", "note"}));
+}
+
+TEST(TraceTest, SummariesComeInTheOrderAsked) {
+  MemoryStore store;
+  std::vector<TraceId> asked;
+  for (std::uint64_t trace = 9; trace > 0; --trace) asked.push_back(TraceIdOf(trace));
+  for (std::uint64_t half = 0; half < 2; ++half) {
+    std::vector<Row> rows;
+    for (std::uint64_t trace = 1; trace <= 8; ++trace) {
+      rows.push_back({.trace = trace,
+                      .span = 2 - half,
+                      .parent = 1 - half,
+                      .name = half == 0 ? "call" : "root",
+                      .kind = half == 0 ? SpanKind::kLlm : SpanKind::kAgent,
+                      .start_ns = static_cast<std::int64_t>(10 - half),
+                      .duration_ns = 5,
+                      .fields = {{"cost_usd", static_cast<double>(trace)}, {"input_tokens", 4.0}}});
+    }
+    store.AddSegment(rows);
+  }
+  for (const std::size_t few : {3, 9}) {
+    const auto summaries = SummariesOf(store, std::span(asked).first(few));
+    ASSERT_TRUE(summaries.ok());
+    ASSERT_EQ(summaries->size(), few - 1) << "trace 9 is not in the store";
+    for (std::size_t i = 0; i < summaries->size(); ++i) {
+      const TraceSummary& summary = (*summaries)[i];
+      EXPECT_EQ(summary.trace_id, asked[i + 1]);
+      EXPECT_EQ(summary.name, "root");
+      EXPECT_EQ(summary.root_id, 1u);
+      EXPECT_EQ(summary.start_ns, 9);
+      EXPECT_EQ(summary.duration_ns, 6);
+      EXPECT_EQ(summary.totals.usage.cost_usd, 8.0 - static_cast<double>(i));
+      EXPECT_EQ(summary.totals.usage.input_tokens, 4);
+    }
+  }
+}
+
+TEST(TraceTest, CriticalPathNamesItsSpans) {
+  MemoryStore store;
+  Row root = Make(1, 0, 10, "root"), child = Make(2, 1, 12, "child");
+  root.duration_ns = 10;
+  child.duration_ns = 5;
+  store.AddSegment({child});
+  store.AddSegment({root});
+  const auto path = CriticalPathOf(store, TraceIdOf(1));
+  ASSERT_TRUE(path.ok());
+  std::string text;
+  for (const PathStep& step : *path) text += step.name + " " + std::to_string(step.duration_ns) + ", ";
+  EXPECT_EQ(text, "root 2, child 5, root 3, ");
+  EXPECT_EQ(CriticalPathOf(store, TraceIdOf(2)).status().code(), StatusCode::kNotFound);
+}
+
 TEST(TraceTest, SpanIdsAreThoseStored) {
   MemoryStore store;
   store.AddSegment({Make(1, 0, 1, "a"), Make(2, 1, 2, "b")});

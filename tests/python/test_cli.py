@@ -89,13 +89,15 @@ def test_ls_lists_the_newest_traces_first(folder: Path) -> None:
 def test_show_prints_the_tree(folder: Path) -> None:
     done = run("show", "7f3a", cwd=folder)
     assert done.stdout.splitlines()[2:] == [
-        "answer         agent   1.84 s",
-        "└─ chat gpt-x  llm     1.31 s  312 ms  812→141  $0.0034",
+        "answer         agent   1.84 s  530 ms",
+        "└─ chat gpt-x  llm     1.31 s  1.31 s  312 ms  812→141  $0.0034",
         "   └─ lookup   tool   1.00 ms  ✗ TimeoutError: no answer",
     ]
     shown = json.loads(run("show", "7f3a", "--json", cwd=folder).stdout)
     assert [span["name"] for span in shown["spans"]] == ["answer", "chat gpt-x", "lookup"]
     assert shown["spans"][1]["parent_id"] == shown["spans"][0]["span_id"]
+    assert [span["depth"] for span in shown["spans"]] == [0, 1, 2]
+    assert shown["totals"]["cost_usd"] == 0.0034
     assert "output: refund is late" in run("show", "7f3a", "--text", cwd=folder).stdout
 
 

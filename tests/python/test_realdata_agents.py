@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,62 @@ def test_history_that_agents_repeat_takes_a_twelfth_of_its_json_at_most(box: Box
     assert sorted(box.spans().to_arrow().to_pylist(), key=lambda span: span["span_id"])[-1]["input"] == json.dumps(
         calls[-1]["input"], separators=(",", ":"), ensure_ascii=False
     )
+
+
+def naive_totals(spans: list[dict[str, Any]]) -> tuple[int, int, float | None, int | None]:
+    """Model calls, errors, cost and input tokens by the rules of docs/traces.md, looked up one by one."""
+    children: dict[str, list[dict[str, Any]]] = {}
+    for span in spans:
+        children.setdefault(span["parent_id"] or "", []).append(span)
+
+    def below(span: dict[str, Any]) -> list[dict[str, Any]]:
+        direct = children.get(span["span_id"], [])
+        return [s for child in direct for s in (child, *below(child))]
+
+    def lowest(calls: list[dict[str, Any]], tells: Any) -> list[dict[str, Any]]:
+        return [c for c in calls if tells(c) and not any(s in calls and tells(s) for s in below(c))]
+
+    calls = [s for s in spans if s["kind"] in ("llm", "embedding")]
+    costs = [c["cost_usd"] for c in lowest(calls, lambda c: "cost_usd" in c)]
+    tokens = [c["input_tokens"] for c in lowest(calls, lambda c: "input_tokens" in c)]
+    failed = [s for s in spans if s["status"] == "error"]
+    first = [s for s in failed if not any(c in failed for c in children.get(s["span_id"], []))]
+    return (
+        len(lowest(calls, lambda _: True)),
+        len(first),
+        sum(costs) if costs else None,
+        sum(tokens) if tokens else None,
+    )
+
+
+def naive_self_ns(span: Any) -> int | None:
+    if span.duration_ns is None:
+        return None
+    edges = sorted({span.start_ns, span.start_ns + span.duration_ns})
+    times = [(max(c.start_ns, edges[0]), min(c.start_ns + (c.duration_ns or 0), edges[-1])) for c in span.children]
+    points = sorted({*edges, *(t for time in times for t in time if edges[0] <= t <= edges[-1])})
+    covered = sum(b - a for a, b in itertools.pairwise(points) if any(x <= a and b <= y for x, y in times if x < y))
+    return int(span.duration_ns - covered)
+
+
+REAL = [
+    *(Path("otel_traces") / "any_agent" / f"{framework}_trace.json" for framework in ANY_AGENT),
+    TAU_BENCH,
+]
+
+
+@pytest.mark.parametrize("file", REAL, ids=lambda file: file.stem)
+def test_totals_and_times_of_real_traces_are_those_of_a_plain_computation(box: Box, data: Path, file: Path) -> None:
+    box.import_file(data / file)
+    for row in box.spans().by("trace_id").agg(n="count()"):
+        trace = box.trace(row["trace_id"])
+        totals = trace.totals
+        calls, errors, cost, tokens = naive_totals([span.as_dict() for span in trace])
+        assert (totals.spans, totals.model_calls, totals.errors) == (row["n"], calls, errors)
+        assert totals.cost_usd == (None if cost is None else pytest.approx(cost))
+        assert totals.input_tokens == tokens
+        assert [span.self_ns for span in trace] == [naive_self_ns(span) for span in trace]
+        path = trace.critical_path()
+        if trace.root.duration_ns is not None:
+            assert path.duration_ns == trace.root.duration_ns
+        assert sum(span.critical_ns for span in trace) == path.duration_ns

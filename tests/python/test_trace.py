@@ -49,12 +49,12 @@ def support(box: Box) -> spanbox.Trace:
 def test_tree_shows_every_span_on_its_line(support: spanbox.Trace) -> None:
     assert "\n".join(support.lines(width=80)) == (
         f"trace {TRACE_ID}  6 spans  1.84 s  $0.0042  1 error\n"
-        "span                kind          took    ttft   in→out     cost\n"
-        "answer              agent       1.84 s          900→150  $0.0042\n"
+        "span                kind          took    self    ttft   in→out     cost\n"
+        "answer              agent       1.84 s  529 ms          900→150  $0.0042\n"
         "├─ retrieve         retriever  45.0 ms\n"
-        "├─ chat gpt-x       llm         1.31 s  312 ms  812→141  $0.0034\n"
+        "├─ chat gpt-x       llm         1.31 s  1.21 s  312 ms  812→141  $0.0034\n"
         "│  └─ lookup_order  tool        102 ms  ✗ TimeoutError: order system did not an…\n"
-        "├─ chat gpt-x       llm         300 ms             88→9  $0.0008\n"
+        "├─ chat gpt-x       llm         300 ms                     88→9  $0.0008\n"
         "└─ check            guardrail  1.20 ms"
     )
 
@@ -82,6 +82,66 @@ def test_model_call_around_another_counts_once(box: Box) -> None:
     )
     assert trace.cost_usd == pytest.approx(1.5)
     assert trace.input_tokens == 14
+
+
+def test_spans_know_their_times_and_what_is_below_them(support: spanbox.Trace) -> None:
+    root, _, chat, tool, *_ = support
+    assert (root.self_ns, chat.self_ns, tool.self_ns) == (529 * MS, 1_208 * MS, 102 * MS)
+    assert (root.child_count, chat.child_count) == (4, 1)
+    assert root.totals == support.totals
+    assert (chat.totals.spans, chat.totals.errors, chat.totals.model_calls, chat.totals.cost_usd) == (2, 1, 1, 0.0034)
+    assert tool.totals.cost_usd is None
+
+
+def test_critical_path_adds_up_to_the_root(support: spanbox.Trace) -> None:
+    path = support.critical_path()
+    assert [(step.name, step.duration_ns // MS) for step in path] == [
+        ("answer", 2), ("chat gpt-x", 1), ("lookup_order", 102), ("chat gpt-x", 1_207), ("answer", 528),
+    ]  # fmt: skip
+    assert path.duration_ns == support.root.duration_ns
+    assert [span.critical_ns // MS for span in support] == [530, 0, 1_208, 102, 0, 0]
+    assert str(path).splitlines()[1] == "   0 ns  2.00 ms   0.1 %  agent  answer"
+    assert repr(path) == "<CriticalPath 7f3a0000… 5 steps 1.84 s>"
+
+
+def test_pages_are_the_lines_of_the_tree(box: Box, support: spanbox.Trace) -> None:
+    ids = [span.span_id for span in support]
+    for limit in (1, 2, 4):
+        pages = [box.trace(TRACE_ID, offset=offset, limit=limit) for offset in range(0, 6, limit)]
+        assert [span.span_id for page in pages for span in page] == ids
+        assert [span.as_dict() for page in pages for span in page] == [span.as_dict() for span in support]
+        assert {page.line_count for page in pages} == {6}
+        assert {repr(page) for page in pages} == {repr(support)}
+    assert len(box.trace(TRACE_ID, offset=6)) == 0
+    page = box.trace(TRACE_ID, offset=3, limit=2)
+    assert page.roots == []
+    assert [line[:4].rstrip() for line in page.lines()[2:]] == ["   └", "└─ c", "… 1"]
+    with pytest.raises(LookupError, match="earlier page"):
+        _ = page.root
+    with pytest.raises(ValueError, match="negative"):
+        box.trace(TRACE_ID, offset=-1)
+
+
+def test_collapsed_spans_hide_what_is_below_them(box: Box, support: spanbox.Trace) -> None:
+    trace = box.trace(TRACE_ID, collapsed=[support[2].span_id])
+    assert [span.name for span in trace] == ["answer", "retrieve", "chat gpt-x", "chat gpt-x", "check"]
+    assert trace.line_count == 5
+    assert trace[2].child_count == 1
+    assert trace.totals == support.totals
+    assert len(box.trace(TRACE_ID, collapsed=[support.root.span_id])) == 1
+
+
+def test_page_without_payloads_reads_all_else(box: Box, support: spanbox.Trace) -> None:
+    page = box.trace(TRACE_ID, payloads=False)
+    assert all(span.input is None for span in page)
+    assert page[3].error == support[3].error
+    assert page.lines(width=80) == support.lines(width=80)
+
+
+def test_root_is_the_span_without_a_parent(box: Box) -> None:
+    """A clock that is behind may put a span whose parent is missing before it."""
+    trace = trace_of(box, span(1, 99), span(2, name="root", kind="agent"), span(3, 2))
+    assert trace.root.name == trace.name == "root"
 
 
 def test_error_that_travels_up_counts_where_it_began(box: Box) -> None:

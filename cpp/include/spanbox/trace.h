@@ -86,8 +86,8 @@ struct TraceSummary {
   SpanTotals totals;
 };
 
-// What is read of each span: the columns up to duration_ns; all but input, output, events, links and other long texts;
-// everything.
+// What is read of each span: the columns up to duration_ns; all but input, output, events, links and other long texts,
+// of which error_message stays; everything.
 enum class SpanParts : std::uint8_t { kTree, kAttributes, kEverything };
 
 struct TracePageOptions {

@@ -107,6 +107,8 @@ bool Wanted(const ChunkInfo& chunk, SpanParts parts) {
     case Column::kStartNs:
     case Column::kDurationNs:
       return false;
+    case Column::kErrorMessage:
+      return parts != SpanParts::kTree;
     case Column::kInput:
     case Column::kOutput:
     case Column::kEvents:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.progress import Progress
@@ -15,7 +16,7 @@ from spanbox._box import Box
 from spanbox._box import open as open_box
 from spanbox._paths import resolve_store
 from spanbox._render import clean, distinct_digits, fit, format_cost, format_time, one_line, plural
-from spanbox._trace import Trace
+from spanbox._trace import SHOWN_SPANS, Trace, TraceSpan
 from spanbox.cli import _bench, _demo, _doctor, _summaries, _tail
 from spanbox.cli._output import Output
 from spanbox.importers import FormatName
@@ -106,14 +107,18 @@ def show(
     json: Json = False,
 ) -> None:
     """Show one trace as a tree."""
-    out = Output()
-    trace = _open(store).trace(id)
+    out, box = Output(), _open(store)
+    trace = box.trace(id) if json or text else box.trace(id, limit=SHOWN_SPANS, payloads=False)
     if json:
-        out.json({"trace_id": trace.id, "spans": [span.as_dict() for span in trace]})
+        out.json({"trace_id": trace.id, "totals": asdict(trace.totals), "spans": [_span_json(span) for span in trace]})
         return
     out.tree(trace.lines(width=out.width))
     if text:
         _print_texts(out, trace)
+
+
+def _span_json(span: TraceSpan) -> dict[str, Any]:
+    return {**span.as_dict(), "depth": span.depth, "self_ns": span.self_ns, "critical_ns": span.critical_ns}
 
 
 def _print_texts(out: Output, trace: Trace) -> None:

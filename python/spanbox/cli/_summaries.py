@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from spanbox import _core
 from spanbox._box import Box
 from spanbox._render import (
     clean,
@@ -19,12 +20,9 @@ from spanbox._render import (
 )
 from spanbox._spans import Result
 from spanbox._time import Moment
+from spanbox._trace import Totals
 from spanbox.cli._output import Output
 
-_SHAPE = (
-    "trace_id", "span_id", "parent_id", "name", "kind", "status", "start_ns", "duration_ns", "input_tokens",
-    "output_tokens", "cost_usd",
-)  # fmt: skip
 _SPANS_A_TRACE = 16  # a guess to start with
 _MODEL_CALLS = 'kind in ["llm", "embedding"]'
 Row = dict[str, Any]
@@ -62,50 +60,22 @@ def recent_traces(box: Box, filter: str, since: Moment | None, limit: int) -> li
     chosen = list(ids)[:limit]
     if not chosen:
         return []
-    spans: dict[str, list[Row]] = {trace_id: [] for trace_id in chosen}
-    listed = ", ".join(f'"{trace_id}"' for trace_id in chosen)
-    for row in box.spans(f"trace_id in [{listed}]").columns(*_SHAPE):
-        spans[row["trace_id"]].append(row)
-    return sorted((_summary(rows) for rows in spans.values() if rows), key=lambda t: -t.start_ns)
+    return sorted(map(_summary, box._store.summaries(chosen)), key=lambda trace: -trace.start_ns)
 
 
-def _summary(rows: list[Row]) -> TraceSummary:
-    by_id = {row["span_id"]: row for row in rows}
-    with_calls_below: set[str] = set()
-    failed_below: set[str] = set()
-    for row in rows:
-        if row["kind"] in ("llm", "embedding"):
-            _mark_above(row, by_id, with_calls_below)
-        if row["status"] == "error" and row["parent_id"] in by_id:
-            failed_below.add(row["parent_id"])
-    calls = [r for r in rows if r["kind"] in ("llm", "embedding") and r["span_id"] not in with_calls_below]
-    roots = [row for row in rows if row["parent_id"] not in by_id] or rows
-    first = min(roots, key=lambda row: _start(row))
-    ends = [_start(row) + row["duration_ns"] for row in rows if row["duration_ns"] is not None]
-    start_ns = min(map(_start, rows))
-    statuses = {row["status"] for row in roots}
+def _summary(trace: _core.TraceSummary) -> TraceSummary:
+    totals = Totals(*trace["totals"])
     return TraceSummary(
-        trace_id=first["trace_id"],
-        start_ns=start_ns,
-        name=first["name"],
-        spans=len(rows),
-        duration_ns=max(ends) - start_ns if ends else None,
-        tokens=_sum(call[key] for call in calls for key in ("input_tokens", "output_tokens")),
-        cost_usd=_sum(call["cost_usd"] for call in calls),
-        errors=sum(row["status"] == "error" and row["span_id"] not in failed_below for row in rows),
-        status=next((s for s in ("error", "interrupted", "running") if s in statuses), "ok"),
+        trace_id=trace["trace_id"],
+        start_ns=trace["start_ns"],
+        name=trace["name"],
+        spans=totals.spans,
+        duration_ns=trace["duration_ns"],
+        tokens=_sum([totals.input_tokens, totals.output_tokens]),
+        cost_usd=totals.cost_usd,
+        errors=totals.errors,
+        status=trace["status"],
     )
-
-
-def _start(row: Row) -> int:
-    return int(row["start"])
-
-
-def _mark_above(row: Row, by_id: dict[str, Row], marked: set[str]) -> None:
-    parent = row["parent_id"]
-    while parent in by_id and parent not in marked:
-        marked.add(parent)
-        parent = by_id[parent]["parent_id"]
 
 
 def _sum(values: Any) -> Any:
