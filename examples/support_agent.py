@@ -146,17 +146,10 @@ def make_client(base_url: str) -> Client:
 def cost_of(provider: str | None, model: str, usage: dict[str, Any]) -> float | None:
     """US dollars by the public price list of genai-prices; None without it or without a price."""
     try:
-        from genai_prices import Usage, calc_price
+        cost = spanbox.cost.of(provider=provider, model=model, usage=usage)
     except ImportError:
         return None
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-    tokens = Usage(
-        input_tokens=usage["prompt_tokens"], cache_read_tokens=cached, output_tokens=usage["completion_tokens"]
-    )
-    try:
-        return float(calc_price(tokens, model_ref=model, provider_id=provider).total_price)
-    except LookupError:
-        return None
+    return None if cost.usd is None else float(cost.usd)
 
 
 @observe(kind="retriever")

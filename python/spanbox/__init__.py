@@ -34,6 +34,7 @@ from spanbox._observe import KINDS, configure, current_span, flush, health, obse
 from spanbox._sampling import Sampling, keep
 
 if TYPE_CHECKING:
+    from spanbox import cost
     from spanbox._box import Box, open
     from spanbox._spans import Spans
     from spanbox._trace import Trace
@@ -55,6 +56,7 @@ __all__ = [
     "attach",
     "columns",
     "configure",
+    "cost",
     "current_handle",
     "current_span",
     "environ",
@@ -75,7 +77,7 @@ _propagate.install()
 _atexit.register(_core.close)
 
 # Asking is imported when it is asked for: a program that only records should not wait for it.
-_ASKING = {"Box": "_box", "Spans": "_spans", "Trace": "_trace", "open": "_box"}
+_ASKING = {"Box": "_box", "Spans": "_spans", "Trace": "_trace", "cost": "cost", "open": "_box"}
 
 
 def __getattr__(name: str) -> object:
@@ -83,7 +85,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'spanbox' has no attribute {name!r}")
     from importlib import import_module
 
-    value: object = getattr(import_module(f"spanbox.{_ASKING[name]}"), name)
+    module = import_module(f"spanbox.{_ASKING[name]}")
+    value: object = module if name == "cost" else getattr(module, name)
     globals()[name] = value
     return value
 

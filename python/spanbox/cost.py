@@ -1,0 +1,164 @@
+"""What model calls cost, in US dollars, exact to the last digit, with the price list that was used.
+
+    cost = spanbox.cost.of(provider="openai", model="gpt-5", usage=reply.usage)
+    cost.usd, cost.parts, cost.price_version
+
+Prices are those of genai-prices (extra `cost`) or of a file of its format. Nothing is downloaded, and nothing guessed:
+what has no price has `known=False` and says why.
+
+Thread rule: everything here may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from spanbox._price_table import MissingExtra, PriceTable, installed_prices, prices_from, provider_id
+from spanbox._rates import Rate
+from spanbox._time import Moment, moment_ns
+from spanbox._usage import Count, UsageError, count_of, read_usage
+
+__all__ = ["COLUMNS", "Cost", "MissingExtra", "Prices", "of", "of_columns"]
+
+_ZERO = Decimal(0)
+Prices = str | os.PathLike[str] | None
+
+COLUMNS = {  # of spans, and the units they count
+    "input_tokens": "input_tokens",
+    "cache_read_tokens": "cache_read_tokens",
+    "cache_write_tokens": "cache_write_tokens",
+    "output_tokens": "output_tokens",
+    "reasoning_tokens": "output_reasoning_tokens",
+    "input_audio_tokens": "input_audio_tokens",
+    "output_audio_tokens": "output_audio_tokens",
+    "input_image_tokens": "input_image_tokens",
+    "output_image_tokens": "output_image_tokens",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The price of one call. `parts` are disjoint and add up to `usd`: of input_tokens they hold what was not cached.
+
+    Without a price `known` is False, `usd` None and `reason` says why. With one, `reason` is empty, or names what was
+    used besides and has no price in the list, such as a web search.
+    """
+
+    usd: Decimal | None
+    parts: Mapping[str, tuple[Count, Decimal]]
+    price_version: str
+    provider: str | None
+    model: str | None
+    known: bool = True
+    reason: str = ""
+
+    def __repr__(self) -> str:
+        named = "/".join(each for each in (self.provider, self.model) if each)
+        price = f"${self.usd:f}" if self.usd is not None else "unknown"
+        return f"<Cost {price} {named}, {self.price_version}{': ' if self.reason else ''}{self.reason}>"
+
+
+def of(
+    *,
+    provider: str | None = None,
+    model: str | None,
+    usage: object,
+    at: Moment | None = None,
+    tier: str | None = None,
+    prices: Prices = None,
+) -> Cost:
+    """The cost of one call.
+
+    usage: what the provider's reply says it used, or the whole reply, as a mapping or as its client's object; or a
+    mapping of a span's token columns. at: when the call was made (now), for prices that change. tier: "batch", "flex",
+    "priority", by default what the usage names. prices: a JSON file of genai-prices' format instead of the installed
+    list.
+    """
+    table = _table(prices)
+    at_ns = moment_ns(at, what="at")
+    name = provider_id(provider)
+    if not model:
+        return Cost(None, {}, table.version, name, None, False, "no model is given")
+    try:
+        counts, named_tier = read_usage(usage, name, table.unit_names)
+        rate = table.rate(name, model, time.time_ns() if at_ns is None else at_ns, _tier(tier, named_tier))
+        if isinstance(rate, str):
+            return Cost(None, {}, table.version, name, model, False, rate)
+        return _priced(rate, counts)
+    except UsageError as error:
+        return Cost(None, {}, table.version, name, model, False, str(error))
+
+
+def _table(prices: Prices) -> PriceTable:
+    return installed_prices() if prices is None else prices_from(prices)
+
+
+def _tier(asked: str | None, named: str) -> str:
+    if asked is None:
+        return named
+    return "" if asked.lower() in ("standard", "default") else asked.lower()
+
+
+def _priced(rate: Rate, counts: Mapping[str, Count]) -> Cost:
+    parts = rate.parts(counts)
+    unpriced = rate.unpriced(counts)
+    missing = f"no price for {', '.join(f'{name}={counts[name]}' for name in unpriced)}" if unpriced else ""
+    if any(name.endswith("_tokens") for name in unpriced):
+        return Cost(None, {}, rate.version, rate.provider, rate.model, False, missing)
+    usd = sum([usd for _, usd in parts.values()], _ZERO)
+    return Cost(usd, parts, rate.version, rate.provider, rate.model, True, missing)
+
+
+def of_columns(
+    *,
+    provider: str | Sequence[str | None] | None,
+    model: str | Sequence[str | None] | None,
+    at: Moment | Sequence[int] | None = None,
+    prices: Prices = None,
+    **columns: Sequence[int | None],
+) -> list[Decimal | None]:
+    """The costs of many calls by the columns of their spans, None where there is no price.
+
+    provider, model and at are one for all, or one a call (at: nanoseconds since 1970); the others are COLUMNS, of one
+    length. What a cost is made of, or why there is none, tells of().
+    """
+    if unknown := columns.keys() - COLUMNS.keys():
+        raise TypeError(f"of_columns() has no column {min(unknown)!r}; there are {', '.join(COLUMNS)}")
+    if not columns:
+        raise TypeError(f"of_columns() needs a column of counts; there are {', '.join(COLUMNS)}")
+    table = _table(prices)
+    length = len(next(iter(columns.values())))
+    providers = [provider] * length if provider is None or isinstance(provider, str) else provider
+    models = [model] * length if model is None or isinstance(model, str) else model
+    if at is None or not isinstance(at, Sequence) or isinstance(at, str):
+        one = moment_ns(at, what="at")
+        moments: Sequence[int] = [time.time_ns() if one is None else one] * length
+    else:
+        moments = at
+    ids = {name: provider_id(name) for name in set(providers)}
+    units = [COLUMNS[name] for name in columns]
+    costs: list[Decimal | None] = []
+    for name, model_name, at_ns, *row in zip(providers, models, moments, *columns.values(), strict=True):
+        counts = {unit: count for unit, count in zip(units, row, strict=True) if count is not None}
+        rate = table.rate(ids[name], model_name, at_ns) if model_name and counts else "nothing to price"
+        costs.append(None if isinstance(rate, str) else _usd(rate, counts))
+    return costs
+
+
+def _usd(rate: Rate, counts: dict[str, Count]) -> Decimal | None:
+    try:
+        cached = counts.get("cache_read_tokens", 0) + counts.get("cache_write_tokens", 0)
+        if cached and "input_tokens" in counts and cached > counts["input_tokens"]:
+            counts["input_tokens"] += cached  # proven to be counted beside it
+        for name, count in counts.items():
+            if type(count) is not int or count < 0:
+                counts[name] = count_of(name, count)
+        if rate.unpriced(counts):
+            return None
+        return sum([usd for _, usd in rate.parts(counts).values()], _ZERO)
+    except UsageError:
+        return None
