@@ -19,6 +19,7 @@ from functools import partial
 import recording_rows
 from ingest_rows import ingest
 from query_rows import questions
+from search_rows import search
 from table import WORK, Row, table, write
 
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -26,6 +27,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     "B metrics": partial(ingest, text=False),
     "B text": partial(ingest, text=True),
     "B Q": questions,
+    "B search": search,
 }
 
 
