@@ -144,6 +144,30 @@ TEST(StoreProcessTest, GrowthBehindAHeldViewIsRefusedInTimeAndWorksAfterwards) {
   ASSERT_OK(store->Append(std::vector<SpanRow>{row.row()}));
 }
 
+// A query that looked at the store anew while another process had made it grow waited five seconds for itself.
+TEST(StoreProcessTest, WhoHoldsAViewOfAStoreThatAnotherProcessGrewIsToldAtOnce) {
+  TempDir dir;
+  StoreOptions small;
+  small.map_bytes = 256 * 1024;
+  const auto store = Must(Store::Open(dir / "s", small));
+  auto view = Must(store->Read());
+  ASSERT_EQ(Wait(Spawn([&] {
+              const auto other = Store::Open(dir / "s", small);
+              std::mt19937_64 random(1);
+              std::string noise(4 << 20, '\0');
+              for (char& c : noise) c = static_cast<char>(random());
+              Row row;
+              row.Set(Column::kInput, Value::String(noise));
+              return Said((*other)->Append(std::vector<SpanRow>{row.row()})) ? 0 : 1;
+            })),
+            0);
+  const auto before = std::chrono::steady_clock::now();
+  EXPECT_EQ(store->ReadAgain().status().code(), StatusCode::kUnavailable);
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(4));
+  view.reset();
+  EXPECT_EQ(Must(store->ReadAgain())->segments().size(), 1u);
+}
+
 TEST(StoreProcessTest, ForkedChildUsesAnEnvironmentOfItsOwn) {
   TempDir dir;
   const auto store = Must(Store::Open(dir / "s"));

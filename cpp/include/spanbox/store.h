@@ -114,6 +114,8 @@ class Store : public SpanExporter {
 
   // A consistent view at this moment, for one query. Keep it short (<= 2 s): a long one makes the file grow.
   virtual Result<std::unique_ptr<ReadView>> Read() = 0;
+  // The same for one who holds a view already: Unavailable at once where Read would wait until all views have ended.
+  virtual Result<std::unique_ptr<ReadView>> ReadAgain();  // by default Read
 
   // The whole content, checked against its name. NotFound: no such blob. Unavailable: not all of it is there,
   // because its process is still writing it or was killed meanwhile; the message says how many bytes of how many are.

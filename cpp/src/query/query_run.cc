@@ -137,7 +137,7 @@ Status QueryRun::Visit(std::vector<const SegmentMeta*> segments, const SegmentVi
 
 // A store that cannot be looked at now is asked again later: the view that is there goes on.
 void QueryRun::RenewView(std::span<const SegmentMeta*> waiting) {
-  auto fresh = store_.Read();
+  auto fresh = store_.ReadAgain();
   looked_ns_ = MonotonicNowNs();
   if (!fresh.ok()) return;
   std::vector<std::uint64_t> ids;

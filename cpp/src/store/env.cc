@@ -175,6 +175,11 @@ void Env::Leave() {
   if (--active_ == 0) idle_.notify_all();
 }
 
+bool Env::IsIdle() {
+  const std::lock_guard lock(mutex_);
+  return active_ == 0;
+}
+
 // Runs `change` while this process has no transaction; newcomers wait meanwhile.
 Status Env::WhenIdle(const std::function<int()>& change, std::string_view what) {
   std::unique_lock lock(mutex_);
@@ -287,7 +292,7 @@ Status Env::Write(std::uint64_t payload_bytes, const std::function<Status(WriteT
   return Unavailable("the store " + folder_ + " cannot be written: the memory map keeps changing; try again");
 }
 
-Result<std::unique_ptr<ReadTxn>> Env::Read() {
+Result<std::unique_ptr<ReadTxn>> Env::Read(Wait wait) {
   bool readers_checked = false;
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     SPANBOX_RETURN_IF_ERROR(Enter());
@@ -304,6 +309,9 @@ Result<std::unique_ptr<ReadTxn>> Env::Read() {
     Leave();
     if (slots) continue;
     if (!CanMend(code)) return Error(code, "cannot read");
+    if (wait == Wait::kNever && !IsIdle()) {
+      return Unavailable("the memory map of " + folder_ + " must change, and this process is using it");
+    }
     SPANBOX_RETURN_IF_ERROR(Mend(code, 0));
   }
   return Unavailable("the store " + folder_ + " cannot be read: the memory map keeps changing; try again");

@@ -101,10 +101,12 @@ class Env {
   // Runs `body` in a write transaction and commits; an error of `body` aborts it. `body` may run several times (the
   // map grew), so it must compute everything from the transaction. `payload_bytes`: about what it will write.
   Status Write(std::uint64_t payload_bytes, const std::function<Status(WriteTxn&)>& body);
-  Result<std::unique_ptr<ReadTxn>> Read();
+  // kNever: Unavailable where it would have to wait until this process has no transaction; for who holds one.
+  enum class Wait { kForIdle, kNever };
+  Result<std::unique_ptr<ReadTxn>> Read(Wait wait = Wait::kForIdle);
 
-  // Overwrites every page that is free, the gaps of those that are not, and what the file has beyond its last page. Unavailable: a reader, here or in
-  // another process, has been holding on to an old state for some seconds.
+  // Overwrites every page that is free, the gaps of those that are not, and what the file has beyond its last page.
+  // Unavailable: a reader, here or in another process, has been holding on to an old state for some seconds.
   Status WipeFreeSpace();
   // Writes a new file (0600) that holds the state of now, without free pages.
   Status CopyTo(const std::string& file);
@@ -128,6 +130,7 @@ class Env {
   int OpenTablesIn(unsigned flags, int* opened);
   Status Enter();
   void Leave();
+  bool IsIdle();
   Status WhenIdle(const std::function<int()>& change, std::string_view what);
   Status Mend(int code, std::uint64_t payload_bytes);  // OK: try again
   Status Reopen();

@@ -86,9 +86,11 @@ class StoreReadView : public ReadView {
 
 }  // namespace
 
-Result<std::unique_ptr<ReadView>> StoreImpl::Read() {
+Result<std::unique_ptr<ReadView>> Store::ReadAgain() { return Read(); }
+
+Result<std::unique_ptr<ReadView>> StoreImpl::ViewOf(Env::Wait wait) {
   SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
-  SPANBOX_ASSIGN_OR_RETURN(auto txn, env->Read());
+  SPANBOX_ASSIGN_OR_RETURN(auto txn, env->Read(wait));
   auto view = std::make_unique<StoreReadView>(std::move(txn));
   SPANBOX_RETURN_IF_ERROR(view->Fill());
   return std::unique_ptr<ReadView>(std::move(view));

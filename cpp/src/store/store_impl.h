@@ -43,7 +43,8 @@ class StoreImpl : public Store {
   Status WipeFreeSpace() override;
   Status Backup(const std::string& path) override;
 
-  Result<std::unique_ptr<ReadView>> Read() override;
+  Result<std::unique_ptr<ReadView>> Read() override { return ViewOf(Env::Wait::kForIdle); }
+  Result<std::unique_ptr<ReadView>> ReadAgain() override { return ViewOf(Env::Wait::kNever); }
   Result<StoreInfo> Info() override;
   Result<VerifyReport> Verify() override;
   Result<std::string> ReadBlob(const BlobId& id) override;
@@ -56,6 +57,7 @@ class StoreImpl : public Store {
  private:
   // The environment of this process: opened anew in a forked child.
   Result<Env*> LiveEnv();
+  Result<std::unique_ptr<ReadView>> ViewOf(Env::Wait wait);
 
   // kMerge: a group of similar size. kSettle: a full segment that has not settled. All: also what is not due by itself.
   enum class Plan { kMerge, kMergeAll, kSettle, kSettleAll };
