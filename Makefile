@@ -64,8 +64,9 @@ asan: build/asan/built ## run the C++ tests under AddressSanitizer and Undefined
 tsan: build/tsan/built ## run the C++ tests under ThreadSanitizer
 	ctest --preset tsan -j $(jobs)
 
-soak: build/release/built ## kill a recording program 10,000 times (KILLS=n), compare what it was promised with the store
+soak: build/release/built ## kill recording programs (KILLS=n) and processes that share a store (ROUNDS=n), compare with the promises
 	SPANBOX_KILLS=$(or $(KILLS),10000) build/release/core_tests --gtest_filter='KillTest.*'
+	SPANBOX_HISTORY_ROUNDS=$(or $(ROUNDS),200) build/release/core_tests --gtest_filter='HistoryTest.*'
 
 seeded-bugs: $(python) | packages ## break the recorder on purpose, one bug at a time: the tests must notice each
 	$(python) scripts/seeded_bugs.py $(SEEDED_BUGS_ARGS)
