@@ -16,7 +16,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spanbox._rates import Price, Rate, Unit
+from spanbox._rates import UNITS, Price, Rate, Unit
 
 _SECOND_NS = 1_000_000_000
 _DAY_NS = 86_400 * _SECOND_NS
@@ -24,17 +24,21 @@ _FOREVER_NS = 1 << 63
 _MOST_RATES = 10_000  # kept; prices that change with the hour have many
 _MAX_FILE_BYTES = 64_000_000
 _MAX_CLAUSE_DEPTH = 16
+_MAX_PATTERN = 2_000  # characters
 
 _PROVIDERS = {  # names in OpenTelemetry and in frameworks that the list itself does not know
     "x_ai": "x-ai",
     "xai": "x-ai",
     "mistral_ai": "mistral",
     "moonshot_ai": "moonshotai",
-    "gcp.gen_ai": "google",
-    "gcp.gemini": "google",
-    "gcp.vertex_ai": "google",
-    "aws.bedrock": "aws",
 }
+_BEGINNINGS = (  # such as azure.ai.openai, vertex_ai-language-models, bedrock_converse, openai.responses
+    (("azure", "az."), "azure"),
+    (("gcp.", "vertex", "gemini", "google"), "google"),
+    (("aws", "bedrock", "amazon"), "aws"),
+    (("openai.", "text-completion-openai"), "openai"),
+    (("anthropic.",), "anthropic"),
+)
 _CONTEXTS = {"batch": {"processing": "batch"}, "fast": {"service_tier": "fast", "speed": "fast"}}
 
 
@@ -56,9 +60,8 @@ def provider_id(name: str | None) -> str | None:
     if not name:
         return None
     lower = name.strip().lower()
-    if lower.startswith(("azure", "az.")):
-        return "azure"
-    return _PROVIDERS.get(lower, lower)
+    known = next((id for beginnings, id in _BEGINNINGS if lower.startswith(beginnings)), None)
+    return known or _PROVIDERS.get(lower, lower)
 
 
 class PriceTable:
@@ -72,7 +75,6 @@ class PriceTable:
         self.units = {
             name: Unit(name, raw["per"], frozenset(raw["dimensions"].items())) for name, raw in unit_data.items()
         }
-        self.unit_names = frozenset(self.units)
         self._unit_of_price = {raw.get("price_key", name): name for name, raw in unit_data.items()}
         self._snapshot = DataSnapshot(providers=providers, from_auto_update=False)
         self._found: dict[tuple[str | None, str, str], _Found | str] = {}
@@ -148,6 +150,16 @@ def _keep(kept: dict[Any, Any], key: object, value: object) -> None:
     if len(kept) >= _MOST_RATES:
         kept.clear()
     kept[key] = value
+
+
+@cache
+def known_units() -> frozenset[str]:
+    """The names of all units, without genai-prices those that spans and overrides know."""
+    try:
+        from genai_prices.data_units import unit_data
+    except ImportError:
+        return frozenset(UNITS)
+    return frozenset(UNITS) | frozenset(unit_data)
 
 
 @cache
@@ -263,6 +275,15 @@ def usd(value: object) -> Decimal:
     raise ValueError(f"{value!r} is no price")
 
 
+def pattern(text: str) -> re.Pattern[str]:
+    """A pattern of a file, compiled; ValueError for one that could take for ever."""
+    if len(text) > _MAX_PATTERN:
+        raise ValueError(f"a pattern of {len(text):,} characters")
+    if re.search(r"\)[*+{]", text):
+        raise ValueError(f"pattern {text!r} repeats a group")
+    return re.compile(text)
+
+
 def _clause(types: Any, raw: Mapping[str, Any], depth: int = 0) -> Any:
     if depth > _MAX_CLAUSE_DEPTH:
         raise ValueError("rules within rules without end")
@@ -278,5 +299,5 @@ def _clause(types: Any, raw: Mapping[str, Any], depth: int = 0) -> Any:
         "regex": types.ClauseRegex,
     }
     if kind == "regex":
-        re.compile(value)
+        pattern(value)
     return makers[kind](_text(value))

@@ -3,7 +3,8 @@
     cost = spanbox.cost.of(provider="openai", model="gpt-5", usage=reply.usage)
     cost.usd, cost.parts, cost.price_version
 
-Prices are those of genai-prices (extra `cost`) or of a file of its format. Nothing is downloaded, and nothing guessed:
+Prices are those of genai-prices (extra `cost`) or of a file of its format; override() and load() put prices of your own
+before them. Nothing is downloaded, and nothing guessed:
 what has no price has `known=False` and says why.
 
 Thread rule: everything here may be called from any thread.
@@ -16,13 +17,30 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 
-from spanbox._price_table import MissingExtra, PriceTable, installed_prices, prices_from, provider_id
+from spanbox import _overrides
+from spanbox._overrides import Override
+from spanbox._price_files import Loaded, own, read_file
+from spanbox._price_table import MissingExtra, PriceTable, installed_prices, known_units, prices_from, provider_id
 from spanbox._rates import Rate
 from spanbox._time import Moment, moment_ns
 from spanbox._usage import Count, UsageError, count_of, read_usage
 
-__all__ = ["COLUMNS", "Cost", "MissingExtra", "Prices", "of", "of_columns"]
+__all__ = [
+    "COLUMNS",
+    "Cost",
+    "Loaded",
+    "MissingExtra",
+    "Override",
+    "Prices",
+    "clear",
+    "load",
+    "of",
+    "of_columns",
+    "override",
+    "overrides",
+]
 
 _ZERO = Decimal(0)
 Prices = str | os.PathLike[str] | None
@@ -78,23 +96,35 @@ def of(
     "priority", by default what the usage names. prices: a JSON file of genai-prices' format instead of the installed
     list.
     """
-    table = _table(prices)
     at_ns = moment_ns(at, what="at")
     name = provider_id(provider)
-    if not model:
-        return Cost(None, {}, table.version, name, None, False, "no model is given")
+    version = ""
     try:
-        counts, named_tier = read_usage(usage, name, table.unit_names)
-        rate = table.rate(name, model, time.time_ns() if at_ns is None else at_ns, _tier(tier, named_tier))
+        if not model:
+            raise UsageError("no model is given")
+        counts, named_tier = read_usage(usage, name, known_units())
+        rate = _Lists(prices).rate(name, model, time.time_ns() if at_ns is None else at_ns, _tier(tier, named_tier))
         if isinstance(rate, str):
-            return Cost(None, {}, table.version, name, model, False, rate)
+            raise UsageError(rate)
+        version = rate.version
         return _priced(rate, counts)
     except UsageError as error:
-        return Cost(None, {}, table.version, name, model, False, str(error))
+        return Cost(None, {}, version, name, model or None, False, str(error))
 
 
-def _table(prices: Prices) -> PriceTable:
-    return installed_prices() if prices is None else prices_from(prices)
+class _Lists:
+    """Your own prices, then a price list, which is read when it is needed."""
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        self._table: PriceTable | None = None
+
+    def rate(self, provider: str | None, model: str, at_ns: int, tier: str = "") -> Rate | str:
+        if (own := _overrides.find(provider, model, at_ns, tier)) is not None:
+            return own
+        if self._table is None:
+            self._table = installed_prices() if self._prices is None else prices_from(self._prices)
+        return self._table.rate(provider, model, at_ns, tier)
 
 
 def _tier(asked: str | None, named: str) -> str:
@@ -130,7 +160,7 @@ def of_columns(
         raise TypeError(f"of_columns() has no column {min(unknown)!r}; there are {', '.join(COLUMNS)}")
     if not columns:
         raise TypeError(f"of_columns() needs a column of counts; there are {', '.join(COLUMNS)}")
-    table = _table(prices)
+    lists = _Lists(prices)
     length = len(next(iter(columns.values())))
     providers = [provider] * length if provider is None or isinstance(provider, str) else provider
     models = [model] * length if model is None or isinstance(model, str) else model
@@ -144,7 +174,7 @@ def of_columns(
     costs: list[Decimal | None] = []
     for name, model_name, at_ns, *row in zip(providers, models, moments, *columns.values(), strict=True):
         counts = {unit: count for unit, count in zip(units, row, strict=True) if count is not None}
-        rate = table.rate(ids[name], model_name, at_ns) if model_name and counts else "nothing to price"
+        rate = lists.rate(ids[name], model_name, at_ns) if model_name and counts else "nothing to price"
         costs.append(None if isinstance(rate, str) else _usd(rate, counts))
     return costs
 
@@ -162,3 +192,43 @@ def _usd(rate: Rate, counts: dict[str, Count]) -> Decimal | None:
         return sum([usd for _, usd in rate.parts(counts).values()], _ZERO)
     except UsageError:
         return None
+
+
+def override(
+    *,
+    model: str,
+    provider: str | None = None,
+    tier: str = "standard",
+    since: Moment | None = None,
+    until: Moment | None = None,
+    name: str | None = None,
+    **prices: float | str | Decimal | None,
+) -> None:
+    """Prices of your own for a model, before those of any list: input_per_million=, output_per_million=,
+    cache_read_per_million= and the like (docs/cost.md), in US dollars.
+
+    In `model` a * stands for anything. They hold for calls from `since` and before `until`; of two the one given last.
+    Costs carry `name` as their price_version. Kept in memory: a file is for load().
+    """
+    tier = tier.lower()
+    _overrides.add([own(name=name, provider=provider, model=model, tier=tier, since=since, until=until, prices=prices)])
+
+
+def load(path: str | os.PathLike[str]) -> Loaded:
+    """Takes the prices of a file as override() does: of our own TOML or JSON, of LiteLLM, or of Langfuse.
+
+    Raises ValueError with the place of what is wrong; then nothing of the file holds.
+    """
+    found, loaded = read_file(Path(path))
+    _overrides.add(found)
+    return loaded
+
+
+def overrides() -> tuple[Override, ...]:
+    """The prices that override() and load() have set, those that are asked first at the beginning."""
+    return _overrides.every()
+
+
+def clear(name: str | None = None) -> int:
+    """Takes them back: all of them, or those of a name; the number of them."""
+    return _overrides.clear(name)
