@@ -1,8 +1,8 @@
 // Merging, tiered: segments of similar size, merge_fan_in at a time, become one of the next size, until a segment holds
 // target_segment_rows rows or as much text as one transaction should write. Merging moves full text blocks as they are.
 //
-// A segment that has nearly reached that size is packed once more when there is time (it settles): slower and smaller, with a
-// search filter. This takes a small part of a core, however much there is to do.
+// A segment that has nearly reached that size is packed once more when there is time (it settles): slower and smaller,
+// with a search filter. This takes a small part of a core, however much there is to do.
 
 #include <algorithm>
 #include <cmath>
@@ -22,8 +22,8 @@ constexpr double kMaxTextBytes = 8 << 20, kMaxRawTextBytes = 32 << 20;
 constexpr std::uint32_t kTargetCells = 8192;  // of a rollup; each with up to three sketches
 constexpr std::int64_t kSettlingShare = 20;   // of a core's time settling takes one part in so many
 
-// 1: as much as a segment should hold. From kLargeEnough on merging leaves it alone: writing it again would make it only
-// a few times larger.
+// 1: as much as a segment should hold. From kLargeEnough on merging leaves it alone: writing it again would make it
+// only a few times larger.
 constexpr double kLargeEnough = 0.25;
 double Fullness(const SegmentRecord& record, std::uint32_t target_rows) {
   return std::max({record.meta.rows / static_cast<double>(target_rows),
