@@ -273,5 +273,54 @@ TEST(AggregateTest, ManyGroupsAgreeWithANaiveEvaluation) {
   }
 }
 
+// More combinations of values than a segment's rows are numbered by without hashing.
+TEST(AggregateTest, GroupsOfManyValuesAreThoseOfTheRows) {
+  constexpr int kRows = 3000;
+  MemoryStore store;
+  std::map<std::pair<std::string, std::string>, std::pair<std::int64_t, std::int64_t>> expected;
+  for (int segment = 0; segment < 2; ++segment) {
+    std::vector<Row> rows;
+    for (int i = 0; i < kRows; ++i) {
+      const std::string user = "u" + std::to_string(i * 7 % 1000), session = "s" + std::to_string(i * 11 % 1500);
+      Row row{.trace = static_cast<std::uint64_t>(i / 5), .span = static_cast<SpanId>(segment * kRows + i + 1)};
+      row.kind = i % 2 == 0 ? SpanKind::kLlm : SpanKind::kTool;
+      row.fields = {{"user_id", user}, {"input_tokens", std::int64_t{i}}};
+      if (i % 3 != 0) row.fields["session_id"] = session;
+      if (row.kind == SpanKind::kLlm) {
+        auto& [count, sum] = expected[{user, i % 3 != 0 ? session : ""}];
+        ++count;
+        sum += i;
+      }
+      rows.push_back(std::move(row));
+    }
+    store.AddSegment(rows);
+  }
+  const auto table = Aggregated(store, {.filter = "kind == llm"}, {.by = {"user_id", "session_id"}},
+                                std::vector<Aggregate>{{"n", "count()"}, {"sum", "sum(input_tokens)"}});
+  ASSERT_TRUE(table.ok()) << table.status().message();
+  ASSERT_EQ(table->rows, expected.size());
+  for (std::size_t row = 0; row < table->rows; ++row) {
+    const TableColumn &user = table->columns[0], &session = table->columns[1];
+    const bool has_session = session.valid.empty() || session.valid[row] != 0;
+    const std::pair key{user.dictionary[user.codes[row]], has_session ? session.dictionary[session.codes[row]] : ""};
+    ASSERT_TRUE(expected.contains(key)) << key.first << " " << key.second;
+    EXPECT_EQ(table->columns[2].ints[row], expected[key].first);
+    EXPECT_EQ(table->columns[3].ints[row], expected[key].second);
+  }
+}
+
+TEST(AggregateTest, SumsPassOverNansAndKeepInfinitiesAndVeryLargeNumbers) {
+  MemoryStore store;
+  const double nan = std::numeric_limits<double>::quiet_NaN(), infinite = std::numeric_limits<double>::infinity();
+  const std::int64_t large = std::numeric_limits<std::int64_t>::max() - 1;
+  store.AddSegment({{.span = 1, .name = "a", .fields = {{"x", nan}, {"y", large}}},
+                    {.span = 2, .name = "a", .fields = {{"x", 1.5}, {"y", large}}},
+                    {.span = 3, .name = "b", .fields = {{"x", infinite}, {"y", -large}}},
+                    {.span = 4, .name = "b", .fields = {{"x", 1.0}, {"y", large}}},
+                    {.span = 5, .name = "c", .fields = {{"x", nan}}}});
+  EXPECT_EQ(Answer(store, {.by = {"name"}}, {{"s", "sum(x)"}, {"m", "mean(x)"}, {"y", "sum(y)"}}),
+            "name s m y\na 1.5 1.5 1.84467e+19\nb inf inf 0\nc 0 - 0\n");
+}
+
 }  // namespace
 }  // namespace spanbox

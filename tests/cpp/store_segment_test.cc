@@ -48,6 +48,32 @@ TEST(SegmentTest, RowsAreOrderedByTraceStartThenStart) {
   EXPECT_EQ(segment.max_start_ns(), 300);
 }
 
+// Of traces that overlap, as most do: their starts are close to those around them and go back and forth.
+TEST(SegmentTest, StartsComeBackAndLieWithinTheBoundsOfTheirBlocks) {
+  for (const std::size_t rows : {1279u, 1280u, 1281u, 3000u}) {
+    std::mt19937_64 random(rows);
+    std::vector<std::int64_t> starts;
+    std::deque<Row> made;
+    for (std::size_t i = 0; i < rows; ++i) {
+      starts.push_back(
+          static_cast<std::int64_t>(i / 5 * 1'000'000'000 + i % 5 * 20'000'000'000 + random() % 1'000'000));
+      made.emplace_back(Trace(i / 5 + 1), i + 1).Start(starts.back());
+    }
+    const Built built(Borrow(made));
+    const Segment segment = Must(built.Open());
+    const ChunkInfo& chunk = Chunk(segment, "start_ns", ColumnType::kInt);
+    EXPECT_EQ(Must(segment.ReadInts(chunk)).values, starts);
+    std::size_t bounded = 0;
+    const auto skip = [&](std::size_t before, std::size_t count, std::int64_t low, std::int64_t high) {
+      for (std::size_t i = before; i < before + count; ++i) bounded += low <= starts[i] && starts[i] <= high ? 1 : 0;
+      return true;
+    };
+    const auto unasked = [](std::size_t, std::span<const std::int64_t>) { ADD_FAILURE() << "was to be skipped"; };
+    ASSERT_OK(segment.VisitNumbers(chunk, unasked, skip));
+    EXPECT_EQ(bounded, rows);
+  }
+}
+
 TEST(SegmentTest, AttributeThatChangesItsTypeHasAChunkForEach) {
   std::deque<Row> rows;
   rows.emplace_back(Trace(1), 1).Set("score", Value::Int(3));

@@ -261,6 +261,9 @@ class Segment:
             return place.packed(width, chunk.low, n)
         if chunk.encoding == 2:
             return place.runs(width, chunk.low, n)
+        if chunk.encoding == 9:
+            lowest = place.sequence((n + 127) // 128)
+            return [signed(lowest[i // 128] + above) for i, above in enumerate(place.packed(place.number("B"), 0, n))]
         assert chunk.encoding == 3
         values = [place.zigzag()]
         for difference in place.sequence(n - 1):

@@ -116,13 +116,8 @@ class SumsAccumulator : public Accumulator {
     for (const ChunkInfo* chunk : in.columns.segment().Find(column_.name)) {
       const bool is_float = chunk->type == ColumnType::kFloat;
       if (!is_float && chunk->type != ColumnType::kInt && chunk->type != ColumnType::kBool) continue;
-      SPANBOX_ASSIGN_OR_RETURN(const auto* numbers, in.columns.DenseNumbers(*chunk));
       SPANBOX_ASSIGN_OR_RETURN(const auto* groups, in.ValuesOf(*chunk));
-      if (is_float) {
-        AddFloats(in, *numbers, *groups);
-      } else {
-        AddInts(in, *chunk, *numbers, *groups);
-      }
+      SPANBOX_RETURN_IF_ERROR(is_float ? AddFloats(in, *chunk, *groups) : AddInts(in, *chunk, *groups));
     }
     return OkStatus();
   }
@@ -166,26 +161,25 @@ class SumsAccumulator : public Accumulator {
   }
 
  private:
-  using Numbers = Buffer<std::int64_t>;
-
-  void AddInts(const GroupedRows& in, const ChunkInfo& chunk, const Numbers& values, const GroupedRows::OfValues& of) {
+  Status AddInts(const GroupedRows& in, const ChunkInfo& chunk, const GroupedRows::OfValues& of) {
     // All of one segment fit 64 bits unless they are very large; those are added as they are summed up, in 128.
     const Wide largest = std::max(-Wide{chunk.min_int}, Wide{chunk.max_int});
     if (largest * chunk.valid_count <= std::numeric_limits<std::int64_t>::max()) {
       LocalSums<std::uint64_t> sums(in.groups.count);
-      sums.AddAll(of.of_value, [&](std::size_t i) { return static_cast<std::uint64_t>(values[i]); });
+      SPANBOX_RETURN_IF_ERROR(
+          SumUp(in, chunk, of, sums, [](std::int64_t value) { return static_cast<std::uint64_t>(value); }));
       AddTotals(in, of, [&](Sums& total, std::uint32_t number) { total.Add(static_cast<std::int64_t>(sums[number])); });
     } else {
       LocalSums<Wide> sums(in.groups.count);
-      sums.AddAll(of.of_value, [&](std::size_t i) { return Wide{values[i]}; });
+      SPANBOX_RETURN_IF_ERROR(SumUp(in, chunk, of, sums, [](std::int64_t value) { return Wide{value}; }));
       AddTotals(in, of, [&](Sums& total, std::uint32_t number) { total.ints += sums[number]; });
     }
+    return OkStatus();
   }
 
-  void AddFloats(const GroupedRows& in, const Numbers& bits, const GroupedRows::OfValues& of) {
-    const auto value = [&](std::size_t i) { return std::bit_cast<double>(bits[i]); };
+  Status AddFloats(const GroupedRows& in, const ChunkInfo& chunk, const GroupedRows::OfValues& of) {
     LocalSums<double> sums(in.groups.count);
-    sums.AddAll(of.of_value, value);
+    SPANBOX_RETURN_IF_ERROR(SumUp(in, chunk, of, sums, [](std::int64_t bits) { return std::bit_cast<double>(bits); }));
     bool nan = false;
     AddTotals(in, of, [&](Sums& total, std::uint32_t number) {
       any_float_ |= of.values[number] > 0;
@@ -195,18 +189,25 @@ class SumsAccumulator : public Accumulator {
         total.Add(sums[number]);
       }
     });
-    if (!nan) return;
+    if (!nan) return OkStatus();
     // Some group has a NaN, which is passed over, or infinities of both signs: those groups again, number by number.
-    for (std::size_t i = 0; i < of.of_value.size(); ++i) {
-      const std::uint32_t number = of.of_value[i];
-      if (number == in.groups.count || !std::isnan(sums[number])) continue;
-      Sums& total = sums_[in.groups.group[number]];
-      if (std::isnan(value(i))) {
-        --total.count;
-      } else {
-        total.Add(value(i));
+    return in.columns.segment().VisitNumbers(chunk, [&](std::size_t before, std::span<const std::int64_t> values) {
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const std::uint32_t number = of.of_value[before + i];
+        if (number == in.groups.count || !std::isnan(sums[number])) continue;
+        Sums& total = sums_[in.groups.group[number]];
+        const auto value = std::bit_cast<double>(values[i]);
+        std::isnan(value) ? static_cast<void>(--total.count) : total.Add(value);
       }
-    }
+    });
+  }
+
+  template <typename T, typename Convert>
+  static Status SumUp(const GroupedRows& in, const ChunkInfo& chunk, const GroupedRows::OfValues& of,
+                      LocalSums<T>& sums, Convert convert) {
+    return in.columns.segment().VisitNumbers(chunk, [&](std::size_t before, std::span<const std::int64_t> values) {
+      sums.AddAll(of.of_value.subspan(before, values.size()), [=](std::size_t i) { return convert(values[i]); });
+    });
   }
 
   template <typename Add>

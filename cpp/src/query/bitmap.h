@@ -6,6 +6,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <vector>
 
@@ -53,13 +54,23 @@ class Bitmap {
     return *this;
   }
 
-  // Sets the rows for which test(row) holds, all rows considered; test is called in order, without branches.
+  // Sets the rows for which test(row), a truth value, holds; all rows are considered, in order and without branches.
   template <typename Test>
   void SetWhere(Test&& test) {
     for (std::uint32_t begin = 0; begin < rows_; begin += 64) {
-      const std::uint32_t n = rows_ - begin < 64 ? rows_ - begin : 64;
+      // Bytes first, which compilers can make of several rows at once; then their lowest bits, eight by a product.
+      std::uint8_t holds[64] = {};
+      if (rows_ - begin >= 64) {
+        for (std::uint32_t i = 0; i < 64; ++i) holds[i] = test(begin + i) ? 1 : 0;
+      } else {
+        for (std::uint32_t i = 0; i < rows_ - begin; ++i) holds[i] = test(begin + i) ? 1 : 0;
+      }
       std::uint64_t word = 0;
-      for (std::uint32_t i = 0; i < n; ++i) word |= static_cast<std::uint64_t>(test(begin + i)) << i;
+      for (std::uint32_t i = 0; i < 64; i += 8) {
+        std::uint64_t bytes;
+        std::memcpy(&bytes, holds + i, sizeof bytes);
+        word |= (bytes * 0x0102040810204080 >> 56) << i;
+      }
       words_[begin / 64] |= word;
     }
   }

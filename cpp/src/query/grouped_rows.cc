@@ -54,6 +54,10 @@ Result<const GroupedRows::OfValues*> GroupedRows::ValuesOf(const ChunkInfo& chun
     std::uint64_t word = valid->words[begin / 64];
     const std::size_t end = std::min(of_row.size(), begin + 64);
     if (word == 0) continue;
+    if (OfOneGroup(of_row.data() + begin, end - begin)) {
+      to = std::fill_n(to, std::popcount(word), of_row[begin]);
+      continue;
+    }
     for (std::size_t row = begin; row < end; ++row, word >>= 1) {
       *to = of_row[row];
       to += word & 1;

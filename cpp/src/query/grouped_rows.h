@@ -93,15 +93,21 @@ class LocalSums {
     };
     const auto each = [&](std::size_t begin, std::size_t end) {
       T* const to = sums_.data();
-      const int shift = shift_;
-      const std::size_t mask = mask_;
-      for (std::size_t i = begin; i < end; ++i) to[(std::size_t{numbers[i]} << shift) + (i & mask)] += read(i);
+      std::size_t i = begin;
+      if (mask_ == 0) {
+        for (; i < end; ++i) to[numbers[i]] += read(i);
+        return;
+      }
+      for (; i + 4 <= end; i += 4) {
+        for (std::size_t k = 0; k < 4; ++k) to[std::size_t{numbers[i + k]} * 4 + k] += read(i + k);
+      }
+      for (; i < end; ++i) to[std::size_t{numbers[i]} * 4] += read(i);
     };
     ByGroup(numbers, all, each);
   }
 
  private:
-  static constexpr std::uint32_t kManyTurnsUpTo = 4096;
+  static constexpr std::uint32_t kManyTurnsUpTo = 1024;
   int shift_;
   std::size_t mask_;
   std::vector<T> sums_;

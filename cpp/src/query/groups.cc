@@ -1,6 +1,7 @@
 #include "query/groups.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <numeric>
 
@@ -12,14 +13,23 @@ namespace {
 // Up to here a number for every combination costs less than hashing those that occur.
 constexpr std::uint64_t kMaxNumbers = 1 << 16;
 
-// Gives rows that are not selected the number `other`.
-void SetOthers(const Bitmap& selected, std::uint32_t other, Buffer<std::uint32_t>& of_row) {
+// Gives rows that are not selected the number `count`.
+void SetOthers(const Bitmap& selected, SegmentGroups& groups) {
   const auto words = selected.words();
+  const std::size_t rows = selected.rows();
+  const auto is_full = [&](std::size_t w) {
+    return words[w] == ~std::uint64_t{0} || (w == rows / 64 && std::popcount(words[w]) == static_cast<int>(rows % 64));
+  };
   for (std::size_t w = 0; w < words.size(); ++w) {
-    if (words[w] == ~std::uint64_t{0}) continue;
-    const std::size_t end = std::min(of_row.size(), w * 64 + 64);
+    if (is_full(w)) continue;
+    if (groups.of_row.data() != groups.own.data()) {
+      groups.own = Buffer<std::uint32_t>(rows);
+      std::ranges::copy(groups.of_row, groups.own.begin());
+      groups.of_row = groups.own;
+    }
+    const std::size_t end = std::min(rows, w * 64 + 64);
     for (std::size_t row = w * 64; row < end; ++row) {
-      if ((words[w] >> (row % 64) & 1) == 0) of_row[row] = other;
+      if ((words[w] >> (row % 64) & 1) == 0) groups.own[row] = groups.count;
     }
   }
 }
@@ -33,8 +43,7 @@ Groups::Groups(const std::vector<std::string>& by, TimeBuckets buckets)
 
 Result<SegmentGroups> Groups::Read(SegmentColumns& columns, const Bitmap& selected) {
   SegmentGroups groups;
-  groups.of_row = Buffer<std::uint32_t>(columns.rows());
-  std::vector<KeyCodes> keys;
+  std::vector<KeyCodes>& keys = groups.keys;
   std::vector<Step> steps;
   for (std::size_t i = 0; i < levels_.size(); ++i) {
     if (i < TimeLevels()) {
@@ -42,10 +51,14 @@ Result<SegmentGroups> Groups::Read(SegmentColumns& columns, const Bitmap& select
     } else {
       SPANBOX_ASSIGN_OR_RETURN(keys.emplace_back(), columns_[i - TimeLevels()].ReadCodes(columns, selected));
     }
-    steps.push_back(Combine(keys.back(), selected, groups, i == 0));
+    steps.push_back(Combine(keys.back(), selected, groups));
   }
-  if (levels_.empty()) std::ranges::fill(groups.of_row, 0u);
-  SetOthers(selected, groups.count, groups.of_row);
+  if (levels_.empty()) {
+    groups.own = Buffer<std::uint32_t>(columns.rows());
+    std::ranges::fill(groups.own, 0u);
+    groups.of_row = groups.own;
+  }
+  SetOthers(selected, groups);
   groups.rows = CountNumbers(groups.of_row, groups.count);
   groups.group.assign(groups.count, SegmentGroups::kNone);
   for (std::uint32_t number = 0; number < groups.count; ++number) {
@@ -56,10 +69,8 @@ Result<SegmentGroups> Groups::Read(SegmentColumns& columns, const Bitmap& select
 
 Result<KeyCodes> Groups::ReadBuckets(SegmentColumns& columns) {
   SPANBOX_ASSIGN_OR_RETURN(const ChunkInfo* chunk, columns.StartsChunk());
-  SPANBOX_ASSIGN_OR_RETURN(const Buffer<std::int64_t>* starts, columns.DenseNumbers(*chunk));
   KeyCodes keys;
-  keys.own = Buffer<std::uint32_t>(starts->size());
-  std::uint32_t* const to = keys.own.data();
+  keys.own = Buffer<std::uint32_t>(columns.rows());
   std::uint32_t last = SegmentGroups::kNone;
   std::int64_t from_ns = 0, to_ns = -1;  // of the last bucket, as far as it is known
   absl::flat_hash_map<std::int64_t, std::uint32_t> local;
@@ -75,59 +86,72 @@ Result<KeyCodes> Groups::ReadBuckets(SegmentColumns& columns) {
     from_ns = begin_ns;
     to_ns = time_.known_until_ns();
   };
-  constexpr std::size_t kBlock = 64;
-  for (std::size_t begin = 0; begin < starts->size(); begin += kBlock) {
-    const std::size_t end = std::min(starts->size(), begin + kBlock);
-    const std::int64_t* const values = starts->data();
+  const auto add = [&](std::uint32_t* to, std::span<const std::int64_t> starts) {
     // The sign of one of the differences says that a moment lies outside, even where the other one wraps.
     const auto from = static_cast<std::uint64_t>(from_ns), until = static_cast<std::uint64_t>(to_ns);
-    std::uint64_t outside = 0;
-    for (std::size_t i = begin; i < end; ++i) {
-      const auto value = static_cast<std::uint64_t>(values[i]);
-      outside |= (value - from) | (until - value);
+    std::uint64_t outside = from_ns <= to_ns ? 0 : ~std::uint64_t{0};
+    for (const std::int64_t start_ns : starts) {
+      const auto start = static_cast<std::uint64_t>(start_ns);
+      outside |= (start - from) | (until - start);
     }
-    if (from_ns <= to_ns && static_cast<std::int64_t>(outside) >= 0) {
-      std::fill(to + begin, to + end, last);
-      continue;
+    if (static_cast<std::int64_t>(outside) >= 0) {
+      std::fill_n(to, starts.size(), last);
+      return;
     }
-    for (std::size_t i = begin; i < end; ++i) {
-      if (values[i] < from_ns || values[i] > to_ns) find(values[i]);
+    for (std::size_t i = 0; i < starts.size(); ++i) {
+      if (starts[i] < from_ns || starts[i] > to_ns) find(starts[i]);
       to[i] = last;
     }
-  }
+  };
+  const auto visit = [&](std::size_t before, std::span<const std::int64_t> starts) {
+    constexpr std::size_t kBlock = 64;
+    for (std::size_t at = 0; at < starts.size(); at += kBlock) {
+      add(keys.own.data() + before + at, starts.subspan(at, std::min(kBlock, starts.size() - at)));
+    }
+  };
+  const auto skip = [&](std::size_t before, std::size_t count, std::int64_t low, std::int64_t high) {
+    if (low < from_ns || low > to_ns) find(low);
+    if (high > to_ns) return false;
+    std::fill_n(keys.own.data() + before, count, last);
+    return true;
+  };
+  SPANBOX_RETURN_IF_ERROR(columns.segment().VisitNumbers(*chunk, visit, skip));
   keys.of_row = keys.own;
   keys.count = static_cast<std::uint32_t>(keys.keys.size());
   return keys;
 }
 
-Groups::Step Groups::Combine(const KeyCodes& keys, const Bitmap& selected, SegmentGroups& groups, bool first) {
+Groups::Step Groups::Combine(const KeyCodes& keys, const Bitmap& selected, SegmentGroups& groups) {
   Step step;
   step.keys = keys.count;
-  std::uint32_t* const of_row = groups.of_row.data();
+  const std::size_t rows = keys.of_row.size();
   const std::uint32_t* const key = keys.of_row.data();
-  const std::size_t rows = groups.of_row.size();
   const std::uint64_t numbers = std::uint64_t{groups.count} * keys.count;
-  if (numbers <= kMaxNumbers) {
-    groups.count = static_cast<std::uint32_t>(numbers);
-    step.groups.assign(groups.count, SegmentGroups::kNone);
-    if (first) {
-      std::copy_n(key, rows, of_row);
+  const bool first = groups.of_row.empty();
+  if (first && numbers <= kMaxNumbers) {
+    groups.of_row = keys.of_row;
+  } else {
+    const std::uint32_t* const before = groups.of_row.data();
+    Buffer<std::uint32_t> combined(rows);
+    std::uint32_t* const to = combined.data();
+    if (numbers <= kMaxNumbers) {
+      for (std::size_t i = 0; i < rows; ++i) to[i] = before[i] * keys.count + key[i];
     } else {
-      for (std::size_t i = 0; i < rows; ++i) of_row[i] = of_row[i] * keys.count + key[i];
+      step.hashed = true;
+      absl::flat_hash_map<std::uint64_t, std::uint32_t> known;
+      std::fill_n(to, rows, 0u);
+      selected.ForEach([&](std::uint32_t row) {
+        const Part part{first ? 0 : before[row], key[row]};
+        const auto [place, added] = known.try_emplace(static_cast<std::uint64_t>(part.before) << 32 | part.key,
+                                                      static_cast<std::uint32_t>(step.parts.size()));
+        if (added) step.parts.push_back(part);
+        to[row] = place->second;
+      });
     }
-    return step;
+    groups.own = std::move(combined);
+    groups.of_row = groups.own;
   }
-  step.hashed = true;
-  if (first) std::fill_n(of_row, rows, 0u);
-  absl::flat_hash_map<std::uint64_t, std::uint32_t> known;
-  selected.ForEach([&](std::uint32_t row) {
-    const std::uint32_t before = of_row[row];
-    const std::uint64_t pair = static_cast<std::uint64_t>(before) << 32 | key[row];
-    const auto [place, added] = known.try_emplace(pair, static_cast<std::uint32_t>(step.parts.size()));
-    if (added) step.parts.push_back({before, key[row]});
-    of_row[row] = place->second;
-  });
-  groups.count = static_cast<std::uint32_t>(step.parts.size());
+  groups.count = static_cast<std::uint32_t>(step.hashed ? step.parts.size() : numbers);
   step.groups.assign(groups.count, SegmentGroups::kNone);
   return step;
 }

@@ -24,10 +24,12 @@ namespace spanbox {
 struct SegmentGroups {
   static constexpr std::uint32_t kNone = 0xFFFFFFFF;
 
-  Buffer<std::uint32_t> of_row;      // of every row; `count` for rows that are not selected
-  std::uint32_t count = 1;           // local numbers are below
-  std::vector<std::uint64_t> rows;   // by local number, one more for `count`
-  std::vector<std::uint32_t> group;  // by local number, in the whole answer; kNone where no row is
+  std::span<const std::uint32_t> of_row;  // of every row; `count` for rows that are not selected
+  Buffer<std::uint32_t> own;              // what of_row points to, unless these are codes of the segment's columns
+  std::vector<KeyCodes> keys;             // of each level: of_row may point to these, too
+  std::uint32_t count = 1;                // local numbers are below
+  std::vector<std::uint64_t> rows;        // by local number, one more for `count`
+  std::vector<std::uint32_t> group;       // by local number, in the whole answer; kNone where no row is
 };
 
 class Groups {
@@ -69,7 +71,7 @@ class Groups {
   };
 
   Result<KeyCodes> ReadBuckets(SegmentColumns& columns);
-  static Step Combine(const KeyCodes& keys, const Bitmap& selected, SegmentGroups& groups, bool first);
+  static Step Combine(const KeyCodes& keys, const Bitmap& selected, SegmentGroups& groups);
   std::uint32_t GroupOf(std::uint32_t number, std::span<Step> steps, std::span<KeyCodes> keys);
   std::vector<std::uint32_t> KeysOf(std::span<const std::uint32_t> groups, std::size_t level) const;
 
@@ -82,22 +84,26 @@ class Groups {
   std::vector<Level> levels_;  // buckets first, if there are any
 };
 
+// Whether `n` neighbours are of one group. Those of a trace, and of traces close in time, often are.
+inline bool OfOneGroup(const std::uint32_t* groups, std::size_t n) {
+  if (groups[0] != groups[n - 1] || groups[0] != groups[n / 2]) return false;
+  std::uint32_t differ = 0;
+  if (n == 64) {  // as nearly always: without a loop's remainder
+    for (std::size_t i = 0; i < 64; ++i) differ |= groups[i] ^ groups[0];
+  } else {
+    for (std::size_t i = 0; i < n; ++i) differ |= groups[i] ^ groups[0];
+  }
+  return differ == 0;
+}
+
 // Calls all(begin, end, group) for neighbours that are of one group, each(begin, end) for others; together they cover
-// `groups` in order. Spans of a trace, and of traces close in time, are often of one group, whose numbers can be added
-// up before they are stored.
+// `groups` in order, 64 at a time.
 template <typename All, typename Each>
 void ByGroup(std::span<const std::uint32_t> groups, All all, Each each) {
   constexpr std::size_t kBlock = 64;
   for (std::size_t begin = 0; begin < groups.size(); begin += kBlock) {
     const std::size_t end = std::min(groups.size(), begin + kBlock);
-    const std::uint32_t first = groups[begin];
-    bool one = first == groups[end - 1] && first == groups[begin + (end - begin) / 2];
-    if (one) {
-      std::uint32_t differ = 0;
-      for (std::size_t i = begin; i < end; ++i) differ |= groups[i] ^ first;
-      one = differ == 0;
-    }
-    one ? all(begin, end, first) : each(begin, end);
+    OfOneGroup(groups.data() + begin, end - begin) ? all(begin, end, groups[begin]) : each(begin, end);
   }
 }
 

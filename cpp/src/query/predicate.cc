@@ -118,15 +118,28 @@ class TermEvaluator {
       return texts_(chunk.min_text, false) ? Verdict::kAll : Verdict::kNone;
     }
     if (chunk.has_zone && !texts_.MayLieWithin(chunk.min_text, chunk.max_text)) return Verdict::kNone;
-    SPANBOX_ASSIGN_OR_RETURN(const StringColumn* column, columns_.Strings(chunk));
-    std::vector<std::uint8_t> passes(column->dictionary.size());
-    bool any = false;
-    for (std::size_t i = 0; i < passes.size(); ++i) {
-      passes[i] = texts_(column->dictionary[i], false) ? 1 : 0;
-      any |= passes[i] != 0;
+    if (chunk.valid_count == columns_.rows()) {  // as dense ones they need no copy
+      SPANBOX_ASSIGN_OR_RETURN(const DenseStrings* dense, columns_.DenseStringsOf(chunk));
+      return MatchCodes(dense->dictionary, dense->codes.data());
     }
-    if (!any) return Verdict::kNone;
-    matches_.SetWhere([&](std::uint32_t row) { return passes[column->codes[row]]; });
+    SPANBOX_ASSIGN_OR_RETURN(const StringColumn* column, columns_.Strings(chunk));
+    return MatchCodes(column->dictionary, column->codes.data());
+  }
+
+  Verdict MatchCodes(std::span<const std::string_view> dictionary, const std::uint32_t* codes) {
+    std::vector<std::uint8_t> passes(dictionary.size());
+    std::uint32_t passing = 0, last = 0;
+    for (std::uint32_t i = 0; i < passes.size(); ++i) {
+      passes[i] = texts_(dictionary[i], false) ? 1 : 0;
+      passing += passes[i];
+      if (passes[i] != 0) last = i;
+    }
+    if (passing == 0) return Verdict::kNone;
+    if (passing == 1) {
+      matches_.SetWhere([=](std::uint32_t row) { return codes[row] == last; });
+    } else {
+      matches_.SetWhere([&](std::uint32_t row) { return passes[codes[row]] != 0; });
+    }
     return Verdict::kSome;
   }
 

@@ -42,11 +42,6 @@ Result<TextColumn*> SegmentColumns::Text(const ChunkInfo& chunk) {
   return std::get<std::unique_ptr<TextColumn>>(place).get();
 }
 
-Result<const Buffer<std::int64_t>*> SegmentColumns::DenseNumbers(const ChunkInfo& chunk) {
-  dense_.resize(segment_.chunks().size());
-  return CachedIn<Buffer<std::int64_t>>(dense_[chunk.index], chunk, &Segment::ReadDenseNumbers);
-}
-
 Result<const DenseStrings*> SegmentColumns::DenseStringsOf(const ChunkInfo& chunk) {
   dense_.resize(segment_.chunks().size());
   return CachedIn<DenseStrings>(dense_[chunk.index], chunk, &Segment::ReadDenseStrings);

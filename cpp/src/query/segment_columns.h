@@ -53,7 +53,6 @@ class SegmentColumns {
   Result<TextColumn*> Text(const ChunkInfo& chunk);
 
   // The same without places for rows that have no value, which are those of Valid(chunk).
-  Result<const Buffer<std::int64_t>*> DenseNumbers(const ChunkInfo& chunk);
   Result<const DenseStrings*> DenseStringsOf(const ChunkInfo& chunk);
   Result<const Validity*> Valid(const ChunkInfo& chunk);
 
@@ -69,7 +68,7 @@ class SegmentColumns {
  private:
   using Column = std::variant<std::monostate, IntColumn, FloatColumn, BoolColumn, StringColumn, TraceIdColumn,
                               SpanIdColumn, std::unique_ptr<TextColumn>>;
-  using Dense = std::variant<std::monostate, Buffer<std::int64_t>, DenseStrings>;
+  using Dense = std::variant<std::monostate, DenseStrings>;
   template <typename T, typename Cache>
   Result<const T*> CachedIn(Cache& place, const ChunkInfo& chunk, Result<T> (Segment::*read)(const ChunkInfo&) const);
   template <typename T>

@@ -201,14 +201,17 @@ std::size_t SequenceBytes(std::span<const std::int64_t> values) {
   return 3 + PackedBytes(values.size(), BitWidth(RangeOf(values).size));
 }
 
+bool GetSequenceHead(ByteReader& in, std::int64_t& base, int& width) {
+  width = in.Get<std::uint8_t>();
+  base = GetZigzag(in);
+  if (in.ok() && width > 64) Fail(in);
+  return in.ok();
+}
+
 bool GetSequence(ByteReader& in, std::span<std::int64_t> out) {
-  const auto width = in.Get<std::uint8_t>();
-  const std::int64_t base = GetZigzag(in);
-  if (!in.ok()) return false;
-  if (width > 64) {
-    Fail(in);
-    return false;
-  }
+  std::int64_t base = 0;
+  int width = 0;
+  if (!GetSequenceHead(in, base, width)) return false;
   const auto packed = in.GetBytes(PackedBytes(out.size(), width));
   if (!in.ok()) return false;
   UnpackBits(packed, base, width, out);

@@ -51,6 +51,8 @@ std::int64_t UnpackOne(std::span<const std::byte> bytes, std::int64_t base, int 
 
 void PutSequence(std::span<const std::int64_t> values, std::string& out);
 std::size_t SequenceBytes(std::span<const std::int64_t> values);
+// What a sequence begins with; false (and `in` failed) on damage.
+bool GetSequenceHead(ByteReader& in, std::int64_t& base, int& width);
 // Fills `out`; false (and `in` failed) on damage.
 bool GetSequence(ByteReader& in, std::span<std::int64_t> out);
 

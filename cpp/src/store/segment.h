@@ -149,7 +149,12 @@ class Segment {
   Result<SpanIdColumn> ReadSpanIds(const ChunkInfo& chunk) const;
   Result<std::unique_ptr<TextColumn>> ReadText(const ChunkInfo& chunk) const;
 
-  // The same as dense values. Numbers: ints and bools, or floats as their bits.
+  // The same as dense values. Numbers: ints and bools, or floats as their bits; `visit` gets them in blocks that stay
+  // in a processor's nearest cache, each with the number of values before it.
+  using NumberVisitor = std::function<void(std::size_t before, std::span<const std::int64_t> values)>;
+  // `skip` may be asked first: true when it is enough to know that values lie between two others.
+  using NumberTest = std::function<bool(std::size_t before, std::size_t count, std::int64_t low, std::int64_t high)>;
+  Status VisitNumbers(const ChunkInfo& chunk, const NumberVisitor& visit, const NumberTest& skip = nullptr) const;
   Result<Buffer<std::int64_t>> ReadDenseNumbers(const ChunkInfo& chunk) const;
   Result<DenseStrings> ReadDenseStrings(const ChunkInfo& chunk) const;
   // Which rows they are of. Chunks with the same number of a set have values in the same rows; 0: in all.
@@ -190,8 +195,6 @@ class Segment {
 
   Result<std::span<const std::byte>> Bytes(const Place& place, std::string_view what) const;
   Status Damaged(std::string_view what) const;
-  Result<Buffer<std::int64_t>> ReadPacked(const ChunkInfo& chunk) const;
-  Result<Buffer<std::int64_t>> ReadFloatBits(const ChunkInfo& chunk) const;
   Result<std::vector<SpanId>> ReadParents(const ChunkInfo& chunk) const;
   Result<TraceId> TraceAt(std::uint32_t position, std::uint32_t& checked_block) const;
   Status ReadTraceRuns(std::vector<std::int64_t>& lengths, std::vector<std::int64_t>& run_of_position) const;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cassert>
 #include <cstring>
@@ -46,9 +47,20 @@ std::vector<To> Spread(const Buffer<From>& values, const Validity& valid, std::u
   return out;
 }
 
-// Runs as PutRuns wrote them, with values in [base, base + range].
+constexpr std::uint64_t kMaxCodes = std::uint64_t{1} << 30;  // more than rows can be
+
+// Codes are below `count`. REQUIRES: count <= kMaxCodes. By the sign of differences: a maximum takes longer.
+bool AreCodes(std::span<const std::uint32_t> codes, std::uint64_t count) {
+  const auto last = static_cast<std::int32_t>(count - 1);
+  std::int32_t outside = 0;
+  for (const std::uint32_t code : codes)
+    outside |= (last - static_cast<std::int32_t>(code)) | static_cast<std::int32_t>(code);
+  return outside >= 0;
+}
+
+// Runs as PutRuns wrote them, with values in [base, base + range]; codes below `codes`, if that is given.
 template <typename T>
-bool GetRuns(ByteReader& in, std::int64_t base, int width, std::span<T> out) {
+bool GetRuns(ByteReader& in, std::int64_t base, int width, std::span<T> out, [[maybe_unused]] std::uint64_t codes = 0) {
   const std::uint64_t count = GetVarint(in);
   if (!in.ok() || count > out.size()) return false;
   Buffer<std::int64_t> lengths(count);
@@ -57,7 +69,10 @@ bool GetRuns(ByteReader& in, std::int64_t base, int width, std::span<T> out) {
   const auto packed = in.GetBytes(PackedBytes(count, width));
   if (!in.ok()) return false;
   UnpackBits(packed, base, width, std::span<T>(values));
-  constexpr std::size_t kShort = 8;  // values are stored by so many where there is room: most runs are not longer
+  if constexpr (std::is_same_v<T, std::uint32_t>) {
+    if (!AreCodes(values, codes)) return false;
+  }
+  constexpr std::size_t kShort = 16;  // values are stored by so many where there is room: most runs are not longer
   T* to = out.data();
   T* const end = to + out.size();
   for (std::size_t i = 0; i < count; ++i) {
@@ -74,24 +89,76 @@ bool GetRuns(ByteReader& in, std::int64_t base, int width, std::span<T> out) {
   return to == end;
 }
 
-template <typename T>
-bool GetPacked(ByteReader& in, std::int64_t base, int width, std::span<T> out) {
-  const auto packed = in.GetBytes(PackedBytes(out.size(), width));
-  if (!in.ok()) return false;
-  UnpackBits(packed, base, width, out);
-  return true;
-}
+constexpr std::size_t kBlockValues = 1024;  // a multiple of 8: each block begins with a byte
 
-bool GetDelta(ByteReader& in, std::span<std::int64_t> out) {
-  out[0] = GetZigzag(in);
-  if (!GetSequence(in, out.subspan(1))) return false;
-  for (std::size_t i = 1; i < out.size(); ++i) {
-    out[i] = static_cast<std::int64_t>(static_cast<std::uint64_t>(out[i]) + static_cast<std::uint64_t>(out[i - 1]));
+// Calls fn(values before the block, block) for packed values, block by block; false when they are cut off.
+template <typename T, typename Fn>
+bool EachPacked(ByteReader& in, std::int64_t base, int width, std::size_t count, Fn fn) {
+  const auto packed = in.GetBytes(PackedBytes(count, width));
+  if (!in.ok()) return false;
+  std::array<T, kBlockValues> block;
+  for (std::size_t at = 0; at < count; at += kBlockValues) {
+    const std::span<T> values = std::span(block).first(std::min(kBlockValues, count - at));
+    UnpackBits(packed.subspan(at / 8 * static_cast<std::size_t>(width)), base, width, values);
+    fn(at, values);
   }
   return true;
 }
 
-constexpr std::uint64_t kMaxCodes = std::uint64_t{1} << 30;  // more than rows can be
+bool VisitDeltas(ByteReader& in, std::size_t count, const Segment::NumberVisitor& visit) {
+  std::int64_t value = GetZigzag(in);
+  visit(0, {&value, 1});
+  std::int64_t base = 0;
+  int width = 0;
+  if (!GetSequenceHead(in, base, width)) return false;
+  auto sum = static_cast<std::uint64_t>(value);
+  return EachPacked<std::int64_t>(in, base, width, count - 1, [&](std::size_t at, std::span<std::int64_t> values) {
+    for (std::int64_t& v : values) {
+      sum += static_cast<std::uint64_t>(v);
+      v = static_cast<std::int64_t>(sum);
+    }
+    visit(at + 1, values);
+  });
+}
+
+bool VisitBlocks(ByteReader& in, std::size_t count, const Segment::NumberVisitor& visit,
+                 const Segment::NumberTest& skip) {
+  std::vector<std::int64_t> lowest((count + kValuesPerBlock - 1) / kValuesPerBlock);
+  if (!GetSequence(in, lowest)) return false;
+  const int width = in.Get<std::uint8_t>();
+  if (!in.ok() || width > 64) return false;
+  const auto packed = in.GetBytes(PackedBytes(count, width));
+  if (!in.ok()) return false;
+  const std::uint64_t range = width == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << width) - 1;
+  std::array<std::int64_t, kValuesPerBlock> block;
+  for (std::size_t i = 0; i < lowest.size(); ++i) {
+    const std::size_t at = i * kValuesPerBlock, size = std::min(kValuesPerBlock, count - at);
+    const bool wraps = range > static_cast<std::uint64_t>(INT64_MAX) - static_cast<std::uint64_t>(lowest[i]);
+    const auto high = static_cast<std::int64_t>(static_cast<std::uint64_t>(lowest[i]) + range);
+    if (skip && skip(at, size, lowest[i], wraps ? INT64_MAX : high)) continue;
+    const std::span<std::int64_t> values = std::span(block).first(size);
+    UnpackBits(packed.subspan(at / 8 * static_cast<std::size_t>(width)), lowest[i], width, values);
+    visit(at, values);
+  }
+  return true;
+}
+
+bool VisitDictionary(ByteReader& in, std::size_t count, const Segment::NumberVisitor& visit) {
+  const std::uint64_t entries = GetVarint(in);
+  if (!in.ok() || entries == 0 || entries > in.remaining() / 8 || entries > kMaxCodes) return false;
+  std::vector<std::int64_t> dictionary(entries);
+  std::memcpy(dictionary.data(), in.GetBytes(entries * 8).data(), entries * 8);
+  bool ok = true;
+  std::array<std::int64_t, kBlockValues> block;
+  return EachPacked<std::uint32_t>(in, 0, BitWidth(entries - 1), count,
+                                   [&](std::size_t at, std::span<const std::uint32_t> codes) {
+                                     ok = ok && AreCodes(codes, entries);
+                                     if (!ok) return;
+                                     for (std::size_t i = 0; i < codes.size(); ++i) block[i] = dictionary[codes[i]];
+                                     visit(at, std::span(block).first(codes.size()));
+                                   }) &&
+         ok;
+}
 
 class PlacedText : public TextColumn {
  public:
@@ -151,41 +218,57 @@ Result<Validity> Segment::ReadValidity(const ChunkInfo& chunk) const {
   return validity;
 }
 
-// Values of the valid rows of an int or bool chunk.
-Result<Buffer<std::int64_t>> Segment::ReadPacked(const ChunkInfo& chunk) const {
+Status Segment::VisitNumbers(const ChunkInfo& chunk, const NumberVisitor& visit, const NumberTest& skip) const {
   const ChunkPlace& place = places_[chunk.index];
   SPANBOX_ASSIGN_OR_RETURN(const auto bytes, Bytes(place, chunk.name));
-  const int width = BitWidth(static_cast<std::uint64_t>(chunk.max_int) - static_cast<std::uint64_t>(chunk.min_int));
+  const bool is_float = chunk.type == ColumnType::kFloat;
+  const auto encoding = static_cast<Encoding>(place.encoding);
+  const std::size_t count = chunk.valid_count;
+  int width = BitWidth(static_cast<std::uint64_t>(chunk.max_int) - static_cast<std::uint64_t>(chunk.min_int));
+  std::int64_t base = chunk.min_int;
+  if (chunk.type == ColumnType::kBool && (base < 0 || chunk.max_int > 1)) {
+    return Damaged("a boolean is neither 0 nor 1");
+  }
   ByteReader in(bytes);
-  Buffer<std::int64_t> buffer(chunk.valid_count);
-  const std::span<std::int64_t> values(buffer);
   bool ok = false;
-  switch (static_cast<Encoding>(place.encoding)) {
-    case Encoding::kConstant:
-      std::fill(values.begin(), values.end(), chunk.min_int);
-      ok = true;
-      break;
-    case Encoding::kPacked:
-      ok = GetPacked(in, chunk.min_int, width, values);
-      break;
-    case Encoding::kRuns:
-      ok = GetRuns(in, chunk.min_int, width, values);
-      break;
-    case Encoding::kDelta:
-      ok = GetDelta(in, values);
-      break;
-    default:
-      break;
+  if (encoding == Encoding::kConstant) {
+    std::array<std::int64_t, kBlockValues> block;
+    block.fill(is_float ? std::bit_cast<std::int64_t>(chunk.min_number) : base);
+    for (std::size_t at = 0; at < count; at += kBlockValues) {
+      visit(at, std::span(block).first(std::min(kBlockValues, count - at)));
+    }
+    ok = true;
+  } else if (encoding == Encoding::kPacked) {
+    if (is_float) ok = GetSequenceHead(in, base, width);
+    if (!is_float || ok) ok = EachPacked<std::int64_t>(in, base, width, count, visit);
+  } else if (encoding == Encoding::kRuns && !is_float) {
+    Buffer<std::int64_t> values(count);
+    ok = GetRuns(in, base, width, std::span(values));
+    if (ok) visit(0, values);
+  } else if (encoding == Encoding::kBlocks && !is_float) {
+    ok = VisitBlocks(in, count, visit, skip);
+  } else if (encoding == Encoding::kDelta && !is_float) {
+    ok = VisitDeltas(in, count, visit);
+  } else if (encoding == Encoding::kDictionary && is_float) {
+    ok = VisitDictionary(in, count, visit);
   }
   if (!ok || in.remaining() != 0) return Damaged("column " + std::string(chunk.name) + " does not decode");
-  return buffer;
+  return OkStatus();
+}
+
+Result<Buffer<std::int64_t>> Segment::ReadDenseNumbers(const ChunkInfo& chunk) const {
+  Buffer<std::int64_t> numbers(chunk.valid_count);
+  SPANBOX_RETURN_IF_ERROR(VisitNumbers(chunk, [&](std::size_t before, std::span<const std::int64_t> values) {
+    std::ranges::copy(values, numbers.begin() + before);
+  }));
+  return numbers;
 }
 
 Result<IntColumn> Segment::ReadInts(const ChunkInfo& chunk) const {
   assert(chunk.type == ColumnType::kInt);
   IntColumn column;
   SPANBOX_ASSIGN_OR_RETURN(column.valid, ReadValidity(chunk));
-  SPANBOX_ASSIGN_OR_RETURN(const auto values, ReadPacked(chunk));
+  SPANBOX_ASSIGN_OR_RETURN(const auto values, ReadDenseNumbers(chunk));
   column.values = Spread<std::int64_t>(values, column.valid, rows_);
   return column;
 }
@@ -194,8 +277,7 @@ Result<BoolColumn> Segment::ReadBools(const ChunkInfo& chunk) const {
   assert(chunk.type == ColumnType::kBool);
   BoolColumn column;
   SPANBOX_ASSIGN_OR_RETURN(column.valid, ReadValidity(chunk));
-  SPANBOX_ASSIGN_OR_RETURN(const auto values, ReadPacked(chunk));
-  if (chunk.min_int < 0 || chunk.max_int > 1) return Damaged("a boolean is neither 0 nor 1");
+  SPANBOX_ASSIGN_OR_RETURN(const auto values, ReadDenseNumbers(chunk));
   column.values = Spread<std::uint8_t>(values, column.valid, rows_);
   return column;
 }
@@ -204,46 +286,9 @@ Result<FloatColumn> Segment::ReadFloats(const ChunkInfo& chunk) const {
   assert(chunk.type == ColumnType::kFloat);
   FloatColumn column;
   SPANBOX_ASSIGN_OR_RETURN(column.valid, ReadValidity(chunk));
-  SPANBOX_ASSIGN_OR_RETURN(const auto bits, ReadFloatBits(chunk));
+  SPANBOX_ASSIGN_OR_RETURN(const auto bits, ReadDenseNumbers(chunk));
   column.values = Spread<double>(bits, column.valid, rows_);
   return column;
-}
-
-Result<Buffer<std::int64_t>> Segment::ReadFloatBits(const ChunkInfo& chunk) const {
-  const ChunkPlace& place = places_[chunk.index];
-  SPANBOX_ASSIGN_OR_RETURN(const auto bytes, Bytes(place, chunk.name));
-  ByteReader in(bytes);
-  Buffer<std::int64_t> bits(chunk.valid_count);
-  bool ok = false;
-  switch (static_cast<Encoding>(place.encoding)) {
-    case Encoding::kConstant:
-      std::fill(bits.begin(), bits.end(), std::bit_cast<std::int64_t>(chunk.min_number));
-      ok = true;
-      break;
-    case Encoding::kPacked:
-      ok = GetSequence(in, std::span(bits));
-      break;
-    case Encoding::kDictionary: {
-      const std::uint64_t count = GetVarint(in);
-      if (!in.ok() || count == 0 || count > in.remaining() / 8) break;
-      std::vector<std::int64_t> dictionary(count);
-      std::memcpy(dictionary.data(), in.GetBytes(count * 8).data(), count * 8);
-      ok = GetPacked(in, 0, BitWidth(count - 1), std::span(bits));
-      for (std::int64_t& code : bits) {
-        if (static_cast<std::uint64_t>(code) >= count) ok = false;
-        code = ok ? dictionary[static_cast<std::size_t>(code)] : 0;
-      }
-      break;
-    }
-    default:
-      break;
-  }
-  if (!ok || in.remaining() != 0) return Damaged("column " + std::string(chunk.name) + " does not decode");
-  return bits;
-}
-
-Result<Buffer<std::int64_t>> Segment::ReadDenseNumbers(const ChunkInfo& chunk) const {
-  return chunk.type == ColumnType::kFloat ? ReadFloatBits(chunk) : ReadPacked(chunk);
 }
 
 Result<StringColumn> Segment::ReadStrings(const ChunkInfo& chunk) const {
@@ -277,13 +322,17 @@ Result<DenseStrings> Segment::ReadDenseStrings(const ChunkInfo& chunk) const {
   for (std::uint64_t length : lengths) strings.dictionary.push_back(in.GetText(length));
   const int width = BitWidth(count - 1);
   bool ok = false;
-  if (encoding == Encoding::kDictionary) ok = GetPacked(in, 0, width, std::span(strings.codes));
-  if (encoding == Encoding::kDictionaryRuns) ok = GetRuns(in, 0, width, std::span(strings.codes));
+  if (encoding == Encoding::kDictionary) {
+    bool inside = true;
+    ok = EachPacked<std::uint32_t>(in, 0, width, strings.codes.size(),
+                                   [&](std::size_t at, std::span<const std::uint32_t> codes) {
+                                     inside = inside && AreCodes(codes, count);
+                                     std::ranges::copy(codes, strings.codes.begin() + at);
+                                   }) &&
+         inside;
+  }
+  if (encoding == Encoding::kDictionaryRuns) ok = GetRuns(in, 0, width, std::span(strings.codes), count);
   if (!ok || in.remaining() != 0) return undecodable;
-  const auto last = static_cast<std::int32_t>(count - 1);
-  std::int32_t outside = 0;  // the sign says whether any code was: a maximum takes longer
-  for (const std::uint32_t code : strings.codes) outside |= last - static_cast<std::int32_t>(code);
-  if (outside < 0) return undecodable;
   return strings;
 }
 

@@ -15,6 +15,7 @@ inline constexpr std::size_t kChunkAlignment = 8;
 
 inline constexpr std::size_t kMaxShortString = 1024;           // longer strings are text
 inline constexpr std::size_t kMaxZoneText = 64;                // longer strings make no zone map
+inline constexpr std::size_t kValuesPerBlock = 128;            // of Encoding::kBlocks
 inline constexpr std::uint32_t kTraceIdsPerBlock = 256;        // trace ids that share a checksum
 inline constexpr std::size_t kTextBlockBytes = 256 * 1024;     // before compression
 inline constexpr std::size_t kSettledBlockBytes = 512 * 1024;  // the same, of a segment that has settled
@@ -30,6 +31,7 @@ enum class Encoding : std::uint8_t {
   kParents = 6,         // span id: sequence of distances in rows, then the ids that are not rows of the trace
   kTraces = 7,          // trace id
   kTextPlaces = 8,      // text: sequences is_json, block, offset, size
+  kBlocks = 9,          // int: sequence of the smallest of every kValuesPerBlock, width:u8, packed value - that
 };
 
 enum class ValidityKind : std::uint8_t { kBitmap = 0, kRowList = 1 };

@@ -49,6 +49,29 @@ std::vector<std::int64_t> Differences(std::span<const std::int64_t> values) {
   return differences;
 }
 
+// Numbers that are close to those around them: start times. As bytes of Encoding::kBlocks.
+std::string Blocks(std::span<const std::int64_t> values) {
+  std::vector<std::int64_t> lowest, above(values.size());
+  std::int64_t most = 0;
+  for (std::size_t begin = 0; begin < values.size(); begin += kValuesPerBlock) {
+    const auto block = values.subspan(begin, std::min(kValuesPerBlock, values.size() - begin));
+    const std::uint64_t low = static_cast<std::uint64_t>(lowest.emplace_back(*std::ranges::min_element(block)));
+    std::uint64_t wide = 0;
+    for (std::size_t i = 0; i < block.size(); ++i) {
+      const std::uint64_t difference = static_cast<std::uint64_t>(block[i]) - low;
+      above[begin + i] = static_cast<std::int64_t>(difference);
+      wide |= difference;
+    }
+    most = static_cast<std::int64_t>(static_cast<std::uint64_t>(most) | wide);
+  }
+  std::string out;
+  PutSequence(lowest, out);
+  const int width = BitWidth(static_cast<std::uint64_t>(most));
+  out.push_back(static_cast<char>(width));
+  PackBits(above, 0, width, out);
+  return out;
+}
+
 // The distinct values in order of first use, or nothing when a dictionary would not pay.
 struct FloatDictionary {
   std::vector<std::int64_t> values;
@@ -121,7 +144,14 @@ void SegmentWriter::AddInts(const ChunkKey& key, ColumnType type, std::span<cons
     }
   } else if (key.column == Column::kStartNs) {
     const auto differences = Differences(values);
-    if (SequenceBytes(differences) + 10 < packed_bytes) {
+    std::string blocks = Blocks(values);
+    const std::size_t otherwise = std::min(blocks.size(), packed_bytes);
+    if (!ClearlySmaller(SequenceBytes(differences) + 10, otherwise)) {
+      if (blocks.size() < packed_bytes) {
+        encoding = Encoding::kBlocks;
+        scratch_ = std::move(blocks);
+      }
+    } else {
       encoding = Encoding::kDelta;
       PutZigzag(values[0], scratch_);
       PutSequence(differences, scratch_);
