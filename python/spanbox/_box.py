@@ -21,7 +21,9 @@ from spanbox._trace import Trace
 if TYPE_CHECKING:
     import polars
 
+    from spanbox._cost_report import CostReport
     from spanbox._ingest import IngestReport
+    from spanbox.cost import Prices
     from spanbox.importers import FormatName, ImportReport
 
 __all__ = ["Box", "Erased", "GrepResult", "Retention", "open", "resolve_store"]
@@ -138,6 +140,24 @@ class Box:
             shown = ", ".join(f"{each[: distinct_digits(found)]}…" for each in found)
             raise ValueError(f"{digits!r} is the start of several traces, such as {shown}: give more digits")
         return found[0]
+
+    def cost(
+        self,
+        filter: str = "",
+        *,
+        by: Sequence[str] = ("model",),
+        since: Moment | None = None,
+        until: Moment | None = None,
+        prices: Prices = None,
+    ) -> CostReport:
+        """What model calls cost, by columns or attributes: as recorded, and computed from tokens where no cost was
+        (extra `cost`); with the cost of a thousand calls, cache-hit rate and what caching saved (docs/cost.md)."""
+        from spanbox._cost_report import report
+
+        bounds = (moment_ns(since, what="since"), moment_ns(until, what="until"))
+        _core.check_filter(filter)
+        store = self._fresh_store()
+        return report(lambda rule: Spans(lambda: store, self._query(rule, *bounds)), filter, by, prices)
 
     def grep(
         self,

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from spanbox import _overrides
 from spanbox._overrides import Override
@@ -160,7 +161,6 @@ def of_columns(
         raise TypeError(f"of_columns() has no column {min(unknown)!r}; there are {', '.join(COLUMNS)}")
     if not columns:
         raise TypeError(f"of_columns() needs a column of counts; there are {', '.join(COLUMNS)}")
-    lists = _Lists(prices)
     length = len(next(iter(columns.values())))
     providers = [provider] * length if provider is None or isinstance(provider, str) else provider
     models = [model] * length if model is None or isinstance(model, str) else model
@@ -169,13 +169,27 @@ def of_columns(
         moments: Sequence[int] = [time.time_ns() if one is None else one] * length
     else:
         moments = at
-    ids = {name: provider_id(name) for name in set(providers)}
-    units = [COLUMNS[name] for name in columns]
+    return price_columns({"provider": providers, "model": models, "at": moments, **columns}, prices, set())
+
+
+def price_columns(columns: Mapping[str, Sequence[Any]], prices: Prices, versions: set[str]) -> list[Decimal | None]:
+    """of_columns() for whole columns; the versions of the prices used are added to `versions`."""
+    lists = _Lists(prices)
+    ids = {name: provider_id(name) for name in set(columns["provider"])}
+    names = [name for name in columns if name in COLUMNS]
+    units = [COLUMNS[name] for name in names]
+    about = (columns["provider"], columns["model"], columns["at"])
     costs: list[Decimal | None] = []
-    for name, model_name, at_ns, *row in zip(providers, models, moments, *columns.values(), strict=True):
+    for provider, model, at_ns, *row in zip(*about, *(columns[name] for name in names), strict=True):
         counts = {unit: count for unit, count in zip(units, row, strict=True) if count is not None}
-        rate = lists.rate(ids[name], model_name, at_ns) if model_name and counts else "nothing to price"
-        costs.append(None if isinstance(rate, str) else _usd(rate, counts))
+        rate = lists.rate(ids[provider], model, at_ns) if model and counts else ""
+        if isinstance(rate, str):
+            costs.append(None)
+            continue
+        usd = _usd(rate, counts)
+        if usd is not None:
+            versions.add(rate.version)
+        costs.append(usd)
     return costs
 
 

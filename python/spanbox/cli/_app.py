@@ -188,6 +188,37 @@ def stats(store: Store = None, since: Since = None, filter: Filter = "", json: J
 
 
 @app.command()
+def cost(
+    filter: Annotated[str, typer.Argument(help='Only calls that match, such as: tenant == "acme"')] = "",
+    store: Store = None,
+    by: Annotated[list[str] | None, typer.Option("--by", help="Column, repeatable [default: model]")] = None,
+    since: Since = None,
+    until: Annotated[str | None, typer.Option("--until", help="Up to when, as --since")] = None,
+    prices: Annotated[
+        list[Path] | None, typer.Option("--prices", help="A file of own prices, of LiteLLM or of Langfuse; repeatable")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show what model calls cost: as recorded, and computed from tokens (extra `cost`) where no cost was."""
+    out, box = Output(), _open(store)
+    if prices:
+        from spanbox.cost import load  # takes a while, and no other command needs it
+
+        for path in prices:
+            load(path)
+    report = box.cost(filter, by=by or ["model"], since=since, until=until)
+    if json:
+        out.json(report.as_dict())
+    elif report:
+        header, rows, right = report.cells()
+        out.table(header, rows, right=right, cut=set(range(len(report.by))))
+        for remark in report.remarks:
+            out.line(remark, "dim")
+    else:
+        out.line(f"no model calls{' that match' if filter or since else ''} in {clean(str(box.path))}")
+
+
+@app.command()
 def tail(
     store: Store = None,
     filter: Filter = "",

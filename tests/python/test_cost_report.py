@@ -1,0 +1,207 @@
+"""What a store's model calls cost: every cent once, recorded or computed, and what caching saved."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spanbox
+from spanbox import Box, cost
+
+pytest.importorskip("genai_prices", reason="prices need the extra 'cost'")
+
+MS = 1_000_000
+START_NS = 1_780_000_000_000 * MS
+M = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def contract() -> Iterator[None]:
+    """Round figures, which no list changes."""
+    cost.override(
+        model="gpt-x", name="contract X", input_per_million=2, output_per_million=10,
+        cache_read_per_million=0.5, cache_write_per_million=3,
+    )  # fmt: skip
+    yield
+    cost.clear()
+
+
+def span(trace: int, number: int, parent: int | None = None, **values: Any) -> dict[str, Any]:
+    row = {
+        "trace_id": f"{trace:032x}", "span_id": f"{number:016x}", "name": f"s{number}", "kind": "llm",
+        "start_ns": START_NS + trace * 1_000 * MS + number * MS, "duration_ns": MS, **values,
+    }  # fmt: skip
+    return row if parent is None else {**row, "parent_id": f"{parent:016x}"}
+
+
+@pytest.fixture
+def calls(box: Box) -> Box:
+    box._store.append(
+        [
+            span(1, 1, kind="agent", cost_usd=9.0, input_tokens=5, tenant="acme"),  # repeats its calls
+            span(1, 2, 1, model="gpt-x", cost_usd=1.5, input_tokens=M, output_tokens=0, tenant="acme"),
+            span(1, 3, 1, model="gpt-x", input_tokens=M, output_tokens=M // 10, tenant="globex"),  # 3.0 computed
+            span(2, 1, model="gpt-x", input_tokens=M, cache_read_tokens=M // 2, output_tokens=0, tenant="acme"),  # 1.25
+            span(3, 1, model="nobody-knows", provider="openai", input_tokens=10, output_tokens=10, tenant="globex"),
+            span(4, 1, kind="tool", tenant="globex"),
+        ]
+    )
+    return box
+
+
+def by(report: Any, *names: str) -> dict[Any, Any]:
+    return {tuple(row.group.values()): tuple(getattr(row, name) for name in names) for row in report}
+
+
+def test_costs_are_recorded_or_computed_and_say_so(calls: Box) -> None:
+    report = calls.cost()
+    assert by(report, "calls", "cost_usd", "cost_source", "unpriced_calls") == {
+        ("gpt-x",): (3, 5.75, "both", 0),
+        ("nobody-knows",): (1, None, None, 1),
+    }
+    assert (report.total.calls, report.total.cost_usd, report.total.unpriced_calls) == (4, 5.75, 1)
+    assert report.price_versions == ["contract X"]
+    assert by(calls.cost(by=["tenant"]), "cost_usd", "cost_source") == {
+        ("globex",): (3.0, "computed"),
+        ("acme",): (2.75, "both"),
+    }
+    assert by(calls.cost(by=["tenant", "model"]), "calls") == {
+        ("globex", "gpt-x"): (1,), ("acme", "gpt-x"): (2,), ("globex", "nobody-knows"): (1,),
+    }  # fmt: skip
+    [everything] = calls.cost(by=[])
+    assert everything.cost_usd == 5.75
+
+
+def test_ratios_and_savings(calls: Box) -> None:
+    report = calls.cost('model == "gpt-x"')
+    [row] = report
+    assert row.usd_per_1k_calls == pytest.approx(5_750 / 3)
+    assert (row.input_tokens, row.cache_read_tokens, row.output_tokens) == (3 * M, M // 2, M // 10)
+    assert row.cache_hit_rate == pytest.approx(1 / 6)
+    assert row.saved_usd == 0.75
+    assert calls.cost('tenant == "globex"').total.saved_usd is None
+
+
+def test_a_cache_that_is_only_written_loses_money(box: Box) -> None:
+    box._store.append([span(1, 1, model="gpt-x", input_tokens=M, cache_write_tokens=M, output_tokens=0)])
+    [row] = box.cost()
+    assert (row.cost_usd, row.saved_usd) == (3.0, -1.0)
+
+
+def test_savings_where_cached_tokens_are_counted_beside_the_input(box: Box) -> None:
+    box._store.append([span(1, 1, model="gpt-x", input_tokens=M // 2, cache_read_tokens=M, output_tokens=0)])
+    [row] = box.cost()
+    assert (row.cost_usd, row.saved_usd) == (1.5, 1.5)
+
+
+WRAPPED: dict[str, tuple[list[dict[str, Any]], float | None, str | None]] = {
+    "both tell: the inner one": (
+        [{"cost_usd": 1.0, "input_tokens": M}, {"cost_usd": 2.0, "input_tokens": M}], 2.0, "recorded",
+    ),
+    "the wrapper knows the price of the call inside": ([{"cost_usd": 1.0}, {"input_tokens": M}], 1.0, "recorded"),
+    "the wrapper repeats the tokens": ([{"input_tokens": M}, {"input_tokens": M}], 2.0, "computed"),
+    "the wrapper's tokens, and the price inside": ([{"input_tokens": M}, {"cost_usd": 1.0}], 1.0, "recorded"),
+    "only the wrapper tells": ([{"input_tokens": M}, {}], 2.0, "computed"),
+    "nobody tells": ([{}, {}], None, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRAPPED)
+def test_a_model_call_around_another_counts_once(case: str, box: Box) -> None:
+    (outer, inner), usd, source = WRAPPED[case]
+    box._store.append(
+        [
+            span(1, 1, model="gpt-x", **outer),
+            span(1, 2, 1, kind="chain"),
+            span(1, 3, 2, model="gpt-x", **inner),
+        ]
+    )
+    [row] = box.cost()
+    assert (row.calls, row.cost_usd, row.cost_source) == (1, usd, source)
+    trace = box.trace(f"{1:032x}")
+    if source == "recorded":
+        assert trace.cost_usd == usd
+
+
+def test_only_spans_of_the_time_and_the_filter_count(calls: Box) -> None:
+    since = START_NS + 2_000 * MS
+    assert calls.cost(since=since).total.calls == 2
+    assert calls.cost(until=since).total.calls == 2
+    assert calls.cost("duration > 1h").total.calls == 0
+    assert list(calls.cost("duration > 1h")) == []
+    with pytest.raises(spanbox.FilterError):
+        calls.cost("no such thing")
+    with pytest.raises(spanbox.FilterError):
+        calls.cost("model == 1) or (kind == tool")
+    with pytest.raises(ValueError, match="is a figure"):
+        calls.cost(by=["cost_usd"])
+    with pytest.raises(TypeError, match="give a list"):
+        calls.cost(by="model")  # type: ignore[arg-type]
+
+
+def test_the_model_that_was_asked_for_is_priced_where_no_other_is_told(box: Box) -> None:
+    box._store.append([span(1, 1, model_request="gpt-x", input_tokens=M, output_tokens=0)])
+    assert box.cost(by=["model_request"]).total.cost_usd == 2.0
+
+
+def test_report_is_readable(calls: Box) -> None:
+    assert str(calls.cost()).splitlines() == [
+        "model         calls    cost     per 1k    in   out  cached   saved",
+        "gpt-x             3  $5.75*  $1,916.67  3.0M  100k  16.7 %  $0.750",
+        "nobody-knows      1       –          –    10    10       –       –",
+        "total             4  $5.75*  $1,437.50  3.0M  100k  16.7 %  $0.750",
+        "* computed from tokens: contract X",
+        "1 call with tokens has no known price",
+    ]
+    assert repr(calls.cost()) == "<CostReport 2 rows, 4 calls, $5.75>"
+    assert "<td" in calls.cost()._repr_html_()
+
+
+def test_names_from_outside_do_nothing_to_a_terminal_or_a_page(box: Box) -> None:
+    box._store.append([span(1, 1, model="\x1b[2J<script>", cost_usd=1.0)])
+    assert "\x1b" not in str(box.cost())
+    assert "<script>" not in box.cost()._repr_html_()
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**{k: v for k, v in os.environ.items() if k != "SPANBOX_DIR"}, "COLUMNS": "80", "TZ": "UTC"}
+    return subprocess.run(
+        [sys.executable, "-m", "spanbox.cli", *arguments],
+        cwd=cwd, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_on_the_command_line(calls: Box, tmp_path: Path) -> None:
+    pytest.importorskip("typer")
+    own = tmp_path / "own.toml"
+    own.write_text(
+        '[[price]]\nname = "contract X"\nmodel = "gpt-x"\ninput_per_million = 2\n'
+        "cache_read_per_million = 0.5\noutput_per_million = 10\n"
+    )
+    store = ("--store", str(calls.path), "--prices", str(own))
+    shown = run("cost", *store, cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout == f"{calls.cost()}\n"
+    told = json.loads(run("cost", 'model == "gpt-x"', *store, "--by", "tenant", "--json", cwd=tmp_path).stdout)
+    assert [(row["tenant"], row["cost_usd"], row["cost_source"]) for row in told["rows"]] == [
+        ("globex", 3.0, "computed"), ("acme", 2.75, "both"),
+    ]  # fmt: skip
+    assert told["price_versions"] == ["contract X"]
+    assert "no model calls that match" in run("cost", "duration > 1h", *store, cwd=tmp_path).stdout
+    own.write_text("[[price]]\nmodel = 1\n")
+    wrong = run("cost", *store, cwd=tmp_path)
+    assert wrong.returncode == 1
+    assert "own.toml: price 1" in wrong.stderr
+
+
+def test_without_the_extra_what_was_recorded_is_told(calls: Box) -> None:
+    code = "import sys; sys.modules['genai_prices'] = None\nimport spanbox\n"
+    code += f"report = spanbox.open({str(calls.path)!r}).cost()\nprint(report.total.cost_usd, report.notes)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith('1.5 ["nothing is computed: prices come from genai-prices: pip install'), done.stderr
