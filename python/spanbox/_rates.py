@@ -122,7 +122,7 @@ class Rate:
 
     def unpriced(self, counts: Mapping[str, Count]) -> list[str]:
         """The units of a usage that no price of this model covers."""
-        return sorted([name for name, count in counts.items() if count and not self._covers[name]])
+        return sorted([name for name, count in counts.items() if count and not self._covers.get(name)])
 
     def _missing(self, term: _Term, counts: Mapping[str, Count]) -> Count:
         """The count of a unit that is not given: none, unless others say that there were some."""

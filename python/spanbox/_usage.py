@@ -17,14 +17,15 @@ from typing import Any, NamedTuple
 Count = int | Decimal
 _MAX_DEPTH = 4  # reply > message > usage, and one to spare
 
-_INSIDE = ("response", "message", "usage", "usage_metadata", "usage_info", "x_groq", "meta", "billed_units")
-_INPUT = ("input_tokens", "prompt_tokens", "prompt_token_count")
-_OUTPUT = ("output_tokens", "completion_tokens", "candidates_token_count")
+_INSIDE = ("usage", "usage_metadata", "usage_info", "billed_units", "x_groq", "meta", "response", "message")
+_INPUT = ("input_tokens", "prompt_tokens", "prompt_token_count", "total_input_tokens")
+_OUTPUT = ("output_tokens", "completion_tokens", "candidates_token_count", "total_output_tokens")
 _INPUT_DETAILS = ("input_tokens_details", "input_token_details", "prompt_tokens_details", "prompt_token_details")
 _OUTPUT_DETAILS = ("output_tokens_details", "output_token_details", "completion_tokens_details")
 _CACHE_READ = (
     "cache_read_tokens", "cache_read_input_tokens", "cached_input_tokens", "cached_content_token_count",
     "prompt_cache_hit_tokens", "cached_tokens", "cached_prompt_text_tokens", "num_cached_tokens",
+    "total_cached_tokens",
 )  # fmt: skip
 _CACHE_WRITE = (
     "cache_write_tokens",
@@ -33,7 +34,14 @@ _CACHE_WRITE = (
     "cache_creation_tokens",
 )
 _BESIDE_INPUT = ("cache_read_input_tokens", "cache_creation_input_tokens", "cache_write_input_tokens")
-_REASONING = ("output_reasoning_tokens", "reasoning_tokens", "thinking_tokens", "thoughts_token_count")
+_REASONING = (
+    "output_reasoning_tokens",
+    "reasoning_tokens",
+    "thinking_tokens",
+    "thoughts_token_count",
+    "total_thought_tokens",
+)
+_GEMINI_REASONING = ("thoughts_token_count", "total_thought_tokens")  # always beside the output
 _MODALITIES = ("text", "audio", "image", "video")
 _MODALITY_LISTS = {  # Gemini's lists of {modality, tokenCount}, and the units each entry counts for
     "prompt_tokens_details": ("input_{}_tokens",),
@@ -124,7 +132,9 @@ def read_usage(raw: object, provider: str | None, units: frozenset[str]) -> Usag
     _read_output(source, counts, provider)
     counts.update(_modalities(source, counts.keys()))
     _read_tools(source, counts)
-    if not counts and (total := _first(source, ("total_tokens", "total_token_count"))):
+    _read_iterations(source, counts)
+    total = _first(source, ("total_tokens", "total_token_count"))
+    if not counts and total and not any("token" in key for key in source if key != total[0]):
         counts["input_tokens"] = total[1]  # embeddings that tell no more
     if not counts:
         keys = ", ".join(sorted(source)[:8]) or "none"
@@ -153,7 +163,7 @@ def _read_input(source: Mapping[str, Any], counts: dict[str, Count]) -> None:
     beside = name == "input_tokens" and any(source.get(key) is not None for key in _BESIDE_INPUT)
     if beside or cached > tokens:  # Anthropic and Bedrock count cached tokens beside the input; else it is proven
         tokens += cached
-    if tool := _first(source, ("tool_use_prompt_token_count",)):
+    if tool := _first(source, ("tool_use_prompt_token_count", "total_tool_use_tokens")):
         counts["input_tool_tokens"] = tool[1]
         tokens += tool[1]
     counts["input_tokens"] = tokens
@@ -176,7 +186,7 @@ def _read_output(source: Mapping[str, Any], counts: dict[str, Count], provider: 
     if reasoning:
         counts["output_reasoning_tokens"] = reasoning[1]
     given = _first(source, _OUTPUT)
-    if given is None and not (reasoning and reasoning[0] == "thoughts_token_count"):
+    if given is None and not (reasoning and reasoning[0] in _GEMINI_REASONING):
         return
     tokens = given[1] if given else 0
     if reasoning and _is_beside(source, counts, tokens, reasoning, provider):
@@ -195,7 +205,7 @@ def _is_beside(
     provider: str | None,
 ) -> bool:
     """Whether reasoning is counted beside the output, not in it."""
-    if reasoning[0] == "thoughts_token_count":  # Gemini
+    if reasoning[0] in _GEMINI_REASONING:
         return True
     total = _first(source, ("total_tokens",))
     given_input = counts.get("input_tokens", 0)
@@ -235,11 +245,26 @@ def _modalities(source: Mapping[str, Any], known: Any) -> dict[str, Count]:
     return {unit: count for unit, count in found.items() if unit not in known}
 
 
+def _read_iterations(source: Mapping[str, Any], counts: dict[str, Count]) -> None:
+    """Anthropic: compaction is billed besides; an advisor is another model, with prices of its own."""
+    for entry in _mappings(source.get("iterations")):
+        if entry.get("type") == "compaction":
+            more: dict[str, Count] = {}
+            _read_input(entry, more)
+            _read_output(entry, more, None)
+            for unit, count in more.items():
+                counts[unit] = counts.get(unit, 0) + count
+        elif entry.get("type") == "advisor_message":
+            counts["advisor_messages"] = counts.get("advisor_messages", 0) + 1
+
+
 def _read_tools(source: Mapping[str, Any], counts: dict[str, Count]) -> None:
     tools = source.get("server_tool_use")
     searches = _first(tools if isinstance(tools, Mapping) else {}, ("web_search_requests",))
     searches = searches or _first(source, ("num_search_queries",))
     if searches:
         counts["web_searches"] = searches[1]
+    if seconds := _first(source, ("prompt_audio_seconds",)):  # Mistral
+        counts["input_audio_seconds"] = seconds[1]
     if reranked := _first(source, ("search_units",)):  # Cohere
         counts["rerank_searches"] = reranked[1]

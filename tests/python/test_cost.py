@@ -146,6 +146,25 @@ SHAPES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"model": "talker", "usage": {"prompt_tokens": 900, "completion_tokens": 50, "total_tokens": 950}},
         {"input_tokens": ALL_IN["input_tokens"]} | OUT,
     ),
+    "cohere's whole reply": (
+        "acme",
+        {"message": {"role": "assistant"}, "usage": {"billed_units": {"input_tokens": 900, "output_tokens": 50}}},
+        {"input_tokens": ALL_IN["input_tokens"]} | OUT,
+    ),
+    "gemini's interactions": (
+        "acme",
+        {"total_tokens": 1950, "total_input_tokens": 1900, "total_cached_tokens": 1000, "total_output_tokens": 20,
+         "total_tool_use_tokens": 0, "total_thought_tokens": 30},
+        ALL_IN | OUT,
+    ),
+    "anthropic's compaction is billed besides": (
+        "acme",
+        {"input_tokens": 100, "output_tokens": 20, "cache_read_input_tokens": 0, "iterations": [
+            {"type": "compaction", "input_tokens": 800, "cache_read_input_tokens": 1000, "output_tokens": 30},
+            {"type": "message", "input_tokens": 100, "cache_read_input_tokens": 0, "output_tokens": 20},
+        ]},
+        ALL_IN | OUT,
+    ),
     "an embedding that tells its total only": (
         "acme",
         {"total_tokens": 900},
@@ -225,6 +244,7 @@ def test_audio_is_priced_apart(prices: Path) -> None:
         ("talker", {"input_tokens": -1}, "input_tokens=-1 is no count"),
         ("talker", {"input_tokens": True}, "input_tokens=True is no count"),
         ("talker", {"input_tokens": float("nan")}, "input_tokens=nan is no count"),
+        ("talker", {"total_tokens": 5, "new_sort_of_tokens": 3}, "no counts found"),
         ("talker", {"words": 5}, "no counts found in the usage (its keys: words)"),
         ("hearing", {"cache_read_tokens": 5}, "cache_read_tokens is given without input_tokens"),
         ("talker", {"cache_read_tokens": 5}, "the price depends on input_tokens, which is not given"),
@@ -254,6 +274,9 @@ def test_a_search_without_a_price_is_named(prices: Path) -> None:
     usage = {"input_tokens": 900, "output_tokens": 50, "server_tool_use": {"web_search_requests": 2}}
     found = cost.of(provider="acme", model="talker", usage=usage, prices=prices)
     assert (found.usd, found.reason) == (Decimal("0.0014"), "no price for web_searches=2")
+    usage = {"input_tokens": 900, "output_tokens": 50, "iterations": [{"type": "advisor_message", "model": "other"}]}
+    found = cost.of(provider="acme", model="talker", usage=usage, prices=prices)
+    assert (found.usd, found.reason) == (Decimal("0.0014"), "no price for advisor_messages=1")
 
 
 def test_the_figures_checked_by_hand() -> None:
