@@ -1,4 +1,4 @@
-// Traces: their trees, pages, critical paths and summaries. Every call lets go of the GIL while it reads.
+// Traces: their trees, pages, critical paths and summaries; sessions. Every call lets go of the GIL while it reads.
 #include <pybind11/stl.h>
 
 #include <limits>
@@ -126,6 +126,27 @@ py::list SummaryDicts(PyStore& self, const std::vector<std::string>& trace_ids) 
   return summaries;
 }
 
+py::object SessionTable(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
+                        std::string order_by, bool descending, std::optional<std::uint64_t> limit) {
+  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+  SessionOptions options{.order_by = std::move(order_by), .descending = descending};
+  if (limit) options.limit = *limit;
+  return NewTable(Unwrap(WithoutGil([&] { return SessionsOf(*self.store, query, options); }), Wrong::kFilter));
+}
+
+py::dict SessionDict(PyStore& self, const std::string& id) {
+  using namespace py::literals;
+  const Session session = Unwrap(WithoutGil([&] { return SessionOf(*self.store, id); }));
+  const py::object parse_json = Json();
+  py::list turns, users;
+  for (const Turn& turn : session.turns) {
+    turns.append(py::make_tuple(SummaryDict(turn.trace), SpanDict(turn.root, parse_json)));
+  }
+  for (const std::string& user : session.users) users.append(Text(user));
+  return py::dict("session_id"_a = Text(session.id), "users"_a = users, "turns"_a = turns,
+                  "totals"_a = TotalsTuple(session.totals));
+}
+
 py::list TraceIds(PyStore& self, const std::string& hex_prefix, std::uint64_t limit) {
   py::list ids;
   for (const TraceId& id : Unwrap(WithoutGil([&] { return FindTraces(*self.store, hex_prefix, limit); }))) {
@@ -142,6 +163,8 @@ void RegisterTraces(py::class_<PyStore>& store) {
       .def("trace_page", PageTuple, "trace_id"_a, "offset"_a, "limit"_a, "collapsed"_a, "payloads"_a)
       .def("critical_path", PathTuples, "trace_id"_a)
       .def("summaries", SummaryDicts, "trace_ids"_a)
+      .def("sessions", SessionTable, "filter"_a, "since_ns"_a, "until_ns"_a, "order_by"_a, "descending"_a, "limit"_a)
+      .def("session", SessionDict, "session_id"_a)
       .def("find_traces", TraceIds, "hex_prefix"_a, "limit"_a);
 }
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from spanbox._cost_report import CostReport
     from spanbox._ingest import IngestReport
+    from spanbox._sessions import Session, Sessions
     from spanbox.cost import Prices
     from spanbox.importers import FormatName, ImportReport
 
@@ -122,6 +123,30 @@ class Box:
             digits = self._complete_id(store, digits, id_or_prefix)
         page = store.trace_page(digits, offset, limit, list(collapsed), payloads)
         return Trace(page, lambda: store.critical_path(digits), offset)
+
+    def sessions(
+        self,
+        filter: str = "",
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        limit: int | None = 100,
+        order_by: str = "active",
+        descending: bool = True,
+    ) -> Sessions:
+        """Sessions with a span that matches, with totals of the whole session; first those that were active last."""
+        from spanbox._sessions import Sessions
+
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit={limit} must not be negative")
+        query = self._query(filter, since, until)
+        return Sessions(self._fresh_store().sessions(*query.which, order_by, descending, limit))
+
+    def session(self, id: str) -> Session:
+        """One session: its turns, which are the traces whose spans have this session_id."""
+        from spanbox._sessions import Session
+
+        return Session(self._fresh_store().session(id))
 
     def shortest_id(self, trace_id: str) -> str:
         """The first digits of a trace's id that no other trace starts with, at least 12."""

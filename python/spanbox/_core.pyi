@@ -251,6 +251,12 @@ class TraceSummary(TypedDict):
     duration_ns: int | None
     totals: TotalsTuple
 
+class SessionDict(TypedDict):
+    session_id: str
+    users: list[str]
+    turns: list[tuple[TraceSummary, SpanDict]]  # the trace, its root
+    totals: TotalsTuple
+
 TracePage = tuple[list[SpanDict], int, TraceSummary]  # spans, lines of all pages, the whole trace
 PathTuple = tuple[str, str, str, int, int]  # span id, name, kind, start, duration
 
@@ -352,6 +358,16 @@ class Store:
     ) -> TracePage:
         """Some lines of a trace's tree; spans below the collapsed ones are no lines."""
     def critical_path(self, trace_id: str) -> list[PathTuple]: ...
+    def sessions(
+        self,
+        filter: str,
+        since_ns: int | None,
+        until_ns: int | None,
+        order_by: str,
+        descending: bool,
+        limit: int | None,
+    ) -> Table: ...
+    def session(self, session_id: str) -> SessionDict: ...
     def summaries(self, trace_ids: Sequence[str]) -> list[TraceSummary]:
         """In this order; those that are not in the store are left out."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import tzinfo
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from spanbox import _core
 from spanbox._render import (
@@ -161,15 +161,15 @@ class Result(_Arrow):
         """The values of one column; None where absent."""
         return self._rows.column(name)
 
-    def order_by(self, column: str, *, descending: bool = False) -> Result:
+    def order_by(self, column: str, *, descending: bool = False) -> Self:
         """The same rows by the values of a column, absent ones last."""
-        return Result(self._rows.ordered(column, descending, None), self._units)
+        return type(self)(self._rows.ordered(column, descending, None), self._units)
 
-    def limit(self, n: int) -> Result:
+    def limit(self, n: int) -> Self:
         """The first `n` rows."""
         if n < 0:
             raise ValueError(f"limit({n}) must not be negative")
-        return Result(self._rows.ordered("", False, n), self._units)
+        return type(self)(self._rows.ordered("", False, n), self._units)
 
     def __len__(self) -> int:
         return self._rows.rows

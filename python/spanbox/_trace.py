@@ -6,7 +6,7 @@ Tokens and costs are those of model calls; what a call only repeats of calls bel
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, overload
 
 from spanbox import _core
@@ -46,6 +46,9 @@ class Totals:
     cache_write_tokens: int | None
     output_tokens: int | None
     reasoning_tokens: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 class TraceSpan:

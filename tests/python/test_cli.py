@@ -86,6 +86,21 @@ def test_ls_lists_the_newest_traces_first(folder: Path) -> None:
     assert len(json.loads(run("ls", "-n", "1", "--json", cwd=folder).stdout)) == 1
 
 
+def test_ls_lists_sessions_and_their_turns(folder: Path) -> None:
+    assert run("ls", "--sessions", cwd=folder).stdout.startswith("no sessions in ")
+    row = {"trace_id": "9" * 32, "span_id": "a" * 16, "name": "answer", "start_ns": START_NS, "duration_ns": MS}
+    spanbox.open(folder / ".spanbox")._store.append([{**row, "session_id": "s1", "user_id": "ann", "input": "hello"}])
+    done = run("ls", "--sessions", cwd=folder)
+    assert done.stdout.splitlines() == [
+        "session  active      turns  spans     took  tokens  cost  errors  users",
+        "s1       2023-11-14      1      1  1.00 ms       –     –       0  ann",
+    ]
+    assert json.loads(run("ls", "--sessions", "--json", cwd=folder).stdout)[0]["users"] == ["ann"]
+    assert run("ls", "--session", "s1", cwd=folder).stdout.splitlines()[0] == "session s1  1 turn  1.00 ms  –  ann"
+    assert json.loads(run("ls", "--session", "s1", "--json", cwd=folder).stdout)["turns"][0]["input"] == "hello"
+    assert run("ls", "--session", "s2", cwd=folder).returncode == 1
+
+
 def test_show_prints_the_tree(folder: Path) -> None:
     done = run("show", "7f3a", cwd=folder)
     assert done.stdout.splitlines()[2:] == [

@@ -121,6 +121,31 @@ Result<std::vector<PathStep>> CriticalPathOf(Store& store, const TraceId& trace)
 // In the order of `traces`; what is not in the store is left out.
 Result<std::vector<TraceSummary>> SummariesOf(Store& store, std::span<const TraceId> traces);
 
+// A trace belongs to the session that its earliest span with a session_id names; all its spans count.
+struct SessionOptions {
+  std::string order_by = "active";  // a column of the result
+  bool descending = true;
+  std::uint64_t limit = std::numeric_limits<std::uint64_t>::max();
+};
+// A row for each session with a span that matches; figures are of the whole session. Columns: session_id, start, active
+// (the start of the latest span that names the session), duration_ns (to the last end that is known), turns (traces),
+// spans, model_calls, unpriced_calls, errors, cost_usd, input_tokens, cache_read_tokens, cache_write_tokens,
+// output_tokens, users (distinct user_ids as a JSON list). Newest-active first with a limit is what is cheap: only
+// those sessions are read.
+Result<Table> SessionsOf(Store& store, const SpanQuery& query, const SessionOptions& options);
+
+struct Turn {
+  TraceSummary trace;
+  TraceSpan root;  // with everything stored of it; critical_ns is not computed
+};
+struct Session {
+  std::string id;
+  std::vector<std::string> users;  // distinct, sorted
+  std::vector<Turn> turns;         // by start
+  SpanTotals totals;
+};
+Result<Session> SessionOf(Store& store, std::string_view id);  // NotFound
+
 // Ids of the spans of a trace that are stored, in no order; empty when there is none. Reads one column.
 Result<std::vector<SpanId>> SpanIdsOf(Store& store, const TraceId& trace);
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -16,6 +15,7 @@ from spanbox._box import Box
 from spanbox._box import open as open_box
 from spanbox._paths import resolve_store
 from spanbox._render import clean, distinct_digits, fit, format_cost, format_time, one_line, plural
+from spanbox._sessions import SESSION_HEADER, SESSION_RIGHT
 from spanbox._trace import SHOWN_SPANS, Trace, TraceSpan
 from spanbox.cli import _bench, _demo, _doctor, _summaries, _tail
 from spanbox.cli._output import Output
@@ -86,10 +86,30 @@ def ls(
     since: Since = None,
     filter: Filter = "",
     limit: Annotated[int, typer.Option("--limit", "-n", help="How many traces", min=1, max=1000)] = 20,
+    sessions: Annotated[bool, typer.Option("--sessions", help="Sessions instead of traces")] = False,
+    session: Annotated[
+        str | None, typer.Option("--session", help="The turns of this session, with their input")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """List recent traces."""
+    """List recent traces, recent sessions, or the turns of a session."""
     out, box = Output(), _open(store)
+    if session is not None:
+        turns = box.session(session)
+        if json:
+            out.json(turns.as_dict())
+        else:
+            out.tree(turns.lines(width=out.width))
+        return
+    if sessions:
+        found = box.sessions(filter, since=since, limit=limit)
+        if json:
+            out.json(list(found))
+        elif found:
+            out.table(SESSION_HEADER, found.cells(limit), right=SESSION_RIGHT, cut={0, 8})
+        else:
+            out.line(f"no sessions{' that match' if filter or since else ''} in {clean(str(box.path))}")
+        return
     traces = _summaries.recent_traces(box, filter, since, limit)
     if json:
         out.json([trace.as_dict() for trace in traces])
@@ -110,7 +130,9 @@ def show(
     out, box = Output(), _open(store)
     trace = box.trace(id) if json or text else box.trace(id, limit=SHOWN_SPANS, payloads=False)
     if json:
-        out.json({"trace_id": trace.id, "totals": asdict(trace.totals), "spans": [_span_json(span) for span in trace]})
+        out.json(
+            {"trace_id": trace.id, "totals": trace.totals.as_dict(), "spans": [_span_json(span) for span in trace]}
+        )
         return
     out.tree(trace.lines(width=out.width))
     if text:
