@@ -57,7 +57,7 @@ class _Found(NamedTuple):
 
 def provider_id(name: str | None) -> str | None:
     """The price list's name of a provider."""
-    if not name:
+    if not name or not isinstance(name, str):  # a store has what a program put there
         return None
     lower = name.strip().lower()
     known = next((id for beginnings, id in _BEGINNINGS if lower.startswith(beginnings)), None)

@@ -7,7 +7,6 @@ is a part of it: input_tokens has the cached ones in it, output_tokens the reaso
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -15,6 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 Count = int | Decimal
+_LARGEST_COUNT = 10**15
 _MAX_DEPTH = 4  # reply > message > usage, and one to spare
 
 _INSIDE = ("usage", "usage_metadata", "usage_info", "billed_units", "x_groq", "meta", "response", "message")
@@ -85,13 +85,12 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 def count_of(key: str, value: object) -> Count:
     """A count as an exact number; UsageError for anything else."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and 0 <= value <= _LARGEST_COUNT:
+        if isinstance(value, float):
+            return int(value) if value.is_integer() else Decimal(repr(value))
         return value
-    if isinstance(value, float) and math.isfinite(value) and value >= 0:
-        return int(value) if value.is_integer() else Decimal(repr(value))
-    if isinstance(value, Decimal) and value.is_finite() and value >= 0:
-        return value
-    raise UsageError(f"{key}={value!r} is no count")
+    shown = "a number" if isinstance(value, int) and abs(value) > _LARGEST_COUNT else repr(value)[:100]
+    raise UsageError(f"{key}={shown} is no count")
 
 
 def _first(source: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, Count] | None:

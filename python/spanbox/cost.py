@@ -101,7 +101,7 @@ def of(
     name = provider_id(provider)
     version = ""
     try:
-        if not model:
+        if not model or not isinstance(model, str):
             raise UsageError("no model is given")
         counts, named_tier = read_usage(usage, name, known_units())
         rate = _Lists(prices).rate(name, model, time.time_ns() if at_ns is None else at_ns, _tier(tier, named_tier))
@@ -182,7 +182,7 @@ def price_columns(columns: Mapping[str, Sequence[Any]], prices: Prices, versions
     costs: list[Decimal | None] = []
     for provider, model, at_ns, *row in zip(*about, *(columns[name] for name in names), strict=True):
         counts = {unit: count for unit, count in zip(units, row, strict=True) if count is not None}
-        rate = lists.rate(ids[provider], model, at_ns) if model and counts else ""
+        rate = lists.rate(ids[provider], model, at_ns) if model and isinstance(model, str) and counts else ""
         if isinstance(rate, str):
             costs.append(None)
             continue
@@ -195,12 +195,12 @@ def price_columns(columns: Mapping[str, Sequence[Any]], prices: Prices, versions
 
 def _usd(rate: Rate, counts: dict[str, Count]) -> Decimal | None:
     try:
-        cached = counts.get("cache_read_tokens", 0) + counts.get("cache_write_tokens", 0)
-        if cached and "input_tokens" in counts and cached > counts["input_tokens"]:
-            counts["input_tokens"] += cached  # proven to be counted beside it
         for name, count in counts.items():
             if type(count) is not int or count < 0:
                 counts[name] = count_of(name, count)
+        cached = counts.get("cache_read_tokens", 0) + counts.get("cache_write_tokens", 0)
+        if cached and "input_tokens" in counts and cached > counts["input_tokens"]:
+            counts["input_tokens"] += cached  # proven to be counted beside it
         if rate.unpriced(counts):
             return None
         return sum([usd for _, usd in rate.parts(counts).values()], _ZERO)

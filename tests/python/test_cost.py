@@ -242,6 +242,10 @@ def test_audio_is_priced_apart(prices: Path) -> None:
         ("talker", {}, "no counts found"),
         ("talker", "12 tokens", "usage is a str"),
         ("talker", {"input_tokens": -1}, "input_tokens=-1 is no count"),
+        ("talker", {"input_tokens": 10**5000}, "input_tokens=a number is no count"),
+        ("talker", {"input_tokens": 1e300}, "input_tokens=1e+300 is no count"),
+        ("talker", {"input_tokens": "12"}, "input_tokens='12' is no count"),
+        (7, {"input_tokens": 1}, "no model is given"),
         ("talker", {"input_tokens": True}, "input_tokens=True is no count"),
         ("talker", {"input_tokens": float("nan")}, "input_tokens=nan is no count"),
         ("talker", {"total_tokens": 5, "new_sort_of_tokens": 3}, "no counts found"),
@@ -257,7 +261,7 @@ def test_audio_is_priced_apart(prices: Path) -> None:
         ("embedder", {"input_tokens": 10, "output_tokens": 5}, "no price for output_tokens=5"),
     ],
 )
-def test_what_cannot_be_priced_says_why(model: str | None, usage: Any, reason: str, prices: Path) -> None:
+def test_what_cannot_be_priced_says_why(model: Any, usage: Any, reason: str, prices: Path) -> None:
     found = cost.of(provider="acme", model=model, usage=usage, prices=prices)
     assert (found.usd, found.known, found.parts) == (None, False, {})
     both_named = sorted(word for word in reason.split() if "_" in word)
@@ -268,6 +272,37 @@ def test_unknown_provider_is_not_guessed() -> None:
     found = cost.of(provider="a-host-of-mine", model="gpt-4o", usage={"input_tokens": 5})
     assert (found.usd, found.known) == (None, False)
     assert "'a-host-of-mine' is not in genai-prices" in found.reason
+
+
+def test_hostile_usages_are_answered(prices: Path) -> None:
+    """Whatever a reply holds, there is an answer."""
+    rng = random.Random(11)
+    names = [
+        "usage",
+        "input_tokens",
+        "cache_read_input_tokens",
+        "prompt_tokens_details",
+        "iterations",
+        "service_tier",
+        "output_tokens",
+        "reasoning_tokens",
+        "cache_creation",
+        "cacheDetails",
+        "promptTokensDetails",
+    ]
+
+    def value(depth: int) -> Any:
+        if depth > 12 or rng.random() < 0.5:
+            return rng.choice([None, True, -1, 0, 7, 10**30, 1.5, float("nan"), float("inf"), "", "7", [], {}])
+        if rng.random() < 0.3:
+            return [value(depth + 1) for _ in range(rng.randint(0, 3))]
+        return {rng.choice(names): value(depth + 1) for _ in range(rng.randint(0, 6))}
+
+    for _ in range(5_000):
+        usage = value(0)
+        found = cost.of(provider="acme", model="talker", usage=usage, prices=prices)
+        assert (found.usd is None) is not found.known
+        assert found.known or found.reason, usage
 
 
 def test_a_search_without_a_price_is_named(prices: Path) -> None:

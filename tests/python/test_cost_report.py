@@ -129,6 +129,11 @@ def test_a_model_call_around_another_counts_once(case: str, box: Box) -> None:
         assert trace.cost_usd == usd
 
 
+def test_odd_values_in_the_columns_have_no_price(box: Box) -> None:
+    box._store.append([span(1, 1, model=7, provider=True, input_tokens=5), span(2, 1, model="gpt-x", input_tokens=-5)])
+    assert (box.cost().total.calls, box.cost().total.cost_usd, box.cost().total.unpriced_calls) == (2, None, 2)
+
+
 def test_only_spans_of_the_time_and_the_filter_count(calls: Box) -> None:
     since = START_NS + 2_000 * MS
     assert calls.cost(since=since).total.calls == 2
