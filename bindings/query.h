@@ -26,7 +26,7 @@ auto WithoutGil(Function function) {
 
 // A question that Ctrl-C ends.
 using OptionalNs = std::optional<std::int64_t>;
-SpanQuery MakeQuery(std::string filter, OptionalNs since_ns, OptionalNs until_ns);
+SpanQuery MakeQuery(std::string filter, OptionalNs since_ns, OptionalNs until_ns, bool scores = false);
 
 void RegisterTable(pybind11::module_& module);
 void RegisterStore(pybind11::module_& module);
@@ -36,6 +36,9 @@ void RegisterHandOver(pybind11::module_& module);
 
 // configure, flush, health, recording_path.
 void RegisterRecording(pybind11::module_& module);
+
+// A dict each, with the keyword arguments of score(), and at_ns. ValueError names the one that is wrong.
+std::size_t AppendScores(PyStore& self, const pybind11::sequence& scores);
 
 pybind11::object NewTable(Table table);
 pybind11::object NewTable(std::shared_ptr<const Table> table);

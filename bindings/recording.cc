@@ -214,7 +214,8 @@ py::dict HealthDict() {
                   "ring_bytes"_a = health.ring_bytes, "lag_ms"_a = static_cast<double>(health.lag_ns) / 1e6,
                   "commits"_a = health.commits, "commit_failures"_a = health.commit_failures,
                   "collector_alive"_a = health.collector_alive, "collector_restarts"_a = health.collector_restarts,
-                  "crash_safe"_a = health.crash_safe, "last_error"_a = Text(error));
+                  "rejected_scores"_a = rejected_scores, "crash_safe"_a = health.crash_safe,
+                  "last_error"_a = Text(error));
 }
 
 }  // namespace

@@ -126,6 +126,11 @@ void BeginEnd(SpanObject* span, RecordWriter& record);
 int RegisterSpans(PyObject* module);
 int RegisterObserved(PyObject* module);
 int RegisterDriven(PyObject* module);
+int RegisterScores(PyObject* module);
+
+// span.score(...).
+PyObject* ScoreSpan(PyObject* span, PyObject* const* args, Py_ssize_t count, PyObject* names);
+inline std::uint64_t rejected_scores = 0;  // calls of score() that said nothing a score can be
 
 // Adds what `add(Capture&)` captures.
 template <typename Add>

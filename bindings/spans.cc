@@ -192,6 +192,9 @@ PyMethodDef span_methods[] = {
      "set(**attributes) -> Span\n\nAttributes are columns: the named ones (input_tokens, cost_usd, user_id, ...) or "
      "any "
      "name of yours.\nThey are safe as soon as set returns."},
+    {"score", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(ScoreSpan)), METH_FASTCALL | METH_KEYWORDS,
+     "score(name, value=None, *, label=None, explanation=None, source='rule', evaluator=None, version=None, "
+     "metadata=None)\n--\n\nAs spanbox.score(), of this span, also after it has ended."},
     {"handle", SpanHandle, METH_NOARGS, "A Handle of this span: small, picklable, for another thread or process."},
     {"first_token", SpanFirstToken, METH_NOARGS, "The first token of a streamed reply is here: records ttft_ns, once."},
     {nullptr, nullptr, 0, nullptr}};

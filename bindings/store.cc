@@ -196,8 +196,8 @@ py::tuple GrepText(PyStore& self, std::string filter, OptionalNs since_ns, Optio
 
 py::object AggregateTable(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
                           std::vector<std::string> by, std::int64_t every_ns, std::string time_zone,
-                          const std::vector<std::pair<std::string, std::string>>& expressions) {
-  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+                          const std::vector<std::pair<std::string, std::string>>& expressions, bool scores) {
+  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns, scores);
   const Grouping grouping{.by = std::move(by), .every_ns = every_ns, .time_zone = std::move(time_zone)};
   std::vector<Aggregate> aggregates;
   for (const auto& [name, expression] : expressions) aggregates.push_back({name, expression});
@@ -207,8 +207,8 @@ py::object AggregateTable(PyStore& self, std::string filter, OptionalNs since_ns
 
 py::object ScanTable(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
                      std::vector<std::string> columns, std::optional<std::uint64_t> limit, std::string order_by,
-                     bool descending) {
-  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+                     bool descending, bool scores) {
+  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns, scores);
   ScanOptions options{.columns = std::move(columns), .order_by = std::move(order_by), .descending = descending};
   if (limit) options.limit = *limit;
   return NewTable(Unwrap(WithoutGil([&] { return Scan(*self.store, query, options); }), Wrong::kFilter));
@@ -224,7 +224,7 @@ py::dict InfoDict(PyStore& self) {
   using namespace py::literals;
   return py::dict("path"_a = info.path, "format"_a = info.format, "segments"_a = info.segments, "spans"_a = info.spans,
                   "open_spans"_a = info.open_spans, "sampled_out_spans"_a = info.sampled_out_spans,
-                  "column_bytes"_a = info.column_bytes, "text_bytes"_a = info.text_bytes,
+                  "scores"_a = info.scores, "column_bytes"_a = info.column_bytes, "text_bytes"_a = info.text_bytes,
                   "raw_text_bytes"_a = info.raw_text_bytes, "filter_bytes"_a = info.filter_bytes,
                   "file_bytes"_a = info.file_bytes, "first_start_ns"_a = info.first_start_ns,
                   "last_start_ns"_a = info.last_start_ns, "lmdb_version"_a = info.lmdb_version);
@@ -236,7 +236,7 @@ py::dict VerifyDict(PyStore& self) {
   py::list problems;
   for (const std::string& problem : report.problems) problems.append(Text(problem));
   return py::dict("segments"_a = report.segments, "spans"_a = report.spans, "rollups"_a = report.rollups,
-                  "problems"_a = problems);
+                  "scores"_a = report.scores, "problems"_a = problems);
 }
 
 std::size_t MergeAll(PyStore& self) {
@@ -287,15 +287,15 @@ py::dict RecoveryDict(const PyStore& self) {
 }
 
 py::tuple QuantileValues(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
-                         const std::string& column, const std::vector<double>& qs, bool exact) {
-  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+                         const std::string& column, const std::vector<double>& qs, bool exact, bool scores) {
+  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns, scores);
   const Quantiles quantiles =
       Unwrap(WithoutGil([&] { return QuantilesOf(*self.store, query, column, qs, exact); }), Wrong::kFilter);
   return py::make_tuple(quantiles.values, quantiles.count, quantiles.relative_error, Pair(quantiles.sampled_out));
 }
 
-py::tuple SampledOutPair(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns) {
-  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+py::tuple SampledOutPair(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns, bool scores) {
+  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns, scores);
   return Pair(Unwrap(WithoutGil([&] { return SampledOutOf(*self.store, query); }), Wrong::kFilter));
 }
 
@@ -311,8 +311,9 @@ py::list ColumnList() {
 
 }  // namespace
 
-SpanQuery MakeQuery(std::string filter, OptionalNs since_ns, OptionalNs until_ns) {
+SpanQuery MakeQuery(std::string filter, OptionalNs since_ns, OptionalNs until_ns, bool scores) {
   SpanQuery query{.filter = std::move(filter), .cancelled = SignalCheck()};
+  if (scores) query.about = About::kScores;
   if (since_ns) query.since_ns = *since_ns;
   if (until_ns) query.until_ns = *until_ns;
   return query;
@@ -326,19 +327,21 @@ void RegisterStore(py::module_& module) {
       .def_property_readonly("path", [](const PyStore& self) { return self.store->path(); })
       .def_property_readonly("recovery", RecoveryDict)
       .def("append", AppendRows, "rows"_a)
+      .def("append_scores", AppendScores, "scores"_a)
       .def(
           "count",
-          [](PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns) {
-            const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+          [](PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns, bool scores) {
+            const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns, scores);
             return Unwrap(WithoutGil([&] { return Count(*self.store, query); }), Wrong::kFilter);
           },
-          "filter"_a, "since_ns"_a, "until_ns"_a)
-      .def("sampled_out", SampledOutPair, "filter"_a, "since_ns"_a, "until_ns"_a)
-      .def("quantiles", QuantileValues, "filter"_a, "since_ns"_a, "until_ns"_a, "column"_a, "qs"_a, "exact"_a)
+          "filter"_a, "since_ns"_a, "until_ns"_a, "scores"_a = false)
+      .def("sampled_out", SampledOutPair, "filter"_a, "since_ns"_a, "until_ns"_a, "scores"_a = false)
+      .def("quantiles", QuantileValues, "filter"_a, "since_ns"_a, "until_ns"_a, "column"_a, "qs"_a, "exact"_a,
+           "scores"_a = false)
       .def("aggregate", AggregateTable, "filter"_a, "since_ns"_a, "until_ns"_a, "by"_a, "every_ns"_a, "time_zone"_a,
-           "aggregates"_a)
+           "aggregates"_a, "scores"_a = false)
       .def("scan", ScanTable, "filter"_a, "since_ns"_a, "until_ns"_a, "columns"_a, "limit"_a, "order_by"_a,
-           "descending"_a)
+           "descending"_a, "scores"_a = false)
       .def("grep", GrepText, "filter"_a, "since_ns"_a, "until_ns"_a, "pattern"_a, "regex"_a, "ignore_case"_a, "limit"_a)
       .def("blob", BlobBytes, "id"_a)
       .def("info", InfoDict)
@@ -354,7 +357,11 @@ void RegisterStore(py::module_& module) {
       .def("compact", [](PyStore& self) { Check(WithoutGil([&] { return self.store->Compact(); })); })
       .def("processes", ProcessList);
   module.def(
-      "check_filter", [](const std::string& filter) { Check(CheckFilter(filter), Wrong::kFilter); }, "filter"_a);
+      "check_filter",
+      [](const std::string& filter, bool scores) {
+        Check(CheckFilter(filter, scores ? About::kScores : About::kSpans), Wrong::kFilter);
+      },
+      "filter"_a, "scores"_a = false);
   module.def("columns", ColumnList);
 }
 

@@ -95,6 +95,25 @@ py::list TraceSpans(PyStore& self, const std::string& trace_id) {
   return SpanDicts(Unwrap(WithoutGil([&] { return TraceOf(*self.store, id); })));
 }
 
+py::list TraceScores(PyStore& self, const std::string& trace_id) {
+  const TraceId id = ParseTraceId(trace_id);
+  const auto scores = Unwrap(WithoutGil([&] { return ScoresOf(*self.store, id); }));
+  const py::object parse_json = Json();
+  py::list result;
+  for (const TraceSpan& score : scores) {
+    py::dict row;
+    row["trace_id"] = ToHex(score.trace_id);
+    row["span_id"] = score.span_id == 0 ? py::object(py::none()) : py::str(ToHex(score.span_id));
+    row["name"] = Text(score.name);
+    row["at"] = score.start_ns;
+    for (const SpanAttribute& attribute : score.attributes) {
+      row[Text(attribute.name)] = CellValue(attribute, parse_json);
+    }
+    result.append(row);
+  }
+  return result;
+}
+
 py::tuple PageTuple(PyStore& self, const std::string& trace_id, std::uint64_t offset,
                     std::optional<std::uint64_t> limit, const std::vector<std::string>& collapsed, bool payloads) {
   const TraceId id = ParseTraceId(trace_id);
@@ -161,6 +180,7 @@ void RegisterTraces(py::class_<PyStore>& store) {
   using namespace py::literals;
   store.def("trace", TraceSpans, "trace_id"_a)
       .def("trace_page", PageTuple, "trace_id"_a, "offset"_a, "limit"_a, "collapsed"_a, "payloads"_a)
+      .def("trace_scores", TraceScores, "trace_id"_a)
       .def("critical_path", PathTuples, "trace_id"_a)
       .def("summaries", SummaryDicts, "trace_ids"_a)
       .def("sessions", SessionTable, "filter"_a, "since_ns"_a, "until_ns"_a, "order_by"_a, "descending"_a, "limit"_a)

@@ -13,6 +13,7 @@ box.spans('kind == llm and ttft > 2s', since="24h").count()
 from __future__ import annotations
 
 import atexit as _atexit
+from functools import partial as _partial
 from typing import TYPE_CHECKING
 
 from spanbox import _core, _propagate
@@ -29,6 +30,7 @@ from spanbox._core import (
     __version__,
     columns,
     current_handle,
+    score,
 )
 from spanbox._observe import KINDS, configure, current_span, flush, health, observe, span, tags
 from spanbox._sampling import Sampling, keep
@@ -36,7 +38,7 @@ from spanbox._sampling import Sampling, keep
 if TYPE_CHECKING:
     from spanbox import cost
     from spanbox._box import Box, open
-    from spanbox._spans import Spans
+    from spanbox._spans import Scores, Spans
     from spanbox._trace import Trace
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "Handle",
     "NotFoundError",
     "Sampling",
+    "Scores",
     "SpanboxError",
     "Spans",
     "StoreError",
@@ -60,6 +63,7 @@ __all__ = [
     "current_handle",
     "current_span",
     "environ",
+    "feedback",
     "flush",
     "health",
     "keep",
@@ -68,16 +72,26 @@ __all__ = [
     "on",
     "open",
     "register_encoder",
+    "score",
     "span",
     "tags",
     "wrap",
 ]
 
+feedback = _partial(score, source="feedback")
+
 _propagate.install()
 _atexit.register(_core.close)
 
 # Asking is imported when it is asked for: a program that only records should not wait for it.
-_ASKING = {"Box": "_box", "Spans": "_spans", "Trace": "_trace", "cost": "cost", "open": "_box"}
+_ASKING = {
+    "Box": "_box",
+    "Scores": "_spans",
+    "Spans": "_spans",
+    "Trace": "_trace",
+    "cost": "cost",
+    "open": "_box",
+}
 
 
 def __getattr__(name: str) -> object:

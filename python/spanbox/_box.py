@@ -5,8 +5,9 @@ Thread rule: a Box may be used from any thread. Nothing is read before a questio
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from spanbox import _core
 from spanbox._paths import FOLDER, VARIABLE, find_store, resolve_store
 from spanbox._render import clean, distinct_digits, format_bytes, format_time
-from spanbox._spans import Query, Result, Spans
+from spanbox._spans import Query, Result, Scores, Spans
 from spanbox._time import Moment, length_ns, moment_ns, size_bytes
 from spanbox._trace import Trace
 
@@ -31,6 +32,7 @@ __all__ = ["Box", "Erased", "GrepResult", "Retention", "open", "resolve_store"]
 
 _FLUSH_S = 2.0  # how long a question waits for this process's own spans to be stored
 _ID_DIGITS = 32
+_SCORES_A_COMMIT = 16_384
 
 
 class Erased(NamedTuple):
@@ -101,6 +103,26 @@ class Box:
         """The spans that match, as a question to refine: .count(), .quantile(), .by().agg(), .to_pandas() and more."""
         return Spans(self._fresh_store, self._query(filter, since, until))
 
+    def scores(self, filter: str = "", *, since: Moment | None = None, until: Moment | None = None) -> Scores:
+        """The scores that match, given in that time, as a question to refine like spans(): 'name == "helpful" and value
+        < 0.5'. Beside spans, `score.helpful` is their latest score of that name (docs/scores.md)."""
+        return Scores(self._fresh_store, self._query(filter, since, until, scores=True))
+
+    def score(self, name: str, value: _core.ScoreValue = None, **what: Any) -> None:
+        """Stores one score of a span (trace_id= and span_id=) or of a whole trace (trace_id=): see add_scores."""
+        self.add_scores([{"name": name, "value": value, **what}])
+
+    def add_scores(self, scores: Iterable[Mapping[str, Any]]) -> int:
+        """Stores scores, a mapping each: name, trace_id, span_id (without it: of the whole trace), value, label,
+        explanation, source, evaluator, version, metadata, at_ns (without it: now). They are on disk when it returns how
+        many they were. ValueError names the one that is wrong; then nothing of its commit is stored."""
+        stored = 0
+        batch = list(itertools.islice(waiting := iter(scores), _SCORES_A_COMMIT))
+        while batch:
+            stored += self._store.append_scores([dict(each) for each in batch])
+            batch = list(itertools.islice(waiting, _SCORES_A_COMMIT))
+        return stored
+
     def trace(
         self,
         id_or_prefix: str,
@@ -122,7 +144,7 @@ class Box:
         if len(digits) != _ID_DIGITS:
             digits = self._complete_id(store, digits, id_or_prefix)
         page = store.trace_page(digits, offset, limit, list(collapsed), payloads)
-        return Trace(page, lambda: store.critical_path(digits), offset)
+        return Trace(page, lambda: store.critical_path(digits), offset, store.trace_scores(digits))
 
     def sessions(
         self,
@@ -328,10 +350,18 @@ class Box:
         """Write a copy of the store, as it is now, to a folder that does not exist yet. Others may go on meanwhile."""
         self._fresh_store().backup(os.fspath(path))
 
-    def _query(self, filter: str, since: Moment | None, until: Moment | None, columns: Sequence[str] = ()) -> Query:
-        _core.check_filter(filter)
+    def _query(
+        self,
+        filter: str,
+        since: Moment | None,
+        until: Moment | None,
+        columns: Sequence[str] = (),
+        *,
+        scores: bool = False,
+    ) -> Query:
+        _core.check_filter(filter, scores)
         bounds = moment_ns(since, what="since"), moment_ns(until, what="until")
-        return Query(filter=filter, since_ns=bounds[0], until_ns=bounds[1], columns=tuple(columns))
+        return Query(filter=filter, since_ns=bounds[0], until_ns=bounds[1], columns=tuple(columns), scores=scores)
 
     def _fresh_store(self) -> _core.Store:
         """The store, with what this process has recorded into it so far."""

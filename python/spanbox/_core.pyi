@@ -17,6 +17,9 @@ Kind = Literal[
     "evaluator", "prompt", "memory",
 ]  # fmt: skip
 
+ScoreValue = bool | int | float | str | None  # text is the label
+ScoreSource = Literal["rule", "judge", "human", "feedback", "experiment"]
+
 class SpanboxError(Exception): ...
 class FilterError(SpanboxError, ValueError): ...
 class NotFoundError(SpanboxError, LookupError): ...
@@ -42,6 +45,20 @@ class Span:
         self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None, /
     ) -> Literal[False]: ...
     def set(self, **attributes: object) -> Span: ...
+    def score(
+        self,
+        name: str,
+        value: ScoreValue = None,
+        *,
+        label: str | None = None,
+        explanation: str | None = None,
+        source: ScoreSource = "rule",
+        evaluator: str | None = None,
+        version: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """As spanbox.score(), of this span, also after it has ended."""
+
     def first_token(self) -> None: ...
     def handle(self) -> Handle:
         """This span's place in its trace, for another thread, process or machine."""
@@ -88,6 +105,23 @@ def set_shells(
     """Functions that return an object of their type, whose body does what the Driven they are called with does."""
 
 def current_span() -> Span | None: ...
+def score(
+    name: str,
+    value: ScoreValue = None,
+    *,
+    label: str | None = None,
+    explanation: str | None = None,
+    source: ScoreSource = "rule",
+    evaluator: str | None = None,
+    version: str | None = None,
+    trace_id: str | None = None,
+    span_id: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    span: Span | Handle | str | None = None,
+) -> None:
+    """Records what is said of a span: of the current one, of `span`, or of `trace_id` and `span_id`; without `span_id`
+    of the whole trace. It never raises for what it is given: what is no score is counted in health() and logged
+    once."""
 
 @final
 class Handle:
@@ -187,6 +221,7 @@ class Health(TypedDict):
     commit_failures: int
     collector_alive: bool
     collector_restarts: int
+    rejected_scores: int
     crash_safe: bool
     last_error: str
 
@@ -276,6 +311,7 @@ class StoreInfo(TypedDict):
     spans: int
     open_spans: int
     sampled_out_spans: int
+    scores: int
     column_bytes: int
     text_bytes: int
     raw_text_bytes: int
@@ -295,6 +331,7 @@ class Verification(TypedDict):
     segments: int
     spans: int
     rollups: int
+    scores: int
     problems: list[str]
 
 @final
@@ -316,8 +353,14 @@ class Store:
         the row's index and what is wrong with it; then nothing of the call is stored.
         """
 
-    def count(self, filter: str, since_ns: int | None, until_ns: int | None) -> int: ...
-    def sampled_out(self, filter: str, since_ns: int | None, until_ns: int | None) -> tuple[int, int]:
+    def append_scores(self, scores: Sequence[dict[str, object]]) -> int:
+        """Stores scores in one commit: keyword arguments of score(), and at_ns. ValueError names the one that is
+        wrong; then none is stored."""
+
+    def count(self, filter: str, since_ns: int | None, until_ns: int | None, scores: bool = False) -> int: ...
+    def sampled_out(
+        self, filter: str, since_ns: int | None, until_ns: int | None, scores: bool = False
+    ) -> tuple[int, int]:
         """Dropped spans of that time that count() includes, and that it does not because the filter cannot tell."""
     def quantiles(
         self,
@@ -327,6 +370,7 @@ class Store:
         column: str,
         qs: Sequence[float],
         exact: bool,
+        scores: bool = False,
     ) -> tuple[list[float], int, float, tuple[int, int]]:
         """Values (NaN when there are none), how many there were, the bound on the relative error, and dropped spans
         that are included and that are not."""
@@ -340,6 +384,7 @@ class Store:
         every_ns: int,
         time_zone: str,
         aggregates: Sequence[tuple[str, str]],
+        scores: bool = False,
     ) -> Table: ...
     def scan(
         self,
@@ -350,6 +395,7 @@ class Store:
         limit: int | None,
         order_by: str,
         descending: bool,
+        scores: bool = False,
     ) -> Table: ...
     def trace(self, trace_id: str) -> list[SpanDict]:
         """Every span of a trace: depth first, children by start. NotFoundError."""
@@ -370,6 +416,10 @@ class Store:
     def session(self, session_id: str) -> SessionDict: ...
     def summaries(self, trace_ids: Sequence[str]) -> list[TraceSummary]:
         """In this order; those that are not in the store are left out."""
+
+    def trace_scores(self, trace_id: str) -> list[dict[str, Any]]:
+        """Of the trace and its spans, in the order they were given: trace_id, span_id, name, at, and what else there
+        is."""
 
     def find_traces(self, hex_prefix: str, limit: int) -> list[str]: ...
     def grep(
@@ -418,6 +468,7 @@ class SpanStream:
         columns: Sequence[str],
         limit: int | None,
         lazy: bool,
+        scores: bool = False,
     ) -> None: ...
     @property
     def columns(self) -> list[tuple[str, str, bool]]:
@@ -463,7 +514,7 @@ class Ingest:
     def store_lines(self, lines: builtins.bytes, first_line: int) -> None:
         """Whole lines of JSON objects."""
 
-def check_filter(filter: str) -> None:
+def check_filter(filter: str, scores: bool = False) -> None:
     """Raises FilterError when the filter does not parse."""
 
 def columns() -> list[tuple[str, str, str, str]]:

@@ -54,6 +54,7 @@ class Query:
     limit: int | None = None
     order_by: str = ""
     descending: bool = False
+    scores: bool = False  # what is asked about: scores, not spans
 
     @property
     def which(self) -> tuple[str, int | None, int | None]:
@@ -209,7 +210,12 @@ class Grouped:
             if not isinstance(expression, str):
                 raise TypeError(f'{name}={expression!r}: an expression is a text such as "sum(cost)"')
         table = self._store().aggregate(
-            *self._query.which, self._by, self._every_ns, self._time_zone, list(expressions.items())
+            *self._query.which,
+            self._by,
+            self._every_ns,
+            self._time_zone,
+            list(expressions.items()),
+            self._query.scores,
         )
         return Result(table, {name: _expression_unit(expression) for name, expression in expressions.items()})
 
@@ -221,33 +227,36 @@ class Grouped:
 class Spans(_Arrow):
     """Spans that match a filter. Nothing is read until an answer is asked for."""
 
+    _what = "Spans"
+    _overview: tuple[str, ...] = _OVERVIEW
+
     def __init__(self, store: Callable[[], _core.Store], query: Query) -> None:
         self._store = store
         self._query = query
 
-    def _with(self, **changes: Any) -> Spans:
-        return Spans(self._store, replace(self._query, **changes))
+    def _with(self, **changes: Any) -> Self:
+        return type(self)(self._store, replace(self._query, **changes))
 
     def _table(self) -> _core.Table:
         q = self._query
-        return self._store().scan(*q.which, q.columns, q.limit, q.order_by, q.descending)
+        return self._store().scan(*q.which, q.columns, q.limit, q.order_by, q.descending, q.scores)
 
     def _arrow(self) -> _core.Table | _core.SpanStream:
         q = self._query
         if q.order_by:  # needs all rows at once
             return self._table()
-        return _core.SpanStream(self._store(), *q.which, q.columns, q.limit, False)
+        return _core.SpanStream(self._store(), *q.which, q.columns, q.limit, False, q.scores)
 
-    def columns(self, *names: str) -> Spans:
+    def columns(self, *names: str) -> Self:
         """Only these columns or attributes, in this order. Fewer columns are faster: only they are read."""
         if not names:
             raise ValueError('columns() needs at least one name, such as columns("name", "ttft_ns")')
         return self._with(columns=names)
 
-    def order_by(self, column: str, *, descending: bool = False) -> Spans:
+    def order_by(self, column: str, *, descending: bool = False) -> Self:
         return self._with(order_by=column, descending=descending)
 
-    def limit(self, n: int) -> Spans:
+    def limit(self, n: int) -> Self:
         """At most the first `n` rows."""
         if n < 0:
             raise ValueError(f"limit({n}) must not be negative")
@@ -255,14 +264,14 @@ class Spans(_Arrow):
 
     def count(self) -> int:
         """How many spans match, those that sampling dropped included where that can be told (see sampled_out)."""
-        counted = self._store().count(*self._query.which)
+        counted = self._store().count(*self._query.which, self._query.scores)
         return counted if self._query.limit is None else min(counted, self._query.limit)
 
     @property
     def sampled_out(self) -> int:
         """How many spans of the time were dropped by sampling and are not in count(), because what is left of them does
         not tell whether they match. Those of which it tells are counted."""
-        return self._store().sampled_out(*self._query.which)[1]
+        return self._store().sampled_out(*self._query.which, self._query.scores)[1]
 
     @overload
     def quantile(self, column: str, q: float, *, exact: bool = ...) -> float: ...
@@ -279,7 +288,9 @@ class Spans(_Arrow):
         for each in qs:
             if not 0 <= each <= 1:
                 raise ValueError(f"q={each} is no quantile: give a share from 0 to 1, such as 0.99")
-        values, count, relative_error, sampled_out = self._store().quantiles(*self._query.which, column, qs, exact)
+        values, count, relative_error, sampled_out = self._store().quantiles(
+            *self._query.which, column, qs, exact, self._query.scores
+        )
         if single:
             return values[0]
         return Quantiles(column, dict(zip(qs, values, strict=True)), count, relative_error, sampled_out[1])
@@ -307,15 +318,25 @@ class Spans(_Arrow):
             parts.append(f"by {clean(query.order_by)}{' descending' if query.descending else ''}")
         if query.limit is not None:
             parts.append(f"first {query.limit:,}")
-        return f"<Spans {' '.join(parts)}; .count(), .quantile(), .by(), .to_pandas() answer>"
+        return f"<{self._what} {' '.join(parts)}; .count(), .quantile(), .by(), .to_pandas() answer>"
 
     def _repr_html_(self) -> str:
         query = self._query
         limit = _HTML_ROWS if query.limit is None else min(query.limit, _HTML_ROWS)
-        table = self._with(columns=query.columns or _OVERVIEW, limit=limit)._table()
+        table = self._with(columns=query.columns or self._overview, limit=limit)._table()
         header, rows, right = _cells(table, {}, _HTML_ROWS)
-        notes = sampling_notes(self._store().sampled_out(*query.which))
-        return html_table("; ".join([_caption(self.count(), "span"), *notes]), header, rows, right=right)
+        notes = sampling_notes(self._store().sampled_out(*query.which, query.scores))
+        return html_table(
+            "; ".join([_caption(self.count(), self._what.lower().removesuffix("s")), *notes]), header, rows, right=right
+        )
+
+
+class Scores(Spans):
+    """Scores that match a filter over their columns: trace_id, span_id, name, at, value, label, explanation, source,
+    evaluator, version and metadata. Nothing is read until an answer is asked for."""
+
+    _what = "Scores"
+    _overview = ("start_ns", "name", "value", "label", "source", "evaluator", "trace_id", "span_id", "explanation")
 
 
 def sampling_notes(sampled_out: tuple[int, int]) -> list[str]:

@@ -54,13 +54,14 @@ class Totals:
 class TraceSpan:
     """One span of a trace. `attributes` holds every column and attribute that has a value, beside those named here."""
 
-    __slots__ = ("_row", "attributes", "children", "parent")
+    __slots__ = ("_row", "attributes", "children", "parent", "scores")
 
     def __init__(self, row: _core.SpanDict, parent: TraceSpan | None) -> None:
         self._row = row
         self.attributes: dict[str, Any] = row["attributes"]
         self.parent = parent
         self.children: list[TraceSpan] = []
+        self.scores: list[dict[str, Any]] = []  # in the order they were given
 
     @property
     def trace_id(self) -> str:
@@ -148,7 +149,9 @@ class TraceSpan:
     def as_dict(self) -> dict[str, Any]:
         """Every stored value under one flat set of keys."""
         row: dict[str, Any] = dict(self._row)
-        return {**{k: v for k, v in row.items() if k not in _COMPUTED and k != "attributes"}, **self.attributes}
+        scores = {"scores": self.scores} if self.scores else {}
+        stored = {k: v for k, v in row.items() if k not in _COMPUTED and k != "attributes"}
+        return {**stored, **self.attributes, **scores}
 
     def __repr__(self) -> str:
         return f"<TraceSpan {clean(self.name)} {self.kind} {format_duration(self.duration_ns)} {self.status}>"
@@ -211,7 +214,13 @@ class CriticalPath(Sequence[PathStep]):
 class Trace(Sequence[TraceSpan]):
     """The spans of one trace, or some lines of its tree: depth first, children by start. Totals are of the whole."""
 
-    def __init__(self, page: _core.TracePage, read_path: Callable[[], list[_core.PathTuple]], offset: int = 0) -> None:
+    def __init__(
+        self,
+        page: _core.TracePage,
+        read_path: Callable[[], list[_core.PathTuple]],
+        offset: int = 0,
+        scores: Sequence[dict[str, Any]] = (),
+    ) -> None:
         rows, self.line_count, self._summary = page
         self.offset = offset
         self.totals = Totals(*self._summary["totals"])
@@ -230,6 +239,12 @@ class Trace(Sequence[TraceSpan]):
                 self.roots.append(span)
             path.append(span)
             self.spans.append(span)
+        of_span: dict[str | None, list[dict[str, Any]]] = {}
+        for score in scores:
+            of_span.setdefault(score.get("span_id"), []).append(score)
+        self.scores = of_span.get(None, [])  # of the whole trace
+        for span in self.spans:
+            span.scores = of_span.get(span.span_id, [])
 
     @property
     def id(self) -> str:
@@ -307,6 +322,7 @@ class Trace(Sequence[TraceSpan]):
             facts.append(plural(self.totals.errors, "error"))
         if self.status in ("running", "interrupted"):
             facts.append(self.status)
+        facts.extend(score_texts(self.scores))
         return facts
 
     def __repr__(self) -> str:
@@ -347,6 +363,7 @@ class Trace(Sequence[TraceSpan]):
         return html_table(f"trace {self.id}: {', '.join(self._facts())}{more}", header, rows, right={2, 3, 4, 5, 6})
 
 
+_STATES = {"running": "… running", "interrupted": "✗ interrupted"}
 _METRICS = ("kind", "took", "self", "ttft", "in→out", "cost")
 
 
@@ -364,10 +381,16 @@ def _metric_cells(span: TraceSpan) -> list[str]:
 
 
 def _remark(span: TraceSpan) -> str:
-    """What there is to say beside the numbers: the error, or that the span never ended."""
-    if span.status == "error":
-        return f"✗ {span.error}"
-    return {"running": "… running", "interrupted": "✗ interrupted"}.get(span.status, "")
+    """What there is to say beside the numbers: the error, or that the span never ended, and the scores."""
+    state = f"✗ {span.error}" if span.status == "error" else _STATES.get(span.status, "")
+    return "  ".join([*([state] if state else []), *score_texts(span.scores)])
+
+
+def score_texts(scores: Sequence[dict[str, Any]]) -> list[str]:
+    """The latest score of each name, as name=value or name=label."""
+    latest = {score["name"]: score for score in scores}
+    told = ((name, score.get("value", score.get("label"))) for name, score in latest.items())
+    return [f"{clean(name)}={one_line(f'{said:.4g}' if isinstance(said, float) else said)}" for name, said in told]
 
 
 def _line(name: str, cells: list[str], widths: list[int], name_width: int, remark: str, width: int) -> str:

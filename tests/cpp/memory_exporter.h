@@ -75,6 +75,7 @@ class MemoryExporter : public SpanExporter {
     return spans_.size();
   }
   std::vector<StoredSpan> sampled_out() const { return Copy(sampled_out_); }
+  std::vector<StoredSpan> scores() const { return Copy(scores_); }
   std::uint64_t commits() const { return Copy(commits_); }
   std::uint64_t attempts() const { return Copy(attempts_); }
   std::vector<std::string> problems() const { return Copy(problems_); }
@@ -145,6 +146,7 @@ class MemoryExporter : public SpanExporter {
     RingState& state = rings_[batch.ring];
     for (const SpanRow& row : batch.spans) spans_.push_back(Stored(row));
     for (const SpanRow& row : batch.sampled_out) sampled_out_.push_back(Stored(row));
+    for (const SpanRow& row : batch.scores) scores_.push_back(Stored(row));
     for (const OpenSpan& open : batch.open) state.open[open.span_id] += open.records;
     for (const SpanId closed : batch.closed) state.open.erase(closed);
     for (const LaneCursor& cursor : batch.cursors) state.cursors[cursor.lane] = cursor;
@@ -162,7 +164,7 @@ class MemoryExporter : public SpanExporter {
 
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
-  std::vector<StoredSpan> spans_, sampled_out_;
+  std::vector<StoredSpan> spans_, sampled_out_, scores_;
   std::set<SpanId> ids_;
   std::map<RingId, RingState> rings_;
   std::map<BlobId, std::string> blobs_;

@@ -94,6 +94,8 @@ inline std::shared_ptr<const BuiltSegment> Build(std::uint64_t id, const std::ve
 class MemoryStore : public Store {
  public:
   void AddSegment(const std::vector<Row>& rows) { segments_.push_back(Build(next_id_++, rows)); }
+  // Rows of scores: see spanbox/score.h.
+  void AddScores(const std::vector<Row>& rows) { scores_.push_back(Build(next_id_++, rows)); }
   void SetOpen(const std::vector<Row>& rows) { open_ = Build(0, rows); }
   // As a merge does: the segments with these ids become one with a new id.
   void Merge(const std::vector<std::uint64_t>& ids, const std::vector<Row>& rows) {
@@ -105,12 +107,13 @@ class MemoryStore : public Store {
   std::string ring_dir() const override { return path_; }
   Status Append(std::span<const SpanRow>) override { return Unsupported("memory"); }
   Status Append(const NextRow&, const IngestProgress&) override { return Unsupported("memory"); }
+  Status AppendScores(std::span<const SpanRow>) override { return Unsupported("memory"); }
   Result<std::uint64_t> IngestedRows(std::string_view) override { return std::uint64_t{0}; }
   Result<std::unique_ptr<ReadView>> Read() override {
     ++reads;
     std::vector<std::shared_ptr<const BuiltSegment>> all = segments_;
     if (open_ != nullptr) all.push_back(open_);
-    return std::unique_ptr<ReadView>(new View(std::move(all), &loads));
+    return std::unique_ptr<ReadView>(new View(std::move(all), scores_, &loads));
   }
   Result<bool> MergeOnce() override { return false; }
   Status Compact() override { return OkStatus(); }
@@ -136,10 +139,14 @@ class MemoryStore : public Store {
  private:
   class View : public ReadView {
    public:
-    View(std::vector<std::shared_ptr<const BuiltSegment>> segments, int* loads)
+    View(std::vector<std::shared_ptr<const BuiltSegment>> segments,
+         const std::vector<std::shared_ptr<const BuiltSegment>>& scores, int* loads)
         : segments_(std::move(segments)), loads_(loads) {
       for (const auto& segment : segments_) metas_.push_back(segment->meta);
+      for (const auto& segment : scores) score_metas_.push_back(segment->meta);
+      segments_.insert(segments_.end(), scores.begin(), scores.end());
     }
+    std::span<const SegmentMeta> scores() const override { return score_metas_; }
     std::span<const SegmentMeta> segments() const override { return metas_; }
     Result<Segment> Load(const SegmentMeta& meta) override {
       ++*loads_;
@@ -156,13 +163,13 @@ class MemoryStore : public Store {
 
    private:
     std::vector<std::shared_ptr<const BuiltSegment>> segments_;
-    std::vector<SegmentMeta> metas_;
+    std::vector<SegmentMeta> metas_, score_metas_;
     int* loads_;
   };
 
   std::string path_ = "memory";
   std::uint64_t next_id_ = 1;
-  std::vector<std::shared_ptr<const BuiltSegment>> segments_;
+  std::vector<std::shared_ptr<const BuiltSegment>> segments_, scores_;
   std::shared_ptr<const BuiltSegment> open_;
 };
 

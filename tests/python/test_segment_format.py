@@ -340,7 +340,7 @@ def unsealed(value: bytes) -> Reader:
 
 
 def read_store(folder: Path, table: str = "segments") -> Iterator[dict[str, Any]]:
-    """Every finished span of the store, or every cell of its rollups."""
+    """Every finished span of the store, or every cell of its rollups, or every score."""
     with lmdb.open(str(folder), max_dbs=6, readonly=True, lock=False) as env:
         tables = {name: env.open_db(name.encode(), create=False) for name in ("meta", table, "chunks")}
         with env.begin() as txn:
@@ -499,6 +499,25 @@ def test_a_reader_without_spanbox_finds_what_sampling_left(tmp_path: Path) -> No
     if len(cells) == 3:  # all of a commit: the medians lie around the whole's
         medians = sorted(sketch_quantile(cell["duration_ns.sketch"][0], 0.5) for cell in cells)
         assert 0.97 * medians[0] <= median <= 1.03 * medians[-1]
+
+
+def test_a_reader_without_spanbox_finds_the_scores(tmp_path: Path) -> None:
+    import spanbox
+
+    box = spanbox.open(tmp_path / "s", create=True)
+    trace, span, why = "0a" * 16, "0b" * 8, " ".join(map(str, range(700)))
+    box.score("q", 0.5, trace_id=trace, span_id=span, label="good", explanation=why, at_ns=7, metadata={"k": 3})
+    box.score("q", True, trace_id=trace, source="human", evaluator="me", version="1", at_ns=8)
+    box.compact()
+    of_span, of_trace = sorted(read_store(tmp_path / "s", "scores"), key=lambda score: score["start_ns"])
+    told = {name: plain(value) for name, value in of_span.items()}
+    assert (told["name"], told["value"], told["label"], told["k"], told["source"]) == ("q", 0.5, "good", 3, "rule")
+    assert told["explanation"] == why
+    assert (of_span["start_ns"], of_trace["start_ns"]) == (7, 8)
+    assert (of_span["span_id"], of_trace["span_id"]) == (span, "0" * 16)
+    assert of_span["trace_id"] == of_trace["trace_id"] == trace
+    told = {name: plain(value) for name, value in of_trace.items()}
+    assert (told["value"], told["source"], told["evaluator"], told["version"]) == (True, "human", "me", "1")
 
 
 def rows_of_old_stores() -> list[dict[str, Any]]:

@@ -48,12 +48,13 @@ struct SpanBatch {
   std::uint64_t turn = 0;
   std::vector<SpanRow> spans;        // ended or interrupted
   std::vector<SpanRow> sampled_out;  // ended, and not to be kept: only counted and summed up
-  std::vector<OpenSpan> open;        // what is new of them: it goes behind what is stored already
-  std::vector<SpanId> closed;        // no longer open (their spans are in `spans` or `sampled_out`)
-  std::vector<LaneCursor> cursors;   // after this batch
-  std::vector<BlobPiece> blobs;      // stored once each: what is there already is not written again
-  std::string process;               // JSON about the process that wrote the ring; empty: unchanged
-  bool retire = false;               // the ring is finished: forget cursors and open spans, remember its id
+  std::vector<SpanRow> scores;  // see spanbox/score.h; of any span, also one that is stored already or never will be
+  std::vector<OpenSpan> open;   // what is new of them: it goes behind what is stored already
+  std::vector<SpanId> closed;   // no longer open (their spans are in `spans` or `sampled_out`)
+  std::vector<LaneCursor> cursors;  // after this batch
+  std::vector<BlobPiece> blobs;     // stored once each: what is there already is not written again
+  std::string process;              // JSON about the process that wrote the ring; empty: unchanged
+  bool retire = false;              // the ring is finished: forget cursors and open spans, remember its id
 };
 
 // What is stored about one ring.

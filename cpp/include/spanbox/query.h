@@ -7,7 +7,9 @@
 //   model == "gpt-5" and ttft > 2s and not (status == error or "refund" in output) and tenant in ["acme", "globex"]
 //
 // Semantics: a comparison with a value that is absent is false, and `not` turns false into true. Numbers compare as
-// numbers whatever their stored type; a number never equals a string. `x == none` is true where x is absent.
+// numbers whatever their stored type; a number never equals a string. `x == none` is true where x is absent. Beside
+// spans `score.helpful` is their latest score of that name: its number, or its label where it has no number, beside
+// text and in groups. docs/query_language.md tells more.
 //
 // Thread rule: functions; call from any thread. Each answers for the moment it is called: what is stored later is not
 // seen. Ownership: results own everything they hold. Units: the columns' own (nanoseconds, US dollars); an alias
@@ -33,10 +35,16 @@
 
 namespace spanbox {
 
+// What a question is about. The rows of scores (spanbox/score.h) have trace_id, span_id, name, at, and attributes; they
+// have no relatives, and no others are sampled out.
+enum class About { kSpans, kScores };
+
 struct SpanQuery {
   std::string filter;                                                // empty: every span
   std::int64_t since_ns = std::numeric_limits<std::int64_t>::min();  // start_ns >= since_ns
   std::int64_t until_ns = std::numeric_limits<std::int64_t>::max();  // start_ns <  until_ns
+
+  About about = About::kSpans;
 
   // Asked every few milliseconds, by the thread that put the question; true: it ends with Cancelled.
   std::function<bool()> cancelled = {};
@@ -48,7 +56,7 @@ struct SpanQuery {
 };
 
 // Only parses: OK, or the error a query with this filter would give.
-Status CheckFilter(std::string_view filter);
+Status CheckFilter(std::string_view filter, About about = About::kSpans);
 
 // The filter as a function of one span, e.g. for Sampling::keep. It may be called from any thread.
 Result<std::function<bool(const SpanRow&)>> CompileFilter(std::string_view filter);
@@ -133,9 +141,11 @@ Result<Table> Scan(Store& store, const SpanQuery& query, const ScanOptions& opti
 
 struct Erased {
   std::uint64_t spans = 0;
-  std::uint64_t blobs = 0;  // that only those spans named
+  std::uint64_t scores = 0;  // of those spans; and of traces, with their root or the last of their spans
+  std::uint64_t blobs = 0;   // that nothing else names
 };
-// Takes the matching spans out of the store, with the blobs that no other span names. Spans that are still running
+// Takes the matching spans out of the store, with their scores and the blobs that nothing else names. REQUIRES: the
+// query is about spans. Spans that are still running
 // stay, and so do the counts that sampling left. `secure`: also overwrites every byte of data.mdb that is not in use,
 // so that nothing of them is left in the file; ring files are their processes' business. InvalidArgument: an empty
 // filter.

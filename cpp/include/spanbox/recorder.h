@@ -32,6 +32,7 @@ enum class RecordType : std::uint8_t {
   kEnd = 2,     // it ends: status, duration, captured output, attributes
   kFields = 3,  // attributes set in between
   kBlob = 4,    // a piece of a blob; written by PutBlob
+  kScore = 5,   // a score: see spanbox/score.h
 };
 
 struct Health {
@@ -90,10 +91,12 @@ class Recorder {
   // written, and counted in dropped_bytes. A blob that was accepted a moment ago is not written again.
   virtual bool PutBlob(const BlobId& id, std::span<const std::byte> content) noexcept = 0;
 
-  // Start, Fields and End encode their arguments and call Append.
+  // Start, Fields, End and Score encode their arguments and call Append.
   bool Start(const SpanRow& span) noexcept;  // status and duration are ignored
   bool Fields(SpanId span, std::span<const Field> fields) noexcept;
   bool End(SpanId span, SpanStatus status, std::int64_t duration_ns, std::span<const Field> fields) noexcept;
+
+  bool Score(const SpanRow& score) noexcept;  // see spanbox/score.h; a dropped one counts in dropped_bytes
 
   // Stores everything acknowledged before the call, waiting at most `timeout_ns`. Does the collector's work itself
   // when the collector is not running.

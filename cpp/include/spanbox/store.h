@@ -38,12 +38,13 @@ struct StoreInfo {
   std::uint64_t spans = 0;              // in segments
   std::uint64_t open_spans = 0;         // started, not ended
   std::uint64_t sampled_out_spans = 0;  // dropped by sampling: only their counts, sums and sketches are there
-  std::uint64_t column_bytes = 0;       // of segments, encoded
-  std::uint64_t text_bytes = 0;         // of text blocks, compressed
-  std::uint64_t raw_text_bytes = 0;     // before compression
-  std::uint64_t filter_bytes = 0;       // of search filters
-  std::uint64_t file_bytes = 0;         // size of data.mdb
-  std::int64_t first_start_ns = 0;      // 0 when empty
+  std::uint64_t scores = 0;
+  std::uint64_t column_bytes = 0;    // of segments, encoded
+  std::uint64_t text_bytes = 0;      // of text blocks, compressed
+  std::uint64_t raw_text_bytes = 0;  // before compression
+  std::uint64_t filter_bytes = 0;    // of search filters
+  std::uint64_t file_bytes = 0;      // size of data.mdb
+  std::int64_t first_start_ns = 0;   // 0 when empty
   std::int64_t last_start_ns = 0;
   std::string lmdb_version;
 };
@@ -52,6 +53,7 @@ struct VerifyReport {
   std::uint64_t segments = 0;
   std::uint64_t spans = 0;
   std::uint64_t rollups = 0;
+  std::uint64_t scores = 0;
   std::uint64_t blobs = 0;
   std::vector<std::string> problems;  // one line each: what is damaged, where, what it costs
 };
@@ -109,6 +111,9 @@ class Store : public SpanExporter {
   using NextRow = std::function<Result<const SpanRow*>()>;
   virtual Status Append(const NextRow& next, const IngestProgress& progress) = 0;
 
+  // Stores scores (spanbox/score.h) in one commit. REQUIRES: as Append.
+  virtual Status AppendScores(std::span<const SpanRow> scores) = 0;
+
   // How many rows of the ingest of this name are stored; 0 for an unknown one.
   virtual Result<std::uint64_t> IngestedRows(std::string_view name) = 0;
 
@@ -130,7 +135,8 @@ class Store : public SpanExporter {
   // file does not shrink, but what is freed is used again; a backup is smaller.
   virtual Status Compact() = 0;
 
-  // Drops whole segments whose spans are all older than the limit, and the oldest beyond the limit of bytes. Done every
+  // Drops whole segments whose spans are all older than the limit, and the oldest beyond the limit of bytes; and scores
+  // given before the oldest span that is left. Done every
   // minute by recording processes, too. Returns how many spans were dropped.
   virtual Result<Retention> GetRetention() = 0;
   virtual Status SetRetention(const Retention& retention) = 0;  // InvalidArgument: negative
@@ -138,7 +144,7 @@ class Store : public SpanExporter {
 
   // Waits for a merge that is under way.
   virtual Result<std::unique_ptr<StorePause>> Pause() = 0;
-  // Writes the segment anew without these rows (ascending), or drops it when none is left. Its text is packed again, so
+  // Writes the segment, of spans or scores, anew without these rows (ascending), or drops it when none is left. Its text is packed again, so
   // nothing of theirs stays but in pages that are free. NotFound: no such segment. REQUIRES: a StorePause.
   virtual Status RemoveRows(std::uint64_t segment, std::span<const std::uint32_t> rows) = 0;
   virtual Status RemoveBlob(const BlobId& id) = 0;  // OK when there is none

@@ -146,6 +146,9 @@ struct Session {
 };
 Result<Session> SessionOf(Store& store, std::string_view id);  // NotFound
 
+// Every score of a trace and its spans, in the order they were given, as spanbox/score.h has them; none: empty.
+Result<std::vector<TraceSpan>> ScoresOf(Store& store, const TraceId& trace);
+
 // Ids of the spans of a trace that are stored, in no order; empty when there is none. Reads one column.
 Result<std::vector<SpanId>> SpanIdsOf(Store& store, const TraceId& trace);
 

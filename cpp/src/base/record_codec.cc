@@ -62,6 +62,7 @@ class Assembler {
  private:
   Status Head(RecordType type, ByteReader& in) {
     switch (type) {
+      case RecordType::kScore:
       case RecordType::kStart: {
         const auto trace = in.GetBytes(row_.trace_id.bytes.size());
         if (in.ok()) std::memcpy(row_.trace_id.bytes.data(), trace.data(), trace.size());
@@ -99,7 +100,7 @@ class Assembler {
     if (field.column == Column::kAttribute) field.name = in.GetText(in.Get<std::uint16_t>());
     SPANBOX_RETURN_IF_ERROR(ReadValue(type, in, field.value));
     if (field.column >= Column::kTraceId && field.column <= Column::kDurationNs) {
-      OverrideFixed(field);
+      if (type != RecordType::kScore) OverrideFixed(field);
     } else {
       fields_.push_back(field);
     }
@@ -203,6 +204,12 @@ Result<SpanRow> AssembleSpan(std::span<const RecordView> records, RowArena& aren
   Assembler assembler(arena);
   for (const RecordView& record : records) SPANBOX_RETURN_IF_ERROR(assembler.Add(record));
   return assembler.Finish();
+}
+
+Result<SpanRow> ParseScore(const RecordView& record, RowArena& arena) {
+  SPANBOX_ASSIGN_OR_RETURN(SpanRow row, AssembleSpan({&record, 1}, arena));
+  row.status = SpanStatus::kOk;
+  return row;
 }
 
 void WriteBlob(const BlobPiece& piece, ByteBuffer& out) {

@@ -3,6 +3,7 @@
 //   START   trace_id[16] span_id:u64 parent_id:u64 start_ns:i64 kind:u8 name_bytes:u16 name field*
 //   FIELDS  span_id:u64 field*
 //   END     span_id:u64 duration_ns:i64 status:u8 field*
+//   SCORE   as START: what is scored in place of the span, parent_id and kind 0, the time of the score
 //   BLOB    id[16] total:u64 offset:u64 bytes
 //   field   column:u16 (0: name_bytes:u16 name) type:u8 value
 //   value   bool u8 | int i64 | float f64 | string, json, packed: bytes:u32 data
@@ -183,6 +184,9 @@ Result<SpanId> SpanIdOf(const RecordView& record);
 // unknown. DataLoss with the offset on malformed bytes. Inline lists of a record after a malformed field are not
 // guessed.
 Result<SpanRow> AssembleSpan(std::span<const RecordView> records, RowArena& arena);
+
+// The row of a SCORE record (spanbox/score.h). Strings point into the payload or the arena.
+Result<SpanRow> ParseScore(const RecordView& record, RowArena& arena);
 
 // A BLOB record's payload: its head goes before the bytes.
 inline constexpr std::size_t kBlobHeadBytes = 32;

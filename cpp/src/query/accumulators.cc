@@ -113,7 +113,8 @@ class SumsAccumulator : public Accumulator {
 
   Status Add(GroupedRows& in) override {
     sums_.resize(in.group_count);
-    for (const ChunkInfo* chunk : in.columns.segment().Find(column_.name)) {
+    SPANBOX_ASSIGN_OR_RETURN(const auto chunks, in.columns.Find(column_.name));
+    for (const ChunkInfo* chunk : chunks) {
       const bool is_float = chunk->type == ColumnType::kFloat;
       if (!is_float && chunk->type != ColumnType::kInt && chunk->type != ColumnType::kBool) continue;
       SPANBOX_ASSIGN_OR_RETURN(const auto* groups, in.ValuesOf(*chunk));
@@ -191,7 +192,7 @@ class SumsAccumulator : public Accumulator {
     });
     if (!nan) return OkStatus();
     // Some group has a NaN, which is passed over, or infinities of both signs: those groups again, number by number.
-    return in.columns.segment().VisitNumbers(chunk, [&](std::size_t before, std::span<const std::int64_t> values) {
+    return in.columns.VisitNumbers(chunk, [&](std::size_t before, std::span<const std::int64_t> values) {
       for (std::size_t i = 0; i < values.size(); ++i) {
         const std::uint32_t number = of.of_value[before + i];
         if (number == in.groups.count || !std::isnan(sums[number])) continue;
@@ -205,7 +206,7 @@ class SumsAccumulator : public Accumulator {
   template <typename T, typename Convert>
   static Status SumUp(const GroupedRows& in, const ChunkInfo& chunk, const GroupedRows::OfValues& of,
                       LocalSums<T>& sums, Convert convert) {
-    return in.columns.segment().VisitNumbers(chunk, [&](std::size_t before, std::span<const std::int64_t> values) {
+    return in.columns.VisitNumbers(chunk, [&](std::size_t before, std::span<const std::int64_t> values) {
       sums.AddAll(of.of_value.subspan(before, values.size()), [=](std::size_t i) { return convert(values[i]); });
     });
   }

@@ -40,7 +40,7 @@ struct AggregateSpec {
 };
 
 // p99(ttft), count(), ... InvalidArgument with the place.
-Result<AggregateSpec> ParseAggregate(std::string_view expression);
+Result<AggregateSpec> ParseAggregate(std::string_view expression, About about);
 
 class Accumulator {
  public:

@@ -42,13 +42,13 @@ bool ReadPercentile(std::string_view name, double& q) {
 }
 
 // rate(filter): the filter is what stands between the outer parentheses.
-Result<AggregateSpec> ParseRate(std::string_view expression) {
+Result<AggregateSpec> ParseRate(std::string_view expression, About about) {
   const std::size_t open = expression.find('(');
   const std::size_t close = expression.find_last_not_of(" \t\r\n");
   if (expression[close] != ')') return ErrorAt(expression, expression.size(), "expected ) at the end");
   AggregateSpec spec;
   spec.function = Function::kRate;
-  SPANBOX_ASSIGN_OR_RETURN(spec.filter, ParseFilter(expression.substr(open + 1, close - open - 1)));
+  SPANBOX_ASSIGN_OR_RETURN(spec.filter, ParseFilter(expression.substr(open + 1, close - open - 1), about));
   if (spec.filter.everything) return ErrorAt(expression, close, "expected a filter, as in rate(status == error)");
   return spec;
 }
@@ -87,7 +87,7 @@ Status ReadOption(std::string_view expression, const Token& option, AggregateSpe
 
 }  // namespace
 
-Result<AggregateSpec> ParseAggregate(std::string_view expression) {
+Result<AggregateSpec> ParseAggregate(std::string_view expression, About about) {
   if (expression.size() > kMaxFilterBytes) return InvalidArgument("the aggregate is longer than a filter may be");
   Lexer lexer(expression);
   SPANBOX_ASSIGN_OR_RETURN(const Token name, lexer.Next());
@@ -100,10 +100,10 @@ Result<AggregateSpec> ParseAggregate(std::string_view expression) {
   SPANBOX_ASSIGN_OR_RETURN(const Token open, lexer.Next());
   if (open.kind != TokenKind::kOpen)
     return ErrorAt(expression, open.position, "expected ( after " + Quoted(name.written));
-  if (name.Is("rate")) return ParseRate(expression);
+  if (name.Is("rate")) return ParseRate(expression, about);
   SPANBOX_ASSIGN_OR_RETURN(Token argument, lexer.Next());
   if (argument.kind == TokenKind::kName) {
-    spec.column = Resolve(argument.text);
+    spec.column = Resolve(argument.text, about);
     if (numeric) {
       const Status status = CheckNumeric(spec.column);
       if (!status.ok()) return ErrorAt(expression, argument.position, status.message());
@@ -131,10 +131,10 @@ Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& g
   SPANBOX_ASSIGN_OR_RETURN(TimeBuckets buckets, TimeBuckets::Make(grouping.every_ns, grouping.time_zone));
   std::vector<AggregateSpec> specs;
   for (const Aggregate& aggregate : aggregates) {
-    SPANBOX_ASSIGN_OR_RETURN(specs.emplace_back(), ParseAggregate(aggregate.expression));
+    SPANBOX_ASSIGN_OR_RETURN(specs.emplace_back(), ParseAggregate(aggregate.expression, query.about));
   }
   SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
-  Groups groups(grouping.by, std::move(buckets));
+  Groups groups(grouping.by, query.about, std::move(buckets));
   for (const KeyColumn& column : groups.columns()) SPANBOX_RETURN_IF_ERROR(run->CheckKnown(column.column()));
   CellNeeds needs;
   needs.Every(grouping.every_ns);

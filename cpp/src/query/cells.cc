@@ -71,7 +71,8 @@ int Cells::Compare(Raw a, Raw b) const {
 
 Status Cells::Read(SegmentColumns& columns, std::string_view column, std::span<const std::uint32_t> rows,
                    std::span<const std::uint32_t> targets) {
-  for (const ChunkInfo* chunk : columns.segment().Find(column)) {
+  SPANBOX_ASSIGN_OR_RETURN(const auto chunks, columns.Find(column));
+  for (const ChunkInfo* chunk : chunks) {
     SPANBOX_RETURN_IF_ERROR(ReadChunk(columns, *chunk, rows, targets));
   }
   return OkStatus();
@@ -219,7 +220,8 @@ void Cells::FinishStrings(TableColumn& out) {
 }
 
 std::string OutputName(const ColumnRef& column) {
-  return column.info != nullptr && column.info->column == Column::kStartNs ? "start" : column.name;
+  if (column.info == nullptr || column.info->column != Column::kStartNs) return column.name;
+  return column.about == About::kScores ? "at" : "start";
 }
 
 }  // namespace spanbox

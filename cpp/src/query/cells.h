@@ -103,7 +103,7 @@ class Cells {
   bool has_json_ = false;
 };
 
-// What a result calls the column: its name, but "start" for start_ns, which comes as a timestamp.
+// What a result calls the column: its name, but "start" for start_ns, which comes as a timestamp; of scores, "at".
 std::string OutputName(const ColumnRef& column);
 
 }  // namespace spanbox

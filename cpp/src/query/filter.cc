@@ -19,7 +19,7 @@ constexpr std::string_view kOperators = "== != < <= > >= in ~";
 
 class Parser {
  public:
-  explicit Parser(std::string_view text) : text_(text), lexer_(text) {}
+  Parser(std::string_view text, About about) : text_(text), about_(about), lexer_(text) {}
 
   Result<FilterNode> Parse() {
     SPANBOX_RETURN_IF_ERROR(Advance());
@@ -89,6 +89,7 @@ class Parser {
   // any(children, filter), all(children, filter), count(children, filter) == 2; any and count also without a filter.
   Result<FilterNode> Quantified(std::size_t depth) {
     if (++terms_ > kMaxTerms) return Error("the filter has more than " + std::to_string(kMaxTerms) + " terms");
+    if (about_ == About::kScores) return Error("scores have no relatives; ask spans");
     const Token quantifier = token_;
     FilterNode node;
     node.kind = FilterNode::Kind::kRelatives;
@@ -195,7 +196,7 @@ class Parser {
       return Error("expected a column after " + Quoted(previous_.written));
     }
     term.position = token_.position;
-    term.info = FindColumn(token_.text);
+    term.info = FindColumnOf(about_, token_.text);
     term.column = term.info != nullptr ? std::string(term.info->name) : token_.text;
     written_ = token_.text;
     return Advance();
@@ -320,6 +321,7 @@ class Parser {
   }
 
   std::string_view text_;
+  const About about_;
   Lexer lexer_;
   Token token_, previous_;
   std::string written_;  // the column of the term being read, as the user calls it
@@ -344,7 +346,12 @@ std::size_t EditDistance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-Result<Filter> ParseFilter(std::string_view text) {
+const ColumnInfo* FindColumnOf(About about, std::string_view name) {
+  const bool is_time = about == About::kScores && (name == "at" || name == "at_ns");
+  return FindColumn(is_time ? "start_ns" : name);
+}
+
+Result<Filter> ParseFilter(std::string_view text, About about) {
   Filter filter;
   if (text.size() > kMaxFilterBytes) {
     return InvalidArgument("the filter has " + std::to_string(text.size()) + " bytes: at most " +
@@ -352,15 +359,15 @@ Result<Filter> ParseFilter(std::string_view text) {
   }
   filter.text = text;
   if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) return filter;
-  Parser parser(filter.text);
+  Parser parser(filter.text, about);
   SPANBOX_ASSIGN_OR_RETURN(filter.root, parser.Parse());
   filter.relatives_tests = parser.relatives_tests();
   filter.everything = false;
   return filter;
 }
 
-Status CheckFilter(std::string_view filter) {
-  auto parsed = ParseFilter(filter);
+Status CheckFilter(std::string_view filter, About about) {
+  auto parsed = ParseFilter(filter, about);
   return parsed.ok() ? OkStatus() : parsed.status();
 }
 

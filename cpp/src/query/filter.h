@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "spanbox/query.h"
 #include "spanbox/span.h"
 #include "spanbox/status.h"
 
@@ -86,7 +87,10 @@ struct Filter {
   std::shared_ptr<const RelativesAnswers> relatives;  // set by QueryRun::Bind, before rows are asked
 };
 
-Result<Filter> ParseFilter(std::string_view text);
+Result<Filter> ParseFilter(std::string_view text, About about = About::kSpans);
+
+// The named column that a name or alias means; nullptr: an attribute. The time of a score is called `at`.
+const ColumnInfo* FindColumnOf(About about, std::string_view name);
 
 // Calls fn(const Term&) for every term.
 template <typename Fn>

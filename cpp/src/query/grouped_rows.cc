@@ -38,8 +38,8 @@ std::span<const std::uint32_t> GroupedRows::group_of() {
 
 Result<const GroupedRows::OfValues*> GroupedRows::ValuesOf(const ChunkInfo& chunk) {
   SPANBOX_ASSIGN_OR_RETURN(const Validity* valid, columns.Valid(chunk));
-  of_values_.resize(columns.segment().validity_sets());
-  std::optional<OfValues>& place = of_values_[columns.segment().ValiditySet(chunk)];
+  of_values_.resize(columns.validity_sets());
+  std::optional<OfValues>& place = of_values_[columns.ValiditySet(chunk)];
   if (place) return &*place;
   place.emplace();
   const std::span<const std::uint32_t> of_row(groups.of_row);

@@ -36,9 +36,9 @@ void SetOthers(const Bitmap& selected, SegmentGroups& groups) {
 
 }  // namespace
 
-Groups::Groups(const std::vector<std::string>& by, TimeBuckets buckets)
+Groups::Groups(const std::vector<std::string>& by, About about, TimeBuckets buckets)
     : time_(std::move(buckets)), levels_(by.size() + TimeLevels()) {
-  for (const std::string& name : by) columns_.emplace_back(Resolve(name));
+  for (const std::string& name : by) columns_.emplace_back(Resolve(name, about));
 }
 
 Result<SegmentGroups> Groups::Read(SegmentColumns& columns, const Bitmap& selected) {

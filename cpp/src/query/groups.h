@@ -35,7 +35,7 @@ struct SegmentGroups {
 class Groups {
  public:
   // Without columns and buckets everything is one group, which is there from the start.
-  Groups(const std::vector<std::string>& by, TimeBuckets buckets);
+  Groups(const std::vector<std::string>& by, About about, TimeBuckets buckets);
 
   std::vector<KeyColumn>& columns() { return columns_; }
 

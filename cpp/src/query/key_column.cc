@@ -52,7 +52,7 @@ Buffer<std::uint32_t> SpreadCodes(const Buffer<std::uint32_t>& dense, const Vali
 }  // namespace
 
 Result<KeyCodes> KeyColumn::ReadCodes(SegmentColumns& columns, const Bitmap& selected) {
-  const auto chunks = columns.segment().Find(column_.name);
+  SPANBOX_ASSIGN_OR_RETURN(const auto chunks, columns.Find(column_.name, Prefer::kLabel));
   KeyCodes codes;
   if (chunks.size() == 1 && chunks.front()->type == ColumnType::kString) {
     SPANBOX_ASSIGN_OR_RETURN(const DenseStrings* strings, columns.DenseStringsOf(*chunks.front()));
@@ -87,7 +87,8 @@ std::uint32_t KeyColumn::KeyOf(std::uint32_t code, KeyCodes& codes) {
 
 Status KeyColumn::Read(SegmentColumns& columns, Rows rows, Keys& keys) {
   keys.assign(rows.size(), kAbsent);
-  for (const ChunkInfo* chunk : columns.segment().Find(column_.name)) {
+  SPANBOX_ASSIGN_OR_RETURN(const auto chunks, columns.Find(column_.name, Prefer::kLabel));
+  for (const ChunkInfo* chunk : chunks) {
     switch (chunk->type) {
       case ColumnType::kInt: {
         SPANBOX_ASSIGN_OR_RETURN(const IntColumn* c, columns.Ints(*chunk));

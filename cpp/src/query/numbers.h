@@ -37,7 +37,8 @@ Status ForEachNumber(SegmentColumns& columns, std::string_view column, std::span
       }
     }
   };
-  for (const ChunkInfo* chunk : columns.segment().Find(column)) {
+  SPANBOX_ASSIGN_OR_RETURN(const auto chunks, columns.Find(column));
+  for (const ChunkInfo* chunk : chunks) {
     if (chunk->type == ColumnType::kInt) {
       SPANBOX_ASSIGN_OR_RETURN(const IntColumn* c, columns.Ints(*chunk));
       each(*c, [](std::int64_t v) { return v; });

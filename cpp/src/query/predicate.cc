@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "query/block_test.h"
+#include "query/latest_scores.h"
 #include "query/matchers.h"
 #include "query/relatives.h"
 
@@ -31,6 +32,15 @@ Verdict ZoneOfFloats(const ChunkInfo& chunk, const std::vector<FloatRange>& rang
   return !chunk.has_zone || overlaps ? Verdict::kSome : Verdict::kNone;
 }
 
+// Beside text a score is its label.
+Prefer PreferredBy(const Term& term) {
+  const bool text = term.comparison == Comparison::kMatches ||
+                    (!term.values.empty() && std::ranges::all_of(term.values, [](const Literal& literal) {
+                      return literal.type == Literal::Type::kText;
+                    }));
+  return text ? Prefer::kLabel : Prefer::kNumber;
+}
+
 class TermEvaluator {
  public:
   TermEvaluator(const Term& term, SegmentColumns& columns, const Bitmap& candidates)
@@ -38,7 +48,8 @@ class TermEvaluator {
 
   Result<Bitmap> Run() {
     Bitmap selected(columns_.rows());
-    for (const ChunkInfo* chunk : columns_.segment().Find(term_.column)) {
+    SPANBOX_ASSIGN_OR_RETURN(const auto chunks, columns_.Find(term_.column, PreferredBy(term_)));
+    for (const ChunkInfo* chunk : chunks) {
       matches_ = Bitmap(columns_.rows());
       SPANBOX_ASSIGN_OR_RETURN(const Verdict verdict, Match(*chunk));
       if (verdict == (term_.negated ? Verdict::kAll : Verdict::kNone)) continue;
@@ -205,12 +216,14 @@ Result<Bitmap> SelectTerm(const Term& term, SegmentColumns& columns, const Bitma
   return absent;
 }
 
-// What a row costs, roughly: 0 numbers, 1 dictionary strings, 2 text.
+// What a row costs, roughly: 0 numbers, 1 dictionary strings or scores, 2 text.
 int Cost(const FilterNode& node, const SegmentColumns& columns) {
   int cost = 0;
   if (node.kind == FilterNode::Kind::kRelatives) return cost;  // answered already
   for (const FilterNode& child : node.children) cost = std::max(cost, Cost(child, columns));
-  if (node.kind != FilterNode::Kind::kTerm || node.term.comparison == Comparison::kPresent) return cost;
+  if (node.kind != FilterNode::Kind::kTerm) return cost;
+  if (ScoreNameOf(node.term.column)) return 1;
+  if (node.term.comparison == Comparison::kPresent) return cost;
   for (const ChunkInfo* chunk : columns.segment().Find(node.term.column)) {
     cost = std::max(cost, chunk->type == ColumnType::kText ? 2 : chunk->type == ColumnType::kString ? 1 : 0);
   }
@@ -265,7 +278,8 @@ bool ReadsText(const FilterNode& part, const SegmentColumns& columns) { return C
 
 Result<Bitmap> RowsWithValue(std::string_view column, SegmentColumns& columns, const Bitmap& candidates) {
   Bitmap present(columns.rows());
-  for (const ChunkInfo* chunk : columns.segment().Find(column)) {
+  SPANBOX_ASSIGN_OR_RETURN(const auto chunks, columns.Find(column));
+  for (const ChunkInfo* chunk : chunks) {
     SPANBOX_ASSIGN_OR_RETURN(const Bitmap rows, columns.ValidRows(*chunk));
     present |= rows;
   }

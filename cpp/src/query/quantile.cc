@@ -36,7 +36,8 @@ Status AppendNumbers(SegmentColumns& columns, std::string_view column, const Bit
     double* to = numbers.data() + before;
     rows.ForEach([&](std::uint32_t row) { *to++ = static_cast<double>(c.values[row]); });
   };
-  for (const ChunkInfo* chunk : columns.segment().Find(column)) {
+  SPANBOX_ASSIGN_OR_RETURN(const auto chunks, columns.Find(column));
+  for (const ChunkInfo* chunk : chunks) {
     if (chunk->type == ColumnType::kInt) {
       SPANBOX_ASSIGN_OR_RETURN(const IntColumn* c, columns.Ints(*chunk));
       append(*c);
@@ -56,7 +57,7 @@ Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_
   for (const double q : qs) {
     if (!(q >= 0 && q <= 1)) return InvalidArgument("a quantile lies between 0 and 1, not at " + std::to_string(q));
   }
-  const ColumnRef ref = Resolve(column);
+  const ColumnRef ref = Resolve(column, query.about);
   SPANBOX_RETURN_IF_ERROR(CheckNumeric(ref));
   SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
   SPANBOX_RETURN_IF_ERROR(run->CheckKnown(ref));

@@ -48,13 +48,20 @@ Result<SampledOut> CountDropped(QueryRun& run) {
 
 }  // namespace
 
-ColumnRef Resolve(std::string_view name) {
-  const ColumnInfo* info = FindColumn(name);
-  return {std::string(info != nullptr ? info->name : name), info};
+ColumnRef Resolve(std::string_view name, About about) {
+  const ColumnInfo* info = FindColumnOf(about, name);
+  return {std::string(info != nullptr ? info->name : name), info, about};
+}
+
+bool MeansSomething(const ColumnRef& column) {
+  const bool is_fixed =
+      column.info != nullptr && (column.info->column == Column::kKind || column.info->column == Column::kStatus);
+  return column.about == About::kSpans || !is_fixed;
 }
 
 QueryRun::QueryRun(Store& store, const SpanQuery& query)
     : store_(store),
+      about_(query.about),
       interrupt_(query.cancelled),
       since_ns_(query.since_ns),
       until_ns_(query.until_ns),
@@ -63,10 +70,10 @@ QueryRun::QueryRun(Store& store, const SpanQuery& query)
 Result<std::unique_ptr<QueryRun>> QueryRun::Start(Store& store, const SpanQuery& query) {
   LearnBlockSizes();
   std::unique_ptr<QueryRun> run(new QueryRun(store, query));
-  SPANBOX_ASSIGN_OR_RETURN(run->filter_, ParseFilter(query.filter));
+  SPANBOX_ASSIGN_OR_RETURN(run->filter_, ParseFilter(query.filter, query.about));
   SPANBOX_ASSIGN_OR_RETURN(run->view_, store.Read());
   run->looked_ns_ = MonotonicNowNs();
-  for (const SegmentMeta& segment : run->view_->segments()) {
+  for (const SegmentMeta& segment : SegmentsOf(*run->view_, query.about)) {
     const bool in_time = segment.max_start_ns >= query.since_ns && segment.min_start_ns < query.until_ns;
     const bool holds = run->filter_.everything || MayHoldTraces(run->filter_.root, segment);
     if (in_time && holds) run->segments_.push_back(segment);
@@ -84,16 +91,28 @@ Status QueryRun::Bind(Filter& filter) {
 }
 
 Result<bool> QueryRun::IsKnown(std::string_view attribute) {
-  for (const SegmentMeta& segment : view_->segments()) {
+  for (const SegmentMeta& segment : SegmentsOf(*view_, about_)) {
     SPANBOX_ASSIGN_OR_RETURN(const Segment loaded, view_->Load(segment));
     if (!loaded.Find(attribute).empty()) return true;
   }
   return false;
 }
 
+// What the column is a score of, when it is one and has not been read yet.
+Status QueryRun::ReadScores(std::string_view column) {
+  const auto name = ScoreNameOf(column);
+  if (!name || about_ == About::kScores || scores_.contains(*name)) return OkStatus();
+  // Relatives may lie outside the asked time.
+  const auto spans = filter_.relatives_tests > 0 ? view_->segments() : segments();
+  SPANBOX_ASSIGN_OR_RETURN(LatestScores scores, LatestScores::Read(*view_, spans, *name, interrupt_));
+  scores_.emplace(*name, std::move(scores));
+  return OkStatus();
+}
+
 Status QueryRun::CheckKnown(const ColumnRef& column) {
   if (column.info != nullptr) return OkStatus();
   if (column.name.empty()) return InvalidArgument("a column's name cannot be empty");
+  SPANBOX_RETURN_IF_ERROR(ReadScores(column.name));
   const std::string_view closest = ClosestColumn(column.name);
   if (closest.empty()) return OkStatus();
   SPANBOX_ASSIGN_OR_RETURN(const bool known, IsKnown(column.name));
@@ -103,9 +122,12 @@ Status QueryRun::CheckKnown(const ColumnRef& column) {
 Status QueryRun::CheckKnown(const Filter& filter) {
   if (filter.everything) return OkStatus();
   std::vector<const Term*> doubtful;
+  Status read;
   ForEachTerm(filter.root, [&](const Term& term) {
+    if (read.ok()) read = ReadScores(term.column);
     if (term.info == nullptr && !ClosestColumn(term.column).empty()) doubtful.push_back(&term);
   });
+  SPANBOX_RETURN_IF_ERROR(read);
   for (const Term* term : doubtful) {
     SPANBOX_ASSIGN_OR_RETURN(const bool known, IsKnown(term->column));
     if (!known) return ErrorAt(filter.text, term->position, Unknown(term->column, ClosestColumn(term->column)));
@@ -117,7 +139,7 @@ Result<std::unique_ptr<SegmentColumns>> QueryRun::Load(const SegmentMeta& segmen
   SPANBOX_RETURN_IF_ERROR(interrupt_.Check());
   if (renewed_ && segment.id == kOpenSpans) return NotFound("the open spans were those of an earlier view");
   SPANBOX_ASSIGN_OR_RETURN(Segment loaded, view_->Load(segment));
-  return std::make_unique<SegmentColumns>(std::move(loaded), segment.id, &interrupt_);
+  return std::make_unique<SegmentColumns>(std::move(loaded), segment.id, &interrupt_, &scores_);
 }
 
 std::vector<const SegmentMeta*> QueryRun::AllSegments() const {
@@ -141,7 +163,7 @@ void QueryRun::RenewView(std::span<const SegmentMeta*> waiting) {
   looked_ns_ = MonotonicNowNs();
   if (!fresh.ok()) return;
   std::vector<std::uint64_t> ids;
-  for (const SegmentMeta& segment : (*fresh)->segments()) ids.push_back(segment.id);
+  for (const SegmentMeta& segment : SegmentsOf(**fresh, about_)) ids.push_back(segment.id);
   std::ranges::sort(ids);
   const auto gone = [&](const SegmentMeta* segment) { return !std::ranges::binary_search(ids, segment->id); };
   std::ranges::stable_partition(waiting, gone);

@@ -13,6 +13,7 @@
 
 #include "query/bitmap.h"
 #include "query/filter.h"
+#include "query/latest_scores.h"
 #include "query/segment_columns.h"
 #include "spanbox/query.h"
 #include "store/read_view.h"
@@ -25,13 +26,18 @@ inline constexpr std::uint64_t kOpenSpans = 0;  // SegmentMeta::id of the spans 
 struct ColumnRef {
   std::string name;                  // canonical
   const ColumnInfo* info = nullptr;  // nullptr: an attribute
+  About about = About::kSpans;       // of which
 };
-ColumnRef Resolve(std::string_view name);
+ColumnRef Resolve(std::string_view name, About about);
+
+// False: every row has it, and it says nothing. Scores have no kind and no status.
+bool MeansSomething(const ColumnRef& column);
 
 class QueryRun {
  public:
   static Result<std::unique_ptr<QueryRun>> Start(Store& store, const SpanQuery& query);
 
+  // Ask these of every column before rows are visited: they read the scores that are called.
   // InvalidArgument when it is no column, no segment has such an attribute, and a column's name is nearly the same.
   Status CheckKnown(const ColumnRef& column);
   // The same for every attribute in a filter; the message shows the place.
@@ -41,6 +47,8 @@ class QueryRun {
   Status Bind(Filter& filter);
 
   ReadView& view() { return *view_; }  // not the one of the start, once Visit has been called
+  About about() const { return about_; }
+  const ScoresByName& scores() const { return scores_; }
   const Interrupt& interrupt() const { return interrupt_; }
   const Filter& filter() const { return filter_; }
   std::int64_t since_ns() const { return since_ns_; }
@@ -84,8 +92,13 @@ class QueryRun {
   QueryRun(Store& store, const SpanQuery& query);
   void RenewView(std::span<const SegmentMeta*> waiting);
   Result<bool> IsKnown(std::string_view attribute);
+  Status ReadScores(std::string_view column);
+  static std::span<const SegmentMeta> SegmentsOf(ReadView& view, About about) {
+    return about == About::kScores ? view.scores() : view.segments();
+  }
 
   Store& store_;
+  const About about_;
   const Interrupt interrupt_;
   const std::int64_t since_ns_, until_ns_, max_view_ns_;
   std::unique_ptr<ReadView> view_;
@@ -93,6 +106,7 @@ class QueryRun {
   bool renewed_ = false;
   Filter filter_;
   std::vector<SegmentMeta> segments_;
+  ScoresByName scores_;
 };
 
 }  // namespace spanbox

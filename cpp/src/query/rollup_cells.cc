@@ -52,8 +52,9 @@ void CellNeeds::Distinct(const ColumnRef& column) {
 void CellNeeds::Every(std::int64_t every_ns) { answerable &= every_ns % kRollupBucketNs == 0; }
 
 Result<SampledOut> ForEachRollup(QueryRun& run, CellNeeds needs, const CellVisitor& visit) {
-  needs.Test(run.filter());
   SampledOut out;
+  if (run.about() == About::kScores) return out;
+  needs.Test(run.filter());
   for (const SegmentMeta& meta : run.view().rollups()) {
     if (meta.max_start_ns < run.since_ns() || meta.min_start_ns >= run.until_ns()) continue;
     SPANBOX_RETURN_IF_ERROR(run.interrupt().Check());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "query/latest_scores.h"
 #include "query/lexer.h"
 #include "spanbox/query.h"
 #include "store/segment.h"
@@ -148,6 +149,16 @@ Result<std::function<bool(const SpanRow&)>> CompileFilter(std::string_view filte
     return ErrorAt(filter, *relatives,
                    "any, all and count need the other spans of the trace, and here a span is tested by itself: "
                    "test its own columns");
+  }
+  std::optional<std::size_t> score;
+  if (!parsed.everything) {
+    ForEachTerm(parsed.root, [&](const Term& term) {
+      if (ScoreNameOf(term.column)) score = term.position;
+    });
+  }
+  if (score) {
+    return ErrorAt(filter, *score,
+                   "here a span is tested as it is recorded, before it has scores: test its own columns");
   }
   auto predicate = std::make_shared<const RowPredicate>(std::move(parsed));
   return std::function<bool(const SpanRow&)>([predicate](const SpanRow& row) { return (*predicate)(row); });

@@ -145,7 +145,9 @@ class Materializer {
     std::map<ColumnRef, Cells, ColumnOrder> found;
     const auto read = [&](SegmentColumns& segment, const auto& rows, const auto& targets) {
       for (const ChunkInfo& chunk : segment.segment().chunks()) {
-        Cells& cells = found.try_emplace(Resolve(chunk.name), chosen_.size()).first->second;
+        const ColumnRef column = Resolve(chunk.name, run_.about());
+        if (!MeansSomething(column)) continue;
+        Cells& cells = found.try_emplace(column, chosen_.size()).first->second;
         SPANBOX_RETURN_IF_ERROR(cells.ReadChunk(segment, chunk, rows, targets));
       }
       return OkStatus();
@@ -197,12 +199,12 @@ Result<Table> ScanOnce(Store& store, const SpanQuery& query, const ScanOptions& 
   SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
   std::vector<ColumnRef> columns;
   for (const std::string& name : options.columns) {
-    columns.push_back(Resolve(name));
+    columns.push_back(Resolve(name, run->about()));
     SPANBOX_RETURN_IF_ERROR(run->CheckKnown(columns.back()));
   }
   ColumnRef order_by;
   if (!options.order_by.empty()) {
-    order_by = Resolve(options.order_by);
+    order_by = Resolve(options.order_by, run->about());
     SPANBOX_RETURN_IF_ERROR(run->CheckKnown(order_by));
     if (order_by.info != nullptr && order_by.info->type == ColumnType::kText) {
       return InvalidArgument(Ticked(order_by.name) + " is long text and gives no order: order by another column");

@@ -1,5 +1,10 @@
 #include "query/segment_columns.h"
 
+#include <algorithm>
+#include <bit>
+
+#include "query/latest_scores.h"
+
 namespace spanbox {
 namespace {
 
@@ -30,6 +35,19 @@ class InterruptibleText : public TextColumn {
   std::size_t read_bytes_ = 0;  // since the last check
 };
 
+// The values of a score's column without those of rows that have none.
+template <typename To, typename Column>
+Buffer<To> Densified(const Column& column, const auto& values, std::uint32_t count) {
+  Buffer<To> dense(count);
+  To* to = dense.data();
+  for (std::size_t word = 0; word < column.valid.words.size(); ++word) {
+    for (std::uint64_t bits = column.valid.words[word]; bits != 0; bits &= bits - 1) {
+      *to++ = std::bit_cast<To>(values[word * 64 + static_cast<std::size_t>(std::countr_zero(bits))]);
+    }
+  }
+  return dense;
+}
+
 }  // namespace
 
 Result<TextColumn*> SegmentColumns::Text(const ChunkInfo& chunk) {
@@ -42,18 +60,86 @@ Result<TextColumn*> SegmentColumns::Text(const ChunkInfo& chunk) {
   return std::get<std::unique_ptr<TextColumn>>(place).get();
 }
 
+Status SegmentColumns::VisitNumbers(const ChunkInfo& chunk, const Segment::NumberVisitor& visit) {
+  if (!IsScore(chunk)) return segment_.VisitNumbers(chunk, visit);
+  Buffer<std::int64_t> numbers;
+  if (const auto* ints = std::get_if<IntColumn>(&cache_[chunk.index])) {
+    numbers = Densified<std::int64_t>(*ints, ints->values, chunk.valid_count);
+  } else if (const auto* floats = std::get_if<FloatColumn>(&cache_[chunk.index])) {
+    numbers = Densified<std::int64_t>(*floats, floats->values, chunk.valid_count);
+  } else if (const auto* bools = std::get_if<BoolColumn>(&cache_[chunk.index])) {
+    const std::vector<std::int64_t> values(bools->values.begin(), bools->values.end());
+    numbers = Densified<std::int64_t>(*bools, values, chunk.valid_count);
+  }
+  visit(0, {numbers.data(), numbers.size()});
+  return OkStatus();
+}
+
 Result<const DenseStrings*> SegmentColumns::DenseStringsOf(const ChunkInfo& chunk) {
-  dense_.resize(segment_.chunks().size());
-  return CachedIn<DenseStrings>(dense_[chunk.index], chunk, &Segment::ReadDenseStrings);
+  Dense& place = dense_[chunk.index];
+  if (IsScore(chunk) && std::holds_alternative<std::monostate>(place)) {
+    const auto& labels = std::get<StringColumn>(cache_[chunk.index]);
+    place = DenseStrings{labels.dictionary, Densified<std::uint32_t>(labels, labels.codes, chunk.valid_count)};
+  }
+  return CachedIn<DenseStrings>(place, chunk, &Segment::ReadDenseStrings);
 }
 
 Result<const Validity*> SegmentColumns::Valid(const ChunkInfo& chunk) {
+  if (IsScore(chunk)) {
+    return std::visit(
+        [](const auto& column) -> Result<const Validity*> {
+          if constexpr (requires { column.valid.words; }) return &column.valid;
+          return Internal("a score has no such values");
+        },
+        cache_[chunk.index]);
+  }
   validities_.resize(segment_.validity_sets());
   std::optional<Validity>& validity = validities_[segment_.ValiditySet(chunk)];
   if (!validity) {
     SPANBOX_ASSIGN_OR_RETURN(validity, segment_.ReadValidity(chunk));
   }
   return &*validity;
+}
+
+Result<std::vector<const ChunkInfo*>> SegmentColumns::Find(std::string_view column, Prefer prefer) {
+  const auto name = ScoreNameOf(column);
+  if (!name || scores_ == nullptr) return segment_.Find(column);
+  const auto scores = scores_->find(*name);
+  if (scores == scores_->end() || scores->second.empty()) return segment_.Find(column);
+  const auto [place, is_new] = joined_.try_emplace({std::string(column), prefer});
+  if (is_new) SPANBOX_RETURN_IF_ERROR(JoinScores(place->first.first, scores->second, prefer, place->second));
+  return place->second;
+}
+
+Status SegmentColumns::JoinScores(std::string_view column, const LatestScores& scores, Prefer prefer,
+                                  std::vector<const ChunkInfo*>& chunks) {
+  SPANBOX_ASSIGN_OR_RETURN(LatestScores::Joined joined, scores.Join(*this, prefer));
+  std::int64_t low = 0, high = 1;
+  const auto add = [&](auto& values, ColumnType type) {
+    if (!values) return;
+    ChunkInfo& chunk = score_chunks_.emplace_back();
+    chunk.name = column;
+    chunk.type = type;
+    chunk.min_int = low;
+    chunk.max_int = high;
+    for (const std::uint64_t word : values->valid.words) {
+      chunk.valid_count += static_cast<std::uint32_t>(std::popcount(word));
+    }
+    chunk.index = static_cast<std::uint32_t>(cache_.size());
+    cache_.emplace_back(*std::move(values));
+    dense_.emplace_back();
+    chunks.push_back(&chunk);
+  };
+  add(joined.floats, ColumnType::kFloat);
+  add(joined.bools, ColumnType::kBool);
+  add(joined.labels, ColumnType::kString);
+  if (joined.ints) {
+    const auto range = std::ranges::minmax(joined.ints->values);
+    low = range.min;
+    high = range.max;
+  }
+  add(joined.ints, ColumnType::kInt);
+  return OkStatus();
 }
 
 Result<const ChunkInfo*> SegmentColumns::Required(std::string_view name, ColumnType type) const {
@@ -79,7 +165,7 @@ Result<const IntColumn*> SegmentColumns::Starts() {
 
 Result<Bitmap> SegmentColumns::ValidRows(const ChunkInfo& chunk) {
   Bitmap rows(segment_.rows(), true);
-  if (chunk.valid_count == segment_.rows()) return rows;
+  if (chunk.valid_count == segment_.rows() && chunk.type != ColumnType::kSpanId) return rows;
   switch (chunk.type) {
     case ColumnType::kInt: {
       SPANBOX_ASSIGN_OR_RETURN(const auto* c, Ints(chunk));

@@ -3,9 +3,12 @@
 // Thread rule: one thread. Ownership: borrows the segment's bytes; references and strings live as long as this object.
 #pragma once
 
+#include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
@@ -25,11 +28,24 @@ class Interrupt {
   std::function<bool()> cancelled_;
 };
 
+// What is wanted of a score that has a number and a label.
+enum class Prefer { kNumber, kLabel };
+
+class LatestScores;  // query/latest_scores.h
+using ScoresByName = std::map<std::string, LatestScores, std::less<>>;
+
 class SegmentColumns {
  public:
-  // `id`: SegmentMeta's, for filters over relatives. `interrupt`, which must outlive this, is asked while text is read.
-  explicit SegmentColumns(Segment segment, std::uint64_t id = 0, const Interrupt* interrupt = nullptr)
-      : segment_(std::move(segment)), id_(id), interrupt_(interrupt), cache_(segment_.chunks().size()) {}
+  // `id`: SegmentMeta's, for filters over relatives. `interrupt` is asked while text is read. `scores`: what columns
+  // called score.* are. Both must outlive this.
+  explicit SegmentColumns(Segment segment, std::uint64_t id = 0, const Interrupt* interrupt = nullptr,
+                          const ScoresByName* scores = nullptr)
+      : segment_(std::move(segment)),
+        id_(id),
+        interrupt_(interrupt),
+        scores_(scores),
+        cache_(segment_.chunks().size()),
+        dense_(segment_.chunks().size()) {}
   SegmentColumns(const SegmentColumns&) = delete;
   SegmentColumns& operator=(const SegmentColumns&) = delete;
 
@@ -37,7 +53,11 @@ class SegmentColumns {
   std::uint64_t id() const { return id_; }
   std::uint32_t rows() const { return segment_.rows(); }
 
-  // REQUIRES: chunk is one of segment().chunks(), of the type the method is named after.
+  // The chunks of a column, or of a score: of those there are no chunks in the segment, but the rows are joined with
+  // their scores.
+  Result<std::vector<const ChunkInfo*>> Find(std::string_view column, Prefer prefer = Prefer::kNumber);
+
+  // REQUIRES: chunk is one of segment().chunks(), or from Find, of the type the method is named after.
   Result<const IntColumn*> Ints(const ChunkInfo& chunk) { return Cached<IntColumn>(chunk, &Segment::ReadInts); }
   Result<const FloatColumn*> Floats(const ChunkInfo& chunk) { return Cached<FloatColumn>(chunk, &Segment::ReadFloats); }
   Result<const BoolColumn*> Bools(const ChunkInfo& chunk) { return Cached<BoolColumn>(chunk, &Segment::ReadBools); }
@@ -53,8 +73,15 @@ class SegmentColumns {
   Result<TextColumn*> Text(const ChunkInfo& chunk);
 
   // The same without places for rows that have no value, which are those of Valid(chunk).
+  Status VisitNumbers(const ChunkInfo& chunk, const Segment::NumberVisitor& visit);
   Result<const DenseStrings*> DenseStringsOf(const ChunkInfo& chunk);
   Result<const Validity*> Valid(const ChunkInfo& chunk);
+  // Chunks with the same number have the same Valid; 0: all rows.
+  std::size_t ValiditySet(const ChunkInfo& chunk) const {
+    if (!IsScore(chunk)) return segment_.ValiditySet(chunk);
+    return segment_.validity_sets() + chunk.index - segment_.chunks().size();
+  }
+  std::size_t validity_sets() const { return segment_.validity_sets() + score_chunks_.size(); }
 
   // Columns that every segment has; DataLoss when one is missing.
   Result<const TraceIdColumn*> TraceIds();
@@ -75,14 +102,21 @@ class SegmentColumns {
   Result<const T*> Cached(const ChunkInfo& chunk, Result<T> (Segment::*read)(const ChunkInfo&) const) {
     return CachedIn<T>(cache_[chunk.index], chunk, read);
   }
+  Status JoinScores(std::string_view column, const LatestScores& scores, Prefer prefer,
+                    std::vector<const ChunkInfo*>& chunks);
+  bool IsScore(const ChunkInfo& chunk) const { return chunk.index >= segment_.chunks().size(); }
   Result<const ChunkInfo*> Required(std::string_view name, ColumnType type) const;
 
   Segment segment_;
   std::uint64_t id_;
   const Interrupt* interrupt_;
-  std::vector<Column> cache_;                        // by chunk
-  std::vector<Dense> dense_;                         // by chunk; empty until one is asked for
+  const ScoresByName* scores_;
+  // By chunk, those of scores last. Deques: what is in them stays where it is when scores are joined.
+  std::deque<Column> cache_;
+  std::deque<Dense> dense_;
   std::vector<std::optional<Validity>> validities_;  // by set; empty until one is asked for
+  std::deque<ChunkInfo> score_chunks_;
+  std::map<std::pair<std::string, Prefer>, std::vector<const ChunkInfo*>> joined_;
 };
 
 template <typename T, typename Cache>

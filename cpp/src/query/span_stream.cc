@@ -41,6 +41,16 @@ Result<bool> HoldsJson(SegmentColumns& columns, const ChunkInfo& chunk) {
   return false;
 }
 
+// Of a score no segment says anything.
+void NoteScore(const QueryRun& run, const std::string& column, std::map<std::string, Seen, std::less<>>& seen) {
+  const auto name = ScoreNameOf(column);
+  if (!name) return;
+  const auto scores = run.scores().find(*name);
+  if (scores == run.scores().end() || scores->second.empty()) return;
+  seen[column] = {};
+  for (const ColumnType type : scores->second.Types()) seen[column].tags |= TagOf(type);
+}
+
 std::string TextOf(const TableColumn& column, std::uint64_t row) {
   switch (column.type) {
     case TableColumn::Type::kFloat:
@@ -167,11 +177,13 @@ Status SpanStream::FindSchema(QueryRun& run) {
   }));
   std::vector<ColumnRef> columns;
   for (const std::string& name : options_.columns) {
-    columns.push_back(Resolve(name));
+    columns.push_back(Resolve(name, run.about()));
     SPANBOX_RETURN_IF_ERROR(run.CheckKnown(columns.back()));
+    NoteScore(run, columns.back().name, seen);
   }
   if (columns.empty()) {
-    for (const auto& [name, of] : seen) columns.push_back(Resolve(name));
+    for (const auto& [name, of] : seen) columns.push_back(Resolve(name, run.about()));
+    std::erase_if(columns, [](const ColumnRef& column) { return !MeansSomething(column); });
     const auto order = [](const ColumnRef& c) {
       return c.info != nullptr ? static_cast<std::uint16_t>(c.info->column) : kColumnCount;
     };

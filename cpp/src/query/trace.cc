@@ -6,17 +6,19 @@
 #include "query/lexer.h"
 #include "query/query_run.h"
 #include "query/segment_columns.h"
+#include "query/span_filler.h"
 
 namespace spanbox {
 namespace {
 
 constexpr std::size_t kMinPrefix = 4, kHexDigits = 32;
 
-// Calls fn(segment, SegmentColumns&, rows) for every segment that holds spans of the trace. Open spans come last.
+// Calls fn(segment, SegmentColumns&, rows) for every segment that holds spans, or scores, of the trace. Open spans come
+// last.
 template <typename Fn>
-Status ForEachPart(Store& store, const TraceId& trace, Fn fn) {
+Status ForEachPart(Store& store, const TraceId& trace, Fn fn, About about = About::kSpans) {
   SPANBOX_ASSIGN_OR_RETURN(const std::unique_ptr<ReadView> view, store.Read());
-  for (const SegmentMeta& segment : view->segments()) {
+  for (const SegmentMeta& segment : about == About::kScores ? view->scores() : view->segments()) {
     if (!segment.MayHold(trace)) continue;
     SPANBOX_ASSIGN_OR_RETURN(Segment loaded, view->Load(segment));
     SPANBOX_ASSIGN_OR_RETURN(const std::vector<std::uint32_t> rows, loaded.RowsOfTrace(trace));
@@ -51,6 +53,27 @@ Result<std::pair<TraceId, TraceId>> PrefixRange(std::string_view digits) {
 }
 
 }  // namespace
+
+Result<std::vector<TraceSpan>> ScoresOf(Store& store, const TraceId& trace) {
+  std::vector<TraceSpan> scores;
+  const auto add = [&](const SegmentMeta&, SegmentColumns& columns, const auto& rows) {
+    std::vector<TraceSpan> part(rows.size());
+    SPANBOX_ASSIGN_OR_RETURN(const TraceIdColumn* traces, columns.TraceIds());
+    SPANBOX_ASSIGN_OR_RETURN(const SpanIdColumn* spans, columns.SpanIds());
+    SPANBOX_ASSIGN_OR_RETURN(const IntColumn* times, columns.Starts());
+    SPANBOX_RETURN_IF_ERROR(FillSpans(columns, rows, SpanParts::kEverything, part));
+    for (std::size_t i = 0; i < part.size(); ++i) {
+      part[i].trace_id = traces->values[rows[i]];
+      part[i].span_id = spans->values[rows[i]];
+      part[i].start_ns = times->values[rows[i]];
+    }
+    scores.insert(scores.end(), std::make_move_iterator(part.begin()), std::make_move_iterator(part.end()));
+    return OkStatus();
+  };
+  SPANBOX_RETURN_IF_ERROR(ForEachPart(store, trace, add, About::kScores));
+  std::ranges::stable_sort(scores, {}, &TraceSpan::start_ns);
+  return scores;
+}
 
 Result<std::vector<SpanId>> SpanIdsOf(Store& store, const TraceId& trace) {
   std::vector<SpanId> ids;

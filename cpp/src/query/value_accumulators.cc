@@ -106,7 +106,8 @@ class HashesAccumulator : public Accumulator {
 
   Status Add(GroupedRows& in) override {
     sketches_.resize(in.group_count);
-    for (const ChunkInfo* chunk : in.columns.segment().Find(column_)) {
+    SPANBOX_ASSIGN_OR_RETURN(const auto chunks, in.columns.Find(column_, Prefer::kLabel));
+    for (const ChunkInfo* chunk : chunks) {
       SPANBOX_RETURN_IF_ERROR(AddChunk(in, *chunk));
     }
     return OkStatus();

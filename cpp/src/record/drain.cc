@@ -15,7 +15,7 @@ std::optional<RecordView> LaneWalker::RecordAt(std::uint64_t position, bool exac
   RecordHeader header;
   std::memcpy(&header, lane_.data() + offset, sizeof header);
   if (header.position != position || header.version != kRecordVersion) return std::nullopt;
-  if (header.type < 1 || header.type > static_cast<std::uint8_t>(RecordType::kBlob)) return std::nullopt;
+  if (header.type < 1 || header.type > static_cast<std::uint8_t>(RecordType::kScore)) return std::nullopt;
   if (exact_seq ? header.seq != cursor_.seq + 1 : header.seq <= cursor_.seq) return std::nullopt;
   const std::uint64_t bytes = sizeof header + std::uint64_t{header.payload_bytes};
   if (header.length != AlignRecord(bytes) || header.length > room) return std::nullopt;
@@ -83,7 +83,7 @@ void DrainLanes(std::span<LaneSource> lanes, DrainBudget budget, SpanJoiner& joi
     while (bytes + (walker.cursor().position - begin) < budget.bytes && ends < budget.spans) {
       auto record = walker.Next();
       if (!record) break;
-      if (record->type == RecordType::kEnd) ++ends;
+      if (record->type == RecordType::kEnd || record->type == RecordType::kScore) ++ends;
       if (copies != nullptr) record->payload = copies->Copy(record->payload);
       joiner.Add(*record, /*held=*/walker.cursor().position > lane.end_limit);
     }

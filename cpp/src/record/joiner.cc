@@ -55,6 +55,7 @@ void SpanJoiner::Begin() {
   done_.clear();
   arena_.Reset();
   blobs_.clear();
+  scores_.clear();
   links_.clear();
   for (const std::uint32_t at : order_) table_[at] = Slot{};
   order_.clear();
@@ -68,8 +69,16 @@ void SpanJoiner::AddBlob(const RecordView& record) {
   if (piece.ok()) blobs_.push_back(*piece);
 }
 
+void SpanJoiner::AddScore(const RecordView& record) {
+  const auto row = ParseScore(record, arena_);
+  if (!row.ok() || !row->trace_id.is_valid()) return;
+  NoteTime(row->start_ns);
+  scores_.push_back(*row);
+}
+
 void SpanJoiner::Add(const RecordView& record, bool held) {
   if (record.type == RecordType::kBlob) return AddBlob(record);
+  if (record.type == RecordType::kScore) return AddScore(record);
   const auto span = SpanIdOf(record);
   if (!span.ok()) {
     ++counters_.undecodable;
@@ -125,6 +134,7 @@ void SpanJoiner::GrowTable() {
 
 void SpanJoiner::Finish(SpanBatch& batch, bool all_seen) {
   batch.blobs = blobs_;
+  batch.scores = scores_;
   if (sampler_ != nullptr) TellStarts();
   FinishReady(batch);
   for (const std::uint32_t at : order_) FinishSpan(table_[at], batch);

@@ -1,5 +1,5 @@
-// Joins the records of spans, which may come from several lanes and in any order between lanes, into rows. Pieces of
-// blobs pass through.
+// Joins the records of spans, which may come from several lanes and in any order between lanes, into rows. Scores and
+// pieces of blobs pass through: a score is stored whatever becomes of its span.
 //
 // A span whose START and END come in one batch goes straight from the ring into the batch. Any other waits in the open
 // table, and its records so far are part of the batch, so that the cursor may pass them.
@@ -43,8 +43,8 @@ class SpanJoiner {
   // `held`: an END that may not complete its span before the next pass, because records that came before it in time
   // may not have been seen yet.
   void Add(const RecordView& record, bool held);
-  // Appends to spans, sampled_out, open, closed and blobs of `batch`. `all_seen`: every record of the pass has been
-  // added, so that traces may be decided.
+  // Appends to spans, sampled_out, scores, open, closed and blobs of `batch`. `all_seen`: every record of the pass has
+  // been added, so that traces may be decided.
   void Finish(SpanBatch& batch, bool all_seen = false);
 
   // These four want a batch of their own, begun with Begin and not finished with Finish.
@@ -118,6 +118,7 @@ class SpanJoiner {
   void Close(SpanId span, Partial& partial, SpanBatch& batch);
   void AddProcessFields(SpanRow& row);
   void AddBlob(const RecordView& record);
+  void AddScore(const RecordView& record);
   void NoteTime(std::int64_t wall_ns) { last_record_ns_ = std::max(last_record_ns_, wall_ns); }
 
   const std::string release_, environment_;
@@ -133,6 +134,7 @@ class SpanJoiner {
   std::vector<RecordView> scratch_;
   std::vector<Pending> pending_;
   std::vector<BlobPiece> blobs_;
+  std::vector<SpanRow> scores_;
   RowArena arena_;
   Counters counters_;
   std::uint64_t open_spans_ = 0;  // in open_, with START and without END

@@ -455,6 +455,15 @@ bool Recorder::End(SpanId span, SpanStatus status, std::int64_t duration_ns, std
   return Append(RecordType::kEnd, writer.buffer().bytes());
 }
 
+bool Recorder::Score(const SpanRow& score) noexcept {
+  const Scratch scratch;
+  if (!scratch.mine()) return DropNested(*this, RecordType::kScore);
+  RecordWriter writer(scratch.buffer());
+  writer.Start(score.trace_id, score.span_id, 0, score.start_ns, SpanKind::kSpan, score.name);
+  AddFields(writer, score.fields);
+  return Append(RecordType::kScore, writer.buffer().bytes());
+}
+
 Result<std::unique_ptr<Recorder>> Recorder::Open(ExporterFactory make_exporter, std::string ring_dir,
                                                  const RecorderOptions& options) {
   if (!make_exporter) return InvalidArgument("a recorder needs an exporter factory");

@@ -31,10 +31,10 @@
 namespace spanbox {
 
 // The named databases. docs/segment_format.md describes keys and values.
-enum class Table { kMeta = 0, kSegments, kChunks, kOpen, kCursors, kRings, kBlobs, kRollups };
-inline constexpr int kTables = 8;
-inline constexpr const char* kTableNames[kTables] = {"meta",    "segments", "chunks", "open",
-                                                     "cursors", "rings",    "blobs",  "rollups"};
+enum class Table { kMeta = 0, kSegments, kChunks, kOpen, kCursors, kRings, kBlobs, kRollups, kScores };
+inline constexpr int kTables = 9;
+inline constexpr const char* kTableNames[kTables] = {"meta",  "segments", "chunks",  "open",  "cursors",
+                                                     "rings", "blobs",    "rollups", "scores"};
 inline constexpr int kFirstTables = 6;  // of format 1; what came later is made in an old store when it is opened
 
 using Bytes = std::span<const std::byte>;

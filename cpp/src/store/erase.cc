@@ -40,6 +40,9 @@ Result<std::uint64_t> StoreImpl::DropExpired(std::int64_t now_ns) {
   const std::int64_t older_than_ns = retention.max_age_ns == 0 ? INT64_MIN : now_ns - retention.max_age_ns;
   SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t dropped, Drop(Table::kSegments, older_than_ns, retention.max_bytes));
   SPANBOX_RETURN_IF_ERROR(Drop(Table::kRollups, older_than_ns, 0).status());
+  // What was said before the oldest span that is left began is about spans that are gone.
+  SPANBOX_ASSIGN_OR_RETURN(const std::int64_t oldest_ns, OldestSpan());
+  SPANBOX_RETURN_IF_ERROR(Drop(Table::kScores, std::max(older_than_ns, oldest_ns), 0).status());
   return dropped;
 }
 
@@ -51,6 +54,19 @@ Status StoreImpl::DropExpiredWhenDue() {
     expire_at_ns_ = now_ns + kExpireEveryNs;
   }
   return DropExpired(WallNowNs()).status();
+}
+
+// Its start; the smallest number when there is none.
+Result<std::int64_t> StoreImpl::OldestSpan() {
+  SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+  SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
+  std::int64_t oldest_ns = INT64_MAX;
+  const auto look = [&](const SegmentRecord& record) {
+    oldest_ns = std::min(oldest_ns, record.meta.min_start_ns);
+    return OkStatus();
+  };
+  SPANBOX_RETURN_IF_ERROR(ForEachSegment(*txn, Table::kSegments, look, [](std::uint64_t, const Status&) {}));
+  return oldest_ns == INT64_MAX ? INT64_MIN : oldest_ns;
 }
 
 // Rows of the segments that were dropped: those that end before the time, and the oldest until the rest has no more
@@ -94,11 +110,16 @@ Result<std::unique_ptr<StorePause>> StoreImpl::Pause() {
 
 Status StoreImpl::RemoveRows(std::uint64_t segment, std::span<const std::uint32_t> rows) {
   SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+  Table table = Table::kSegments;
   SegmentRecord record;
   SegmentBuilder::Encoded encoded;
   {
     SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
-    SPANBOX_ASSIGN_OR_RETURN(const auto stored, txn->Get(Table::kSegments, SegmentKey(segment)));
+    SPANBOX_ASSIGN_OR_RETURN(auto stored, txn->Get(table, SegmentKey(segment)));
+    if (!stored) {
+      table = Table::kScores;
+      SPANBOX_ASSIGN_OR_RETURN(stored, txn->Get(table, SegmentKey(segment)));
+    }
     if (!stored) return NotFound("segment " + std::to_string(segment) + " is gone");
     SPANBOX_ASSIGN_OR_RETURN(record, ParseSegmentRecord(SegmentKey(segment), *stored));
     SPANBOX_ASSIGN_OR_RETURN(const Segment source, LoadSegment(*txn, record));
@@ -117,10 +138,10 @@ Status StoreImpl::RemoveRows(std::uint64_t segment, std::span<const std::uint32_
     if (builder.rows() > 0) encoded = builder.Finish();
   }
   return env->Write(SizeOf(encoded), [&](WriteTxn& txn) -> Status {
-    SPANBOX_ASSIGN_OR_RETURN(const auto still, txn.Get(Table::kSegments, SegmentKey(segment)));
+    SPANBOX_ASSIGN_OR_RETURN(const auto still, txn.Get(table, SegmentKey(segment)));
     if (!still) return NotFound("segment " + std::to_string(segment) + " is gone");
-    if (encoded.rows > 0) SPANBOX_RETURN_IF_ERROR(PutSegment(txn, Table::kSegments, encoded, record.ranges));
-    return DeleteSegment(txn, Table::kSegments, record);
+    if (encoded.rows > 0) SPANBOX_RETURN_IF_ERROR(PutSegment(txn, table, encoded, record.ranges));
+    return DeleteSegment(txn, table, record);
   });
 }
 

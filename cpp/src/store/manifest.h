@@ -87,7 +87,7 @@ Result<std::string_view> ParseOpen(Bytes value);
 Result<std::uint64_t> GetMetaNumber(const Txn& txn, std::string_view key);  // 0 when absent
 Status PutMetaNumber(WriteTxn& txn, std::string_view key, std::uint64_t value);
 
-// `table` is kSegments or kRollups: both kinds share the ids and the chunks.
+// `table` is kSegments, kScores or kRollups: all kinds share the ids and the chunks.
 // Writes one segment under a new id; counts the generation up.
 Status PutSegment(WriteTxn& txn, Table table, const SegmentBuilder::Encoded& encoded, std::vector<RingRange> ranges);
 Status DeleteSegment(WriteTxn& txn, Table table, const SegmentRecord& record);

@@ -128,8 +128,11 @@ Result<bool> StoreImpl::DoBackgroundWork() {
 Result<bool> StoreImpl::MergeOnce() {
   const MergingTurn turn(*this, /*wait=*/false);
   if (!turn.mine()) return false;
-  SPANBOX_ASSIGN_OR_RETURN(const bool merged, Replace(Table::kSegments, Plan::kMerge));
-  return merged ? true : Replace(Table::kRollups, Plan::kMerge);
+  for (const Table table : {Table::kSegments, Table::kScores, Table::kRollups}) {
+    SPANBOX_ASSIGN_OR_RETURN(const bool merged, Replace(table, Plan::kMerge));
+    if (merged) return true;
+  }
+  return false;
 }
 
 Status StoreImpl::SettleWhenDue() {
@@ -138,7 +141,10 @@ Status StoreImpl::SettleWhenDue() {
   const std::int64_t now_ns = MonotonicNowNs();
   if (settle_at_ns_ == 0) settle_at_ns_ = now_ns + options_.settle_after_ns;
   if (settle_at_ns_ > now_ns) return OkStatus();
-  SPANBOX_ASSIGN_OR_RETURN(const bool settled, Replace(Table::kSegments, Plan::kSettle));
+  SPANBOX_ASSIGN_OR_RETURN(bool settled, Replace(Table::kSegments, Plan::kSettle));
+  if (!settled) {
+    SPANBOX_ASSIGN_OR_RETURN(settled, Replace(Table::kScores, Plan::kSettle));
+  }
   const std::int64_t end_ns = MonotonicNowNs();
   settle_at_ns_ = end_ns + (settled ? kSettlingShare * (end_ns - now_ns) : options_.settle_after_ns);
   return OkStatus();
@@ -146,9 +152,11 @@ Status StoreImpl::SettleWhenDue() {
 
 Status StoreImpl::Compact() {
   const MergingTurn turn(*this, /*wait=*/true);
-  for (const Plan plan : {Plan::kMergeAll, Plan::kSettleAll}) {
-    for (bool more = true; more;) {
-      SPANBOX_ASSIGN_OR_RETURN(more, Replace(Table::kSegments, plan));
+  for (const Table table : {Table::kSegments, Table::kScores}) {
+    for (const Plan plan : {Plan::kMergeAll, Plan::kSettleAll}) {
+      for (bool more = true; more;) {
+        SPANBOX_ASSIGN_OR_RETURN(more, Replace(table, plan));
+      }
     }
   }
   for (bool more = true; more;) {

@@ -15,10 +15,12 @@ class StoreReadView : public ReadView {
   Status Fill() {
     SPANBOX_RETURN_IF_ERROR(FillFrom(Table::kSegments, metas_, records_));
     SPANBOX_RETURN_IF_ERROR(FillFrom(Table::kRollups, rollup_metas_, rollup_records_));
+    SPANBOX_RETURN_IF_ERROR(FillFrom(Table::kScores, score_metas_, score_records_));
     return FillOpen();
   }
 
   std::span<const SegmentMeta> segments() const override { return metas_; }
+  std::span<const SegmentMeta> scores() const override { return score_metas_; }
   std::span<const SegmentMeta> rollups() const override { return rollup_metas_; }
   Result<Segment> LoadRollup(const SegmentMeta& rollup) override { return LoadFrom(rollup_records_, rollup.id); }
 
@@ -27,7 +29,8 @@ class StoreReadView : public ReadView {
       return Segment::Open(AsBytes(open_.columns),
                            [this](std::uint32_t block) -> Result<Bytes> { return AsBytes(open_.text_blocks[block]); });
     }
-    return LoadFrom(records_, segment.id);
+    auto loaded = LoadFrom(records_, segment.id);
+    return loaded.status().code() == StatusCode::kNotFound ? LoadFrom(score_records_, segment.id) : std::move(loaded);
   }
 
  private:
@@ -79,8 +82,8 @@ class StoreReadView : public ReadView {
   }
 
   std::unique_ptr<ReadTxn> txn_;
-  std::vector<SegmentMeta> metas_, rollup_metas_;
-  std::vector<SegmentRecord> records_, rollup_records_;
+  std::vector<SegmentMeta> metas_, rollup_metas_, score_metas_;
+  std::vector<SegmentRecord> records_, rollup_records_, score_records_;
   SegmentBuilder::Encoded open_;
 };
 

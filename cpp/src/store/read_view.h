@@ -31,6 +31,9 @@ class ReadView {
   virtual std::span<const SegmentMeta> segments() const = 0;     // by id; open spans last
   virtual Result<Segment> Load(const SegmentMeta& segment) = 0;  // valid as long as the view
 
+  // Segments whose rows are scores: see spanbox/score.h. By id; Load loads them, too.
+  virtual std::span<const SegmentMeta> scores() const { return {}; }
+
   // What is left of spans that sampling dropped: see store/rollup.h. By id.
   virtual std::span<const SegmentMeta> rollups() const { return {}; }
   virtual Result<Segment> LoadRollup(const SegmentMeta&) { return NotFound("this view has no rollups"); }

@@ -146,6 +146,7 @@ class Segment {
   Result<BoolColumn> ReadBools(const ChunkInfo& chunk) const;
   Result<StringColumn> ReadStrings(const ChunkInfo& chunk) const;
   Result<TraceIdColumn> ReadTraceIds(const ChunkInfo& chunk) const;
+  // A span id of 0 is no value: of scores that are about a whole trace.
   Result<SpanIdColumn> ReadSpanIds(const ChunkInfo& chunk) const;
   Result<std::unique_ptr<TextColumn>> ReadText(const ChunkInfo& chunk) const;
 

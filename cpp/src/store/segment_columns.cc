@@ -370,6 +370,13 @@ Result<SpanIdColumn> Segment::ReadSpanIds(const ChunkInfo& chunk) const {
   Buffer<SpanId> values(chunk.valid_count);
   std::memcpy(values.data(), bytes.data(), bytes.size());
   column.values = Spread<SpanId>(values, column.valid, rows_);
+  // Of a score: it is about the whole trace.
+  if (column.valid.all() && std::ranges::find(column.values, SpanId{0}) != column.values.end()) {
+    column.valid.words.resize((rows_ + 63) / 64);
+    for (std::uint32_t row = 0; row < rows_; ++row) {
+      if (column.values[row] != 0) column.valid.words[row / 64] |= std::uint64_t{1} << (row % 64);
+    }
+  }
   return column;
 }
 

@@ -183,10 +183,17 @@ Status CheckNotRetired(const Txn& txn, const SpanBatch& batch) {
   SPANBOX_ASSIGN_OR_RETURN(const auto stored, txn.Get(Table::kRings, RingKey(batch.ring)));
   if (!stored) return OkStatus();
   SPANBOX_ASSIGN_OR_RETURN(const RingRecord record, ParseRing(*stored));
-  const bool brings = !batch.spans.empty() || !batch.sampled_out.empty() || !batch.open.empty() ||
-                      !batch.blobs.empty() || !batch.cursors.empty();
+  const bool brings = !batch.spans.empty() || !batch.sampled_out.empty() || !batch.scores.empty() ||
+                      !batch.open.empty() || !batch.blobs.empty() || !batch.cursors.empty();
   if (!record.retired || !brings) return OkStatus();
   return Internal("ring " + Hex(batch.ring) + " has been retired; nothing more of it is stored. Please report this");
+}
+
+// Without rows: nothing.
+SegmentBuilder::Encoded Encode(std::span<const SpanRow> rows) {
+  SegmentBuilder& builder = ThreadBuilder();
+  for (const SpanRow& row : rows) builder.Add(row);
+  return rows.empty() ? SegmentBuilder::Encoded{} : builder.Finish();
 }
 
 std::string IngestKey(std::string_view name) {
@@ -293,12 +300,7 @@ Result<RingState> StoreImpl::LoadRing(const RingId& ring) {
 
 Status StoreImpl::Commit(const SpanBatch& batch) {
   SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
-  SegmentBuilder::Encoded encoded;
-  if (!batch.spans.empty()) {
-    SegmentBuilder& builder = ThreadBuilder();
-    for (const SpanRow& row : batch.spans) builder.Add(row);
-    encoded = builder.Finish();
-  }
+  const SegmentBuilder::Encoded encoded = Encode(batch.spans), scores = Encode(batch.scores);
   SegmentBuilder::Encoded rollup;
   if (!batch.sampled_out.empty()) {
     RollupBuilder cells;
@@ -310,13 +312,15 @@ Status StoreImpl::Commit(const SpanBatch& batch) {
     SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
     SPANBOX_RETURN_IF_ERROR(blobs.Prepare(*txn, batch.blobs));
   }
-  std::uint64_t payload_bytes = SizeOf(encoded) + SizeOf(rollup) + blobs.bytes() + batch.process.size();
+  std::uint64_t payload_bytes =
+      SizeOf(encoded) + SizeOf(scores) + SizeOf(rollup) + blobs.bytes() + batch.process.size();
   for (const OpenSpan& open : batch.open) payload_bytes += open.records.size() + 64;
   return env->Write(payload_bytes, [&](WriteTxn& txn) -> Status {
     SPANBOX_RETURN_IF_ERROR(CheckNotRetired(txn, batch));
     SPANBOX_RETURN_IF_ERROR(TakeTurn(txn, batch));
     SPANBOX_ASSIGN_OR_RETURN(auto ranges, PutCursors(txn, batch));
     if (encoded.rows > 0) SPANBOX_RETURN_IF_ERROR(PutSegment(txn, Table::kSegments, encoded, std::move(ranges)));
+    if (scores.rows > 0) SPANBOX_RETURN_IF_ERROR(PutSegment(txn, Table::kScores, scores, {}));
     if (rollup.rows > 0) SPANBOX_RETURN_IF_ERROR(PutSegment(txn, Table::kRollups, rollup, {}));
     SPANBOX_RETURN_IF_ERROR(blobs.Put(txn));
     for (const OpenSpan& open : batch.open) {
@@ -343,13 +347,14 @@ Result<std::vector<BlobInfo>> StoreImpl::Blobs() {
   return ListBlobs(*txn, {}, ~std::size_t{0});
 }
 
-Status StoreImpl::Append(std::span<const SpanRow> rows) {
+Status StoreImpl::Append(std::span<const SpanRow> rows) { return AppendTo(Table::kSegments, rows); }
+Status StoreImpl::AppendScores(std::span<const SpanRow> scores) { return AppendTo(Table::kScores, scores); }
+
+Status StoreImpl::AppendTo(Table table, std::span<const SpanRow> rows) {
   if (rows.empty()) return OkStatus();
   SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
-  SegmentBuilder& builder = ThreadBuilder();
-  for (const SpanRow& row : rows) builder.Add(row);
-  const SegmentBuilder::Encoded encoded = builder.Finish();
-  return env->Write(SizeOf(encoded), [&](WriteTxn& txn) { return PutSegment(txn, Table::kSegments, encoded, {}); });
+  const SegmentBuilder::Encoded encoded = Encode(rows);
+  return env->Write(SizeOf(encoded), [&](WriteTxn& txn) { return PutSegment(txn, table, encoded, {}); });
 }
 
 Status StoreImpl::Append(const NextRow& next, const IngestProgress& progress) {

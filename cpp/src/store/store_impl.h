@@ -30,6 +30,7 @@ class StoreImpl : public Store {
   Status Commit(const SpanBatch& batch) override;
   Status Append(std::span<const SpanRow> rows) override;
   Status Append(const NextRow& next, const IngestProgress& progress) override;
+  Status AppendScores(std::span<const SpanRow> scores) override;
   Result<std::uint64_t> IngestedRows(std::string_view name) override;
   Result<bool> DoBackgroundWork() override;
   Result<bool> MergeOnce() override;
@@ -62,8 +63,10 @@ class StoreImpl : public Store {
   // kMerge: a group of similar size. kSettle: a full segment that has not settled. All: also what is not due by itself.
   enum class Plan { kMerge, kMergeAll, kSettle, kSettleAll };
   class MergingTurn;
+  Status AppendTo(Table table, std::span<const SpanRow> rows);
   Status SettleWhenDue();
   Status DropExpiredWhenDue();
+  Result<std::int64_t> OldestSpan();
   Result<std::uint64_t> Drop(Table table, std::int64_t older_than_ns, std::uint64_t max_bytes);
   Result<bool> Replace(Table table, Plan plan);
   Result<std::vector<SegmentRecord>> PlanReplace(const Txn& txn, Table table, Plan plan) const;

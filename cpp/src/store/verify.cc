@@ -11,6 +11,8 @@
 namespace spanbox {
 namespace {
 
+constexpr Table kSegmentTables[] = {Table::kSegments, Table::kScores, Table::kRollups};
+
 // Longest time one read transaction is held: a longer one makes the file grow while others write.
 constexpr auto kSlice = std::chrono::seconds(1);
 
@@ -38,18 +40,21 @@ Result<std::optional<std::uint64_t>> VerifySlice(const Txn& txn, Table table, st
       txn.ScanFrom(table, SegmentKey(after + 1), [&](std::string_view key, Bytes value) -> Result<bool> {
         const std::uint64_t id = SegmentIdOf(key);
         const auto record = ParseSegmentRecord(key, value);
-        const bool rollup = table == Table::kRollups;
-        ++(rollup ? report.rollups : report.segments);
+        const std::string_view rows = table == Table::kSegments ? "spans"
+                                      : table == Table::kScores ? "scores"
+                                                                : "cells";
+        if (table == Table::kSegments) ++report.segments;
+        if (table == Table::kRollups) ++report.rollups;
         if (!record.ok()) {
-          report.problems.push_back("segment " + std::to_string(id) + ": " + record.status().message() +
-                                    "; its spans cannot be " + (rollup ? "counted" : "read"));
+          report.problems.push_back("segment " + std::to_string(id) + ": " + record.status().message() + "; its " +
+                                    std::string(rows) + " cannot be read");
         } else {
-          if (!rollup) report.spans += record->meta.rows;
+          if (table == Table::kSegments) report.spans += record->meta.rows;
+          if (table == Table::kScores) report.scores += record->meta.rows;
           const Status status = ReadEverything(txn, table, *record);
           if (!status.ok()) {
             report.problems.push_back("segment " + std::to_string(id) + ": " + status.message() + "; " +
-                                      std::to_string(record->meta.rows) + (rollup ? " cells" : " spans") +
-                                      " are affected");
+                                      std::to_string(record->meta.rows) + " " + std::string(rows) + " are affected");
           }
         }
         last = id;
@@ -83,9 +88,12 @@ Status VerifyNoOrphans(const Txn& txn, VerifyReport& report) {
     const std::uint64_t id = SegmentIdOf(key.substr(0, std::min<std::size_t>(8, key.size())));
     if (id == known) return true;
     known = id;
-    SPANBOX_ASSIGN_OR_RETURN(const auto record, txn.Get(Table::kSegments, SegmentKey(id)));
-    SPANBOX_ASSIGN_OR_RETURN(const auto rollup, txn.Get(Table::kRollups, SegmentKey(id)));
-    if (!record && !rollup) report.problems.push_back("segment " + std::to_string(id) + " has chunks but no record");
+    bool has_record = false;
+    for (const Table table : kSegmentTables) {
+      SPANBOX_ASSIGN_OR_RETURN(const auto record, txn.Get(table, SegmentKey(id)));
+      has_record |= record.has_value();
+    }
+    if (!has_record) report.problems.push_back("segment " + std::to_string(id) + " has chunks but no record");
     return true;
   });
 }
@@ -115,7 +123,7 @@ Result<VerifyReport> StoreImpl::Verify() {
   // No merging meanwhile: it would move rows from before us to behind us.
   const FolderLock lock(ring_dir());
   VerifyReport report;
-  for (const Table table : {Table::kSegments, Table::kRollups}) {
+  for (const Table table : kSegmentTables) {
     std::optional<std::uint64_t> last = 0;
     while (last) {
       SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
@@ -153,6 +161,14 @@ Result<StoreInfo> StoreImpl::Info() {
     info.sampled_out_spans += std::accumulate(spans.begin(), spans.end(), std::uint64_t{0});
     info.column_bytes += record.column_bytes;
     info.text_bytes += record.text_bytes;
+    return OkStatus();
+  }));
+  SPANBOX_RETURN_IF_ERROR(ForEachSegment(*txn, Table::kScores, [&info](const SegmentRecord& record) {
+    info.scores += record.meta.rows;
+    info.column_bytes += record.column_bytes;
+    info.text_bytes += record.text_bytes;
+    info.raw_text_bytes += record.raw_text_bytes;
+    info.filter_bytes += record.filter_bytes;
     return OkStatus();
   }));
   std::string open_span;

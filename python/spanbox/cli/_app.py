@@ -130,13 +130,52 @@ def show(
     out, box = Output(), _open(store)
     trace = box.trace(id) if json or text else box.trace(id, limit=SHOWN_SPANS, payloads=False)
     if json:
-        out.json(
-            {"trace_id": trace.id, "totals": trace.totals.as_dict(), "spans": [_span_json(span) for span in trace]}
-        )
+        scores = {"scores": trace.scores} if trace.scores else {}
+        spans = [_span_json(span) for span in trace]
+        out.json({"trace_id": trace.id, "totals": trace.totals.as_dict(), "spans": spans, **scores})
         return
     out.tree(trace.lines(width=out.width))
     if text:
         _print_texts(out, trace)
+
+
+@app.command()
+def score(
+    about: Annotated[str, typer.Argument(metavar="TRACE[/SPAN]", help="What is scored: ids, or their first digits")],
+    name: Annotated[str, typer.Argument(help='Name of the score, such as "helpful"')],
+    value: Annotated[str, typer.Argument(help="A number, true, false, or a label")],
+    source: Annotated[str, typer.Option(help="rule, judge, human, feedback or experiment")] = "human",
+    explanation: Annotated[str | None, typer.Option(help="Why")] = None,
+    store: Store = None,
+) -> None:
+    """Store a score of a span, or of a whole trace."""
+    box = _open(store)
+    trace_part, _, span_part = about.partition("/")
+    trace = box.trace(trace_part)
+    found = {span.span_id for span in trace if span_part and span.span_id.startswith(span_part.lower())}
+    if span_part and len(found) != 1:
+        raise ValueError(
+            f"{span_part!r} is the start of {plural(len(found), 'span')} of that trace: `show --json` has them"
+        )
+    box.score(
+        name,
+        _score_value(value),
+        trace_id=trace.id,
+        span_id=next(iter(found), None),
+        source=source,
+        explanation=explanation,
+    )
+
+
+def _score_value(text: str) -> bool | int | float | str:
+    if text in ("true", "false"):
+        return text == "true"
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _span_json(span: TraceSpan) -> dict[str, Any]:
