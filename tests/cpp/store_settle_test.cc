@@ -135,6 +135,7 @@ TEST(TextFilterTest, NeverHidesATextThatIsThere) {
       std::string piece = blocks[b].substr(at, random() % 30);
       EXPECT_TRUE(filter.MayHold(b, TextProbe(piece)));
       EXPECT_TRUE(filter.MayHold(b, TextProbe(piece, TextProbe::Case::kIgnored)));
+      EXPECT_TRUE(filter.MayHold(b, TextProbe(piece, TextProbe::Case::kAscii)));
       for (char& c : piece) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
       EXPECT_TRUE(filter.MayHold(b, TextProbe(piece, TextProbe::Case::kIgnored)));
     }

@@ -21,8 +21,10 @@ void BlockTest::AddRegex(const re2::RE2& regex) {
   }
   std::vector<std::string> atoms;
   added.filtered->Compile(&atoms);
-  // RE2 gives its atoms in lower case, whatever case the expression asks for.
-  for (const std::string& atom : atoms) added.atoms.emplace_back(atom, TextProbe::Case::kIgnored);
+  // RE2 gives its atoms in lower case, whatever case the expression asks for. A group with flags may ask for any.
+  const bool exact = regex.options().case_sensitive() && regex.pattern().find("(?") == std::string::npos;
+  const auto letters = exact ? TextProbe::Case::kAscii : TextProbe::Case::kIgnored;
+  for (const std::string& atom : atoms) added.atoms.emplace_back(atom, letters);
   regexes_.push_back(std::move(added));
 }
 

@@ -78,12 +78,12 @@ std::string TextFilterBuilder::Finish() {
 
 TextProbe::TextProbe(std::string_view text, Case letters) {
   std::size_t safe_from = 0;  // grams that begin before say nothing
-  const auto unsafe = [](char c) {
+  const auto unsafe = [letters](char c) {
     const std::uint8_t lower = kLower[static_cast<std::uint8_t>(c)];
-    return lower >= 0x80 || lower == 'k' || lower == 's';
+    return lower >= 0x80 || (letters == Case::kIgnored && (lower == 'k' || lower == 's'));
   };
   ForEachGram(text, [&](std::size_t end, std::uint32_t hash) {
-    if (letters == Case::kIgnored) {
+    if (letters != Case::kExact) {
       const std::size_t begin = end - kGramBytes;
       for (std::size_t i = std::max(begin, safe_from); i < end; ++i) {
         if (unsafe(text[i])) safe_from = i + 1;

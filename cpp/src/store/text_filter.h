@@ -33,10 +33,11 @@ class TextFilterBuilder {
 // Grams that a text must have. Made once a search.
 class TextProbe {
  public:
-  enum class Case { kExact, kIgnored };
+  // kAscii: only what is ASCII is as it is, the rest may be in another case. kIgnored: all of it may, and then k and s
+  // may not be ASCII either (the Kelvin sign, the long s).
+  enum class Case { kExact, kAscii, kIgnored };
 
-  // Of a text to be found as it is, or in any case. Empty when it is too short to say anything.
-  // kIgnored leaves out grams with bytes that are not ASCII, and with k and s, whose other cases need not be ASCII.
+  // Of a text to be found. Empty when it is too short to say anything.
   explicit TextProbe(std::string_view text, Case letters = Case::kExact);
 
   std::span<const std::uint32_t> hashes() const { return hashes_; }
