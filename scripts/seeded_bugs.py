@@ -109,7 +109,7 @@ BUGS = [
         "no check of the lap (position and sequence number)",
         "cpp/src/record/drain.cc",
         "  if (header.position != position || header.version != kRecordVersion) return std::nullopt;\n"
-        "  if (header.type < 1 || header.type > static_cast<std::uint8_t>(RecordType::kBlob)) return std::nullopt;\n"
+        "  if (header.type < 1 || header.type > static_cast<std::uint8_t>(RecordType::kScore)) return std::nullopt;\n"
         "  if (exact_seq ? header.seq != cursor_.seq + 1 : header.seq <= cursor_.seq) return std::nullopt;\n",
         "  (void)exact_seq;\n",
         RECOVERY_TEST,
