@@ -144,8 +144,9 @@ class Store : public SpanExporter {
 
   // Waits for a merge that is under way.
   virtual Result<std::unique_ptr<StorePause>> Pause() = 0;
-  // Writes the segment, of spans or scores, anew without these rows (ascending), or drops it when none is left. Its text is packed again, so
-  // nothing of theirs stays but in pages that are free. NotFound: no such segment. REQUIRES: a StorePause.
+  // Writes the segment, of spans or scores, anew without these rows (ascending), or drops it when none is left. Its
+  // text is packed again, so nothing of theirs stays but in pages that are free. NotFound: no such segment. REQUIRES: a
+  // StorePause.
   virtual Status RemoveRows(std::uint64_t segment, std::span<const std::uint32_t> rows) = 0;
   virtual Status RemoveBlob(const BlobId& id) = 0;  // OK when there is none
   // Overwrites with zeros what data.mdb holds beside its content: what was erased, merged, or stored for a while.
