@@ -373,8 +373,27 @@ TEST_F(CommitTest, CommitsAndMergesOnTwoThreadsLoseNothing) {
   done = true;
   merger.join();
   std::sort(expected.begin(), expected.end());
-  EXPECT_EQ(AllRows(*store), expected);
+  EXPECT_TRUE(AllRows(*store) == expected);
   EXPECT_EQ(Must(store->Verify()).problems, std::vector<std::string>{});
+}
+
+TEST_F(CommitTest, MergingMovesLongNamesWithTheTextsAroundThem) {
+  TempDir dir;
+  StoreOptions options;
+  options.merge_fan_in = 2;
+  const auto store = Must(Store::Open(dir / "s", options));
+  const std::string long_name(2000, 'n'), text(100'000, 't');
+  std::vector<std::string> expected;
+  for (std::uint64_t n = 1; n <= 16; ++n) {
+    std::deque<Row> rows;
+    rows.emplace_back(Trace(n), n).Name(long_name).Set(Column::kTtftNs, Value::Int(699));
+    rows.back().Set(Column::kInput, Value::String(text)).Set(Column::kOutput, Value::String(text));
+    ASSERT_OK(store->Append(Borrow(rows)));
+    expected.push_back(Expected(rows)[0]);
+    while (Must(store->MergeOnce())) {
+    }
+  }
+  EXPECT_TRUE(AllRows(*store) == expected);
 }
 
 TEST_F(CommitTest, MergingStopsAtTheTargetAndLeavesFewSegments) {

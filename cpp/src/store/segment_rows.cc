@@ -91,7 +91,8 @@ Status SegmentRows::FillText(TextColumn& text, std::uint32_t row, Field& field) 
   TextPlace place = text.place(row);
   const TextBlockInfo& info = text_->infos()[place.block];
   std::string_view value;
-  if (adopter_ != nullptr && info.raw_bytes >= kLargeBlockBytes && info.codec != TextCodec::kZstdBase) {
+  const bool is_field = field.column != Column::kName;  // the name is a part of SpanRow: its text is needed
+  if (adopter_ != nullptr && is_field && info.raw_bytes >= kLargeBlockBytes && info.codec != TextCodec::kZstdBase) {
     std::uint32_t& number = adopted_blocks_[place.block];
     if (number == kNotAdopted) {
       SPANBOX_ASSIGN_OR_RETURN(const auto stored, text_->Stored(place.block));
