@@ -1,6 +1,8 @@
 // Writers that are faster than the collector are slowed down before there is no room; no call waits longer than it may,
 // and nobody waits for a collector that does not move. Time is the writers' waiting, counted and not spent.
 #include <gtest/gtest.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 
 #include <array>
 #include <atomic>
@@ -78,6 +80,12 @@ thread_local std::int64_t waited_by_call_ns = 0;
 
 class PacingTest : public testing::Test {
  protected:
+  void SetUp() override {
+    struct statfs info {};
+    if (statfs(dir.path().c_str(), &info) == 0 && info.f_type == TMPFS_MAGIC) {
+      GTEST_SKIP() << "in a file system in memory, room is made while the writer goes on: the machine decides how soon";
+    }
+  }
   void Open(std::shared_ptr<SpanExporter> exporter, FullRingPolicy policy = FullRingPolicy::kWait) {
     RecorderOptions options;
     options.lane_bytes = 64 << 10;

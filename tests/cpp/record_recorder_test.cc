@@ -279,6 +279,7 @@ TEST_F(RecorderTest, FailedCommitsAreRetriedAndLoseNothing) {
   exporter->FailCommits(true);
   ASSERT_TRUE(RecordSpan(1));
   EXPECT_FALSE(recorder->Flush(50'000'000).complete);
+  ASSERT_TRUE(exporter->WaitFor([&] { return recorder->GetHealth().commit_failures > 0; }));
   EXPECT_GT(recorder->Flush(0).waiting_bytes, 0u);
   const Health health = recorder->GetHealth();
   EXPECT_GT(health.commit_failures, 0u);
