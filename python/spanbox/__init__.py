@@ -36,7 +36,7 @@ from spanbox._observe import KINDS, configure, current_span, flush, health, obse
 from spanbox._sampling import Sampling, keep
 
 if TYPE_CHECKING:
-    from spanbox import cost
+    from spanbox import cost, replies
     from spanbox._box import Box, open
     from spanbox._spans import Scores, Spans
     from spanbox._trace import Trace
@@ -72,6 +72,7 @@ __all__ = [
     "on",
     "open",
     "register_encoder",
+    "replies",
     "score",
     "span",
     "tags",
@@ -91,6 +92,7 @@ _ASKING = {
     "Trace": "_trace",
     "cost": "cost",
     "open": "_box",
+    "replies": "replies",
 }
 
 
@@ -100,7 +102,7 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     module = import_module(f"spanbox.{_ASKING[name]}")
-    value: object = module if name == "cost" else getattr(module, name)
+    value: object = module if name in ("cost", "replies") else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -18,8 +18,14 @@ _LARGEST_COUNT = 10**15
 _MAX_DEPTH = 4  # reply > message > usage, and one to spare
 
 _INSIDE = ("usage", "usage_metadata", "usage_info", "billed_units", "x_groq", "meta", "response", "message")
-_INPUT = ("input_tokens", "prompt_tokens", "prompt_token_count", "total_input_tokens")
-_OUTPUT = ("output_tokens", "completion_tokens", "candidates_token_count", "total_output_tokens")
+_INPUT = (
+    "input_tokens", "prompt_tokens", "prompt_token_count", "total_input_tokens", "prompt_eval_count",
+    "input_text_token_count", "input_token_count",
+)  # fmt: skip
+_OUTPUT = (
+    "output_tokens", "completion_tokens", "candidates_token_count", "response_token_count", "total_output_tokens",
+    "eval_count", "generation_token_count", "generated_tokens", "token_count", "output_token_count",
+)  # fmt: skip
 _INPUT_DETAILS = ("input_tokens_details", "input_token_details", "prompt_tokens_details", "prompt_token_details")
 _OUTPUT_DETAILS = ("output_tokens_details", "output_token_details", "completion_tokens_details")
 _CACHE_READ = (
@@ -48,8 +54,11 @@ _MODALITY_LISTS = {  # Gemini's lists of {modality, tokenCount}, and the units e
     "tool_use_prompt_tokens_details": ("input_{}_tokens", "input_{}_tool_tokens"),
     "cache_tokens_details": ("cache_{}_read_tokens",),
     "candidates_tokens_details": ("output_{}_tokens",),
+    "response_tokens_details": ("output_{}_tokens",),
 }
 _REASONING_BESIDE_OUTPUT = {"x-ai", "perplexity"}  # unless the total says otherwise
+_ON_DEMAND = 1  # as protobuf has Gemini's traffic type, and its modalities
+_MODALITY_NUMBERS = ("", "text", "image", "video", "audio", "document")
 _STANDARD_TIERS = {"standard", "default", "auto", "on_demand", "on-demand", ""}
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -102,6 +111,8 @@ def _first(source: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, Count
 
 def _tier(source: Mapping[str, Any]) -> str:
     tier = source.get("service_tier") or source.get("speed") or source.get("traffic_type") or ""
+    if tier == _ON_DEMAND:
+        tier = ""
     if isinstance(tier, Mapping):  # Bedrock
         tier = tier.get("type") or ""
     name = str(tier).lower().removeprefix("on_demand_")
@@ -235,13 +246,19 @@ def _modalities(source: Mapping[str, Any], known: Any) -> dict[str, Count]:
                 found[form.format(modality)] = count[1]
     for key, forms in _MODALITY_LISTS.items():
         for entry in _mappings(source.get(key)):
-            modality = str(entry.get("modality") or "").lower().replace("document", "image")
+            modality = _modality(entry.get("modality"))
             count = _first(entry, ("token_count",))
             if count and modality in _MODALITIES:
                 for form in forms:
                     unit = form.format(modality)
                     found[unit] = found.get(unit, 0) + count[1]
     return {unit: count for unit, count in found.items() if unit not in known}
+
+
+def _modality(told: object) -> str:
+    if isinstance(told, int) and 0 <= told < len(_MODALITY_NUMBERS):
+        told = _MODALITY_NUMBERS[told]
+    return str(told or "").lower().replace("document", "image")
 
 
 def _read_iterations(source: Mapping[str, Any], counts: dict[str, Count]) -> None:
@@ -264,6 +281,6 @@ def _read_tools(source: Mapping[str, Any], counts: dict[str, Count]) -> None:
     if searches:
         counts["web_searches"] = searches[1]
     if seconds := _first(source, ("prompt_audio_seconds",)):  # Mistral
-        counts["input_audio_seconds"] = seconds[1]
+        counts["audio_seconds"] = counts["input_audio_seconds"] = seconds[1]
     if reranked := _first(source, ("search_units",)):  # Cohere
         counts["rerank_searches"] = reranked[1]
