@@ -344,7 +344,7 @@ def read_store(folder: Path, table: str = "segments") -> Iterator[dict[str, Any]
     with lmdb.open(str(folder), max_dbs=6, readonly=True, lock=False) as env:
         tables = {name: env.open_db(name.encode(), create=False) for name in ("meta", table, "chunks")}
         with env.begin() as txn:
-            assert txn.get(b"format", db=tables["meta"]) == struct.pack("<Q", 3)
+            assert txn.get(b"format", db=tables["meta"]) == struct.pack("<Q", 4)
             assert len(txn.get(b"uuid", db=tables["meta"])) == 16
             (last,) = struct.unpack("<Q", txn.get(b"last_segment", default=bytes(8), db=tables["meta"]))
             for key, value in txn.cursor(tables[table]):
@@ -356,6 +356,7 @@ def read_store(folder: Path, table: str = "segments") -> Iterator[dict[str, Any]
                 columns_checksum, text_blocks = record.number("Q"), record.number("I")
                 record.take(record.number("I") * 36)
                 filter_bytes = record.number("Q") if record.at < len(record.data) else 0
+                cells_bytes = record.number("Q") if record.at < len(record.data) else 0
                 record.done()
 
                 def load(n: int, key: bytes = key) -> bytes:
@@ -372,7 +373,48 @@ def read_store(folder: Path, table: str = "segments") -> Iterator[dict[str, Any]
                     search_filter = bytes(txn.get(key + b"\xff" * 4, db=tables["chunks"]))
                     assert len(search_filter) == filter_bytes
                     assert 0.3 < segment.check_filter(search_filter) < 0.7
-                yield from segment.spans()
+                spans = segment.spans()
+                if cells_bytes:
+                    cells = bytes(txn.get(key + b"\xff\xff\xff\xfe", db=tables["chunks"]))
+                    assert len(cells) == cells_bytes
+                    check_cells(cells, spans)
+                yield from spans
+
+
+def check_cells(data: bytes, spans: list[dict[str, Any]]) -> None:
+    """They count, add up and sketch the spans."""
+    measures = ("duration_ns", "ttft_ns", "tpot_ns")
+    reader = Reader(checked(data[8:], struct.unpack("<Q", data[:8])[0]))
+    for buckets in range(reader.number("I")):
+        column_bytes, *count_bytes = (reader.number("I") for _ in range(4))
+        cells = Segment(reader.take(column_bytes), lambda _: b"").spans()
+        counts = {}
+        for m, size in zip(measures, count_bytes, strict=True):
+            part = Reader(reader.take(size))
+            counts[m] = part.sequence(part.varint())
+            part.done()
+        for cell in cells:
+            rows = [
+                span
+                for span in spans
+                if all(span.get(name) == cell.get(name) for name in ("kind", "status", "model"))
+                and all((m in span) == (m in cell) for m in measures)
+                and (not buckets or span["start_ns"] // 300_000_000_000 * 300_000_000_000 == cell["start_ns"])
+            ]
+            assert len(rows) == cell["count"]
+            for m in measures:
+                if m not in cell:
+                    continue
+                values = [row[m] for row in rows]
+                assert (cell[f"{m}.count"], cell[f"{m}.sum"]) == (len(values), sum(values))
+                assert (cell[f"{m}.min"], cell[f"{m}.max"]) == (min(values), max(values))
+                if buckets and m == "duration_ns":
+                    assert f"{m}.at" not in cell
+                    continue
+                sketched = counts[m][cell[f"{m}.at"] :][: cell[f"{m}.size"]]
+                assert sum(sketched) == sum(value > 0 for value in values)
+        assert sum(cell["count"] for cell in cells) == len(spans)
+    reader.done()
 
 
 def plain(value: Any) -> Any:
@@ -424,6 +466,22 @@ def make_rows(count: int) -> list[dict[str, Any]]:
             row["output"] = "long " * 300_000
         rows.append(row)
     return rows
+
+
+def test_a_reader_without_spanbox_finds_the_cells_of_a_settled_segment(tmp_path: Path) -> None:
+    from spanbox import _core
+
+    rows = [
+        row | {"input": "", "ttft_ns": i % 7 * 1000, "model": f"model-{i % 2}"}
+        for i, row in enumerate(make_rows(6000))
+        if i != 5
+    ]
+    store = _core.Store(str(tmp_path / "s"), True)
+    assert store.append(rows) == len(rows)
+    before = store.info()["column_bytes"]
+    store.compact()
+    assert store.info()["column_bytes"] > before  # with cells
+    assert len(list(read_store(tmp_path / "s"))) == len(rows)
 
 
 @pytest.mark.parametrize("state", ["committed", "merged", "settled"])
@@ -520,11 +578,28 @@ def test_a_reader_without_spanbox_finds_the_scores(tmp_path: Path) -> None:
     assert (told["value"], told["source"], told["evaluator"], told["version"]) == (True, "human", "me", "1")
 
 
-def rows_of_old_stores() -> list[dict[str, Any]]:
-    """What all of them hold."""
+def rows_of_old_store(packed: Path) -> list[dict[str, Any]]:
+    """What it holds: 140 rows, and where segments have cells as many calls as these need."""
     rows = make_rows(140)
     rows[5]["output"] = "long " * 600
-    return rows
+    if packed.name < "store-format-4":
+        return rows
+    calls: list[dict[str, Any]] = [
+        {
+            "trace_id": f"{i // 2 + 1_000_000:032x}",
+            "span_id": f"{i + 10_000:016x}",
+            "name": "call",
+            "kind": "llm" if i % 2 else "tool",
+            "status": "ok",
+            "start_ns": 1_700_000_000_000_000_000 + i * 200_000_000,
+            "duration_ns": i * 0x9E3779B97F4A7C15 % 2**36,
+        }
+        for i in range(4000)
+    ]
+    for i, call in enumerate(calls):
+        if i % 2:
+            call |= {"model": "model-1", "ttft_ns": call["duration_ns"] % 1_000_003}
+    return rows + calls
 
 
 def unpack(packed: Path, folder: Path) -> Path:
@@ -540,6 +615,11 @@ def test_there_is_an_old_store_of_the_format_that_is_written(tmp_path: Path) -> 
 
     newest = _core.Store(str(tmp_path / "s"), True).info()["format"]
     assert OLD_STORES[-1].name == f"store-format-{newest}.mdb.xz"
+    folder = unpack(OLD_STORES[-1], tmp_path / "old")
+    assert len(list(read_store(folder))) == len(rows_of_old_store(OLD_STORES[-1]))
+    with lmdb.open(str(folder), max_dbs=9, readonly=True) as environment, environment.begin() as txn:
+        chunks = environment.open_db(b"chunks", txn, create=False)
+        assert any(key.endswith(b"\xff\xff\xff\xfe") for key, _ in txn.cursor(chunks))  # cells
 
 
 @pytest.mark.parametrize("packed", OLD_STORES, ids=lambda path: path.name)
@@ -548,7 +628,7 @@ def test_every_value_of_an_old_store_is_read_and_can_be_packed_anew(packed: Path
     from spanbox import _core
 
     store = _core.Store(str(unpack(packed, tmp_path / "s")), False)
-    expected = rows_of_old_stores()
+    expected = rows_of_old_store(packed)
     for change in (lambda: None, store.merge, store.compact):
         change()
         box = spanbox.open(tmp_path / "s", create=False)

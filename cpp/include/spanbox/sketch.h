@@ -41,6 +41,22 @@ class DDSketch {
   // InvalidArgument when the relative errors differ.
   Status Merge(const DDSketch& other);
 
+  // Counts of the buckets of positive values, without empty ones at either end, and what else a sketch of values of 0
+  // or more consists of: `count` of them, of which those in no bucket are 0.
+  struct Buckets {
+    std::int32_t first = 0;  // the index of the lowest bucket
+    std::span<const std::uint64_t> counts;
+  };
+  Buckets Positive() const;
+  struct Part {
+    std::int64_t first = 0;
+    std::span<const std::uint32_t> counts;
+    std::uint64_t count = 0;
+    double sum = 0, min = 0, max = 0;
+  };
+  // Adds a sketch of the same relative error. DataLoss when no sketch can be so.
+  Status Merge(const Part& part);
+
   // REQUIRES: 0 <= q <= 1. NaN when the sketch is empty.
   double Quantile(double q) const;
 
@@ -65,7 +81,7 @@ class DDSketch {
   static Result<DDSketch> Deserialize(std::span<const std::byte> bytes);
 
  private:
-  struct Buckets {  // dense counts for indices [first, first + counts.size())
+  struct Counts {  // dense counts for indices [first, first + counts.size())
     std::int32_t first = 0;
     std::vector<std::uint64_t> counts;
     void Add(std::int32_t index, std::uint64_t count);
@@ -79,7 +95,7 @@ class DDSketch {
   std::uint64_t zeros_ = 0;
   double sum_ = 0;
   double min_, max_;
-  Buckets positive_, negative_;
+  Counts positive_, negative_;
 };
 
 }  // namespace spanbox

@@ -29,7 +29,7 @@
 
 namespace spanbox {
 
-inline constexpr std::uint32_t kStoreFormat = 3;
+inline constexpr std::uint32_t kStoreFormat = 4;
 
 struct StoreInfo {
   std::string path;
@@ -39,7 +39,7 @@ struct StoreInfo {
   std::uint64_t open_spans = 0;         // started, not ended
   std::uint64_t sampled_out_spans = 0;  // dropped by sampling: only their counts, sums and sketches are there
   std::uint64_t scores = 0;
-  std::uint64_t column_bytes = 0;    // of segments, encoded
+  std::uint64_t column_bytes = 0;    // of segments, encoded, and of their cells
   std::uint64_t text_bytes = 0;      // of text blocks, compressed
   std::uint64_t raw_text_bytes = 0;  // before compression
   std::uint64_t filter_bytes = 0;    // of search filters

@@ -403,8 +403,7 @@ void AddNeeds(const AggregateSpec& spec, CellNeeds& needs) {
     case Function::kHistogram:
       return needs.Sketched(spec.column);
     case Function::kExactQuantile:
-      needs.answerable = false;
-      return;
+      return needs.Numbers();
     case Function::kRate:
       return needs.Test(spec.filter);
     case Function::kDistinct:

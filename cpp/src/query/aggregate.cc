@@ -137,7 +137,7 @@ Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& g
   Groups groups(grouping.by, query.about, std::move(buckets));
   for (const KeyColumn& column : groups.columns()) SPANBOX_RETURN_IF_ERROR(run->CheckKnown(column.column()));
   CellNeeds needs;
-  needs.Every(grouping.every_ns);
+  needs.Every(grouping.every_ns, !grouping.time_zone.empty());
   for (const KeyColumn& column : groups.columns()) needs.Dimension(column.column());
   for (const AggregateSpec& spec : specs) AddNeeds(spec, needs);
   std::vector<std::unique_ptr<Accumulator>> accumulators;
@@ -160,13 +160,18 @@ Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& g
     for (const auto& accumulator : accumulators) SPANBOX_RETURN_IF_ERROR(accumulator->Add(in));
     return OkStatus();
   };
-  SPANBOX_RETURN_IF_ERROR(run->ForEach(add));
   const auto add_cells = [&](const RollupCells& cells, const Bitmap& selected) {
     SPANBOX_ASSIGN_OR_RETURN(const SegmentGroups numbered, groups.Read(cells.columns, selected));
     GroupedRows in(cells.columns, selected, numbered, groups.count());
     for (const auto& accumulator : accumulators) SPANBOX_RETURN_IF_ERROR(accumulator->AddCells(in, cells));
     return OkStatus();
   };
+  CellNeeds with_filter = needs;
+  with_filter.Test(run->filter());
+  SPANBOX_RETURN_IF_ERROR(run->Visit(run->AllSegments(), [&](const SegmentMeta& segment) -> Status {
+    SPANBOX_ASSIGN_OR_RETURN(const bool answered, VisitCells(*run, with_filter, segment, add_cells));
+    return answered ? OkStatus() : run->WithRows(segment, add);
+  }));
 
   Table table;
   SPANBOX_ASSIGN_OR_RETURN(table.sampled_out, ForEachRollup(*run, needs, add_cells));

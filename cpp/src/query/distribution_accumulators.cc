@@ -14,7 +14,7 @@ using GroupList = std::span<const std::uint32_t>;
 constexpr std::size_t kHistogramBins = 32;
 
 // [[low, high, count], ...]
-std::string HistogramJson(const DDSketch& sketch) {
+std::string HistogramJson(const auto& sketch) {
   if (sketch.count() == 0) return {};
   std::string json = "[";
   for (const DDSketch::Bin& bin : sketch.Bins(kHistogramBins)) {
@@ -38,8 +38,8 @@ class SketchAccumulator : public Accumulator {
   Status AddCells(GroupedRows& in, const RollupCells& cells) override {
     sketches_.resize(in.group_count, empty_);
     const std::span<const std::uint32_t> rows = in.rows(), group_of = in.group_of();
-    return ForEachSketch(cells.columns, column_, rows,
-                         [&](std::size_t i, const DDSketch& sketch) { return sketches_[group_of[i]].Merge(sketch); });
+    return ForEachSketch(cells, column_, rows,
+                         [&](std::size_t i, const auto& sketch) { return sketches_[group_of[i]].Merge(sketch); });
   }
 
   TableColumn Output(const AggregateSpec& spec, GroupList groups) const override {

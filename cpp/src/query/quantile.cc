@@ -63,22 +63,28 @@ Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_
   SPANBOX_RETURN_IF_ERROR(run->CheckKnown(ref));
   DDSketch sketch;
   std::vector<double> values;
-  SPANBOX_RETURN_IF_ERROR(run->ForEach([&](SegmentColumns& columns, const Bitmap& selected) {
+  const auto add = [&](SegmentColumns& columns, const Bitmap& selected) {
     if (!exact) values.clear();
     SPANBOX_RETURN_IF_ERROR(AppendNumbers(columns, ref.name, selected, values));
     if (!exact) sketch.Add(values);
     return OkStatus();
+  };
+  const auto add_cells = [&](const RollupCells& cells, const Bitmap& selected) {
+    return ForEachSketch(cells, ref.name, selected.Rows(),
+                         [&](std::size_t, const auto& other) { return sketch.Merge(other); });
+  };
+  CellNeeds needs;
+  needs.Sketched(ref);
+  if (exact) needs.Numbers();
+  CellNeeds with_filter = needs;
+  with_filter.Test(run->filter());
+  SPANBOX_RETURN_IF_ERROR(run->Visit(run->AllSegments(), [&](const SegmentMeta& segment) -> Status {
+    SPANBOX_ASSIGN_OR_RETURN(const bool answered, VisitCells(*run, with_filter, segment, add_cells));
+    return answered ? OkStatus() : run->WithRows(segment, add);
   }));
   if (exact) std::erase_if(values, [](double number) { return std::isnan(number); });
-  CellNeeds needs{.answerable = !exact};
-  needs.Sketched(ref);
   Quantiles result;
-  SPANBOX_ASSIGN_OR_RETURN(
-      result.sampled_out, ForEachRollup(*run, needs, [&](const RollupCells& cells, const Bitmap& selected) {
-        const std::vector<std::uint32_t> rows = selected.Rows();
-        return ForEachSketch(cells.columns, ref.name, rows,
-                             [&](std::size_t, const DDSketch& other) { return sketch.Merge(other); });
-      }));
+  SPANBOX_ASSIGN_OR_RETURN(result.sampled_out, ForEachRollup(*run, needs, add_cells));
   result.count = exact ? values.size() : sketch.count();
   result.relative_error = exact ? 0 : sketch.relative_error();
   for (const double q : qs) {

@@ -81,11 +81,14 @@ class QueryRun {
   // Calls fn(SegmentColumns&, const Bitmap&) -> Status for every segment with such rows.
   template <typename Fn>
   Status ForEach(Fn&& fn) {
-    return Visit(AllSegments(), [&](const SegmentMeta& segment) -> Status {
-      SPANBOX_ASSIGN_OR_RETURN(const auto columns, Load(segment));
-      SPANBOX_ASSIGN_OR_RETURN(const Bitmap rows, Rows(segment, *columns));
-      return rows.any() ? fn(*columns, rows) : OkStatus();
-    });
+    return Visit(AllSegments(), [&](const SegmentMeta& segment) { return WithRows(segment, fn); });
+  }
+  // The same for one of them.
+  template <typename Fn>
+  Status WithRows(const SegmentMeta& segment, Fn&& fn) {
+    SPANBOX_ASSIGN_OR_RETURN(const auto columns, Load(segment));
+    SPANBOX_ASSIGN_OR_RETURN(const Bitmap rows, Rows(segment, *columns));
+    return rows.any() ? fn(*columns, rows) : OkStatus();
   }
 
  private:

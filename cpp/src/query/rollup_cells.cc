@@ -23,33 +23,82 @@ bool IsMeasure(const ColumnInfo* info, std::size_t among = std::size(kRollupMeas
   return std::find(kRollupMeasures, end, info->column) != end;
 }
 
+bool IsStoredDimension(const ColumnInfo* info) {
+  return info != nullptr && std::ranges::find(kCellDimensions, info->column) != std::end(kCellDimensions);
+}
+
 }  // namespace
 
-void CellNeeds::Dimension(const ColumnRef& column) { answerable &= IsDimension(column.info); }
+void CellNeeds::Dimension(const ColumnRef& column) {
+  answerable &= IsDimension(column.info);
+  stored &= IsStoredDimension(column.info);
+}
 
 void CellNeeds::Test(const Filter& filter) {
   if (filter.everything) return;
   answerable &= filter.relatives_tests == 0;
+  stored &= filter.relatives_tests == 0;
   ForEachTerm(filter.root, [this](const Term& term) {
     answerable &= IsDimension(term.info);
     names |= term.info == nullptr || !IsKept(term.info->column);
+    const bool presence = term.comparison == Comparison::kPresent && IsMeasure(term.info, kSketchedMeasures);
+    stored &= presence || IsStoredDimension(term.info);
   });
 }
 
 void CellNeeds::Value(const ColumnRef& column) {
+  stored = false;
   if (IsMeasure(column.info)) return;
   Distinct(column);
 }
 
-void CellNeeds::Measure(const ColumnRef& column) { answerable &= IsMeasure(column.info); }
-void CellNeeds::Sketched(const ColumnRef& column) { answerable &= IsMeasure(column.info, kSketchedMeasures); }
+void CellNeeds::Measure(const ColumnRef& column) {
+  answerable &= IsMeasure(column.info);
+  stored &= IsMeasure(column.info, kSketchedMeasures);
+}
+
+void CellNeeds::Sketched(const ColumnRef& column) {
+  if (column.info != nullptr) {
+    sketches |= 1u << (std::ranges::find(kRollupMeasures, column.info->column) - std::begin(kRollupMeasures));
+  }
+  answerable &= IsMeasure(column.info, kSketchedMeasures);
+  stored &= IsMeasure(column.info, kSketchedMeasures);
+}
 
 void CellNeeds::Distinct(const ColumnRef& column) {
   Dimension(column);
+  stored = false;  // its values count spans, of which a cell has many
   names |= column.info == nullptr || !IsKept(column.info->column);
 }
 
-void CellNeeds::Every(std::int64_t every_ns) { answerable &= every_ns % kRollupBucketNs == 0; }
+void CellNeeds::Numbers() { answerable = stored = false; }
+
+void CellNeeds::Every(std::int64_t every_ns, bool in_zone) {
+  answerable &= every_ns % kRollupBucketNs == 0;
+  stored &= every_ns % kRollupBucketNs == 0 && !in_zone;
+  by_bucket |= every_ns != 0;
+}
+
+Result<bool> VisitCells(QueryRun& run, const CellNeeds& needs, const SegmentMeta& segment, const CellVisitor& visit) {
+  const bool in_time = segment.min_start_ns >= run.since_ns() && segment.max_start_ns < run.until_ns();
+  if (!needs.stored || !in_time || segment.id == kOpenSpans) return false;
+  for (std::size_t measure = 0; measure < kSketchedMeasures; ++measure) {
+    if ((needs.sketches >> measure & 1) != 0 && !SegmentCells::Sketches(measure, needs.by_bucket)) return false;
+  }
+  const auto bytes = run.view().LoadCells(segment);
+  if (!bytes.ok() || bytes->empty()) return false;
+  // Damaged ones are for Verify to name: the rows themselves still tell.
+  auto cells = SegmentCells::Open(*bytes);
+  if (!cells.ok()) return false;
+  auto& table = needs.by_bucket ? cells->buckets : cells->whole;
+  if (!table) return false;
+  SPANBOX_RETURN_IF_ERROR(run.interrupt().Check());
+  SPANBOX_ASSIGN_OR_RETURN(const std::vector<std::uint64_t> spans, SpansOfCells(table->rows));
+  SegmentColumns columns(std::move(table->rows));
+  SPANBOX_ASSIGN_OR_RETURN(const Bitmap rows, Select(run.filter(), columns, Bitmap(columns.rows(), true)));
+  if (rows.any()) SPANBOX_RETURN_IF_ERROR(visit({columns, spans, &*table}, rows));
+  return true;
+}
 
 Result<SampledOut> ForEachRollup(QueryRun& run, CellNeeds needs, const CellVisitor& visit) {
   SampledOut out;

@@ -1,9 +1,11 @@
-// What cells of spans that sampling dropped (store/rollup.h) can answer, and their numbers beside the engine's columns.
+// What cells can answer, of spans that sampling dropped (store/rollup.h) and of stored ones (store/segment_cells.h),
+// and their numbers beside the engine's columns.
 //
 // Thread rule: functions and plain values; a SegmentColumns belongs to one thread.
 // Ownership: RollupCells borrows its columns.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -14,13 +16,18 @@
 #include "query/segment_columns.h"
 #include "spanbox/sketch.h"
 #include "store/rollup.h"
+#include "store/segment_cells.h"
 
 namespace spanbox {
 
-// What a question asks of a span. It can be put to cells when `answerable`; to folded ones, too, when not `names`.
+// What a question asks of a span. It can be put to cells of dropped spans when `answerable`; to folded ones, too, when
+// not `names`. It can be put to a segment's cells when `stored`; to those that tell buckets apart when `by_bucket`.
 struct CellNeeds {
   bool answerable = true;
   bool names = false;
+  bool stored = true;
+  bool by_bucket = false;
+  unsigned sketches = 0;  // a bit for each of kRollupMeasures
 
   void Dimension(const ColumnRef& column);  // grouped by or counted as it is: "(other)" is then one value
   void Test(const Filter& filter);
@@ -28,13 +35,15 @@ struct CellNeeds {
   void Measure(const ColumnRef& column);   // sum, mean, min, max
   void Sketched(const ColumnRef& column);  // quantiles
   void Distinct(const ColumnRef& column);
-  void Every(std::int64_t every_ns);  // buckets of time
+  void Numbers();                                   // one by one
+  void Every(std::int64_t every_ns, bool in_zone);  // buckets of time
 };
 
 // The cells of one rollup.
 struct RollupCells {
   SegmentColumns& columns;
-  const std::vector<std::uint64_t>& spans;  // by row
+  const std::vector<std::uint64_t>& spans;     // by row
+  const SegmentCells::Table* table = nullptr;  // of a segment's cells, without `rows`, which is columns.segment()
 };
 
 // Puts the question to the cells of dropped spans: calls `visit` with those that started in the asked time and match
@@ -42,9 +51,26 @@ struct RollupCells {
 using CellVisitor = std::function<Status(const RollupCells& cells, const Bitmap& selected)>;
 Result<SampledOut> ForEachRollup(QueryRun& run, CellNeeds needs, const CellVisitor& visit);
 
-// Calls fn(i, sketch) for every i whose rows[i] has a sketch of the measure. fn returns a Status.
+// Puts the question to the cells of a stored segment; false: they are not there, or cannot answer it for all of its
+// rows. REQUIRES: `needs` says of the question's filter, too.
+Result<bool> VisitCells(QueryRun& run, const CellNeeds& needs, const SegmentMeta& segment, const CellVisitor& visit);
+
+// Calls fn(i, sketch) for every i whose rows[i] has a sketch of the measure. A sketch
+// is what DDSketch::Merge takes. fn returns a Status.
 template <typename Fn>
-Status ForEachSketch(SegmentColumns& columns, std::string_view measure, std::span<const std::uint32_t> rows, Fn&& fn) {
+Status ForEachSketch(const RollupCells& cells, std::string_view measure, std::span<const std::uint32_t> rows, Fn&& fn) {
+  SegmentColumns& columns = cells.columns;
+  if (cells.table != nullptr) {
+    const auto place = std::ranges::find(kRollupMeasures, FindColumn(measure)->column) - std::begin(kRollupMeasures);
+    SPANBOX_ASSIGN_OR_RETURN(CellSketches sketches,
+                             cells.table->Sketches(columns.segment(), static_cast<std::size_t>(place)));
+    DDSketch::Part part;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      SPANBOX_ASSIGN_OR_RETURN(const bool any, sketches.Get(rows[i], part));
+      if (any) SPANBOX_RETURN_IF_ERROR(fn(i, part));
+    }
+    return OkStatus();
+  }
   const ChunkInfo* chunk = columns.segment().Find(CellColumn(measure, CellPart::kSketch), ColumnType::kText);
   if (chunk == nullptr) return OkStatus();
   SPANBOX_ASSIGN_OR_RETURN(TextColumn * texts, columns.Text(*chunk));

@@ -72,13 +72,25 @@ DDSketch::DDSketch(double relative_error)
 std::int32_t DDSketch::Index(double magnitude) const { return BucketIndex(magnitude, multiplier_); }
 
 double DDSketch::Magnitude(std::int32_t index) const {
-  const double low = InverseInterpolatedLog(index / multiplier_);
-  const double high = InverseInterpolatedLog((index + 1) / multiplier_);
-  return 2 * low / (low + high) * high;
+  const auto compute = [](std::int32_t i, double multiplier) {
+    const double low = InverseInterpolatedLog(i / multiplier);
+    const double high = InverseInterpolatedLog((i + 1) / multiplier);
+    return 2 * low / (low + high) * high;
+  };
+  // Known of the usual error, from 1 to the largest integer: computing one takes as long as a look at all buckets.
+  static constexpr std::int32_t kKnown = 2304;
+  static const std::vector<double> known = [&] {
+    const DDSketch usual;
+    std::vector<double> magnitudes;
+    for (std::int32_t i = 0; i < kKnown; ++i) magnitudes.push_back(compute(i, usual.multiplier_));
+    return magnitudes;
+  }();
+  const bool usual = relative_error_ == kDefaultRelativeError && index >= 0 && index < kKnown;
+  return usual ? known[static_cast<std::size_t>(index)] : compute(index, multiplier_);
 }
 
 // The highest bucket is never empty, and there are at most kMaxBuckets: what is too small for that joins the lowest.
-void DDSketch::Buckets::Add(std::int32_t index, std::uint64_t count) {
+void DDSketch::Counts::Add(std::int32_t index, std::uint64_t count) {
   if (static_cast<std::uint32_t>(index - first) < counts.size()) [[likely]] {
     counts[static_cast<std::uint32_t>(index - first)] += count;
     return;
@@ -184,7 +196,7 @@ Status DDSketch::Merge(const DDSketch& other) {
                            std::to_string(other.relative_error_) + " cannot be merged: make both with the same one");
   }
   if (other.count_ == 0) return OkStatus();
-  const auto merge = [](Buckets& into, const Buckets& from) {
+  const auto merge = [](Counts& into, const Counts& from) {
     for (std::size_t i = from.counts.size(); i-- > 0;) {  // from the top, so that the room is right at once
       if (from.counts[i] != 0) into.Add(from.first + static_cast<std::int32_t>(i), from.counts[i]);
     }
@@ -200,6 +212,47 @@ Status DDSketch::Merge(const DDSketch& other) {
   if (!(max_ >= other.max_)) max_ = other.max_;
   sum_ += other.sum_;
   count_ += other.count_;
+  return OkStatus();
+}
+
+DDSketch::Buckets DDSketch::Positive() const {
+  const auto filled = [](std::uint64_t count) { return count != 0; };
+  const auto& counts = positive_.counts;
+  const auto begin = std::find_if(counts.begin(), counts.end(), filled);
+  const auto end = std::find_if(counts.rbegin(), std::make_reverse_iterator(begin), filled).base();
+  const auto skipped = static_cast<std::int32_t>(begin - counts.begin());
+  return {positive_.first + skipped, {begin, end}};
+}
+
+Status DDSketch::Merge(const Part& part) {
+  const auto size = static_cast<std::int64_t>(part.counts.size());
+  if (part.count == 0) return OkStatus();
+  constexpr std::int64_t kMaxIndex = std::int64_t{1} << 30;
+  const bool possible = size <= static_cast<std::int64_t>(kMaxBuckets) && part.first >= -kMaxIndex &&
+                        part.first <= kMaxIndex && part.min <= part.max && part.min >= 0;
+  if (!possible) return DataLoss("sketch: impossible buckets");
+  std::uint64_t counted = 0;
+  for (const std::uint32_t count : part.counts) counted += count;
+  if (counted > part.count) return DataLoss("sketch: more values in buckets than there are");
+  if (size > 0) {
+    const auto first = static_cast<std::int32_t>(part.first), last = first + static_cast<std::int32_t>(size) - 1;
+    positive_.Add(last, part.counts.back());  // both ends first: then there is room for what lies between
+    if (size > 1) positive_.Add(first, part.counts.front());
+    const std::int64_t at = std::int64_t{first} - positive_.first;
+    if (at >= 0) {
+      std::uint64_t* const to = positive_.counts.data() + at;
+      for (std::size_t i = 1; i + 1 < part.counts.size(); ++i) to[i] += part.counts[i];
+    } else {  // there was not, and the lowest ones were joined
+      for (std::size_t i = part.counts.size() - 1; i-- > 1;) {
+        if (part.counts[i] != 0) positive_.Add(first + static_cast<std::int32_t>(i), part.counts[i]);
+      }
+    }
+  }
+  zeros_ += part.count - counted;
+  if (!(min_ <= part.min)) min_ = part.min;
+  if (!(max_ >= part.max)) max_ = part.max;
+  sum_ += part.sum;
+  count_ += part.count;
   return OkStatus();
 }
 
@@ -230,7 +283,7 @@ std::vector<DDSketch::Bin> DDSketch::Bins(std::size_t most) const {
   struct Used {  // the buckets from the first to the last that is not empty
     std::size_t begin = 0, end = 0;
   };
-  const auto used = [](const Buckets& buckets) {
+  const auto used = [](const Counts& buckets) {
     const auto filled = [](std::uint64_t count) { return count != 0; };
     const auto& counts = buckets.counts;
     const auto begin = std::find_if(counts.begin(), counts.end(), filled);
@@ -242,10 +295,10 @@ std::vector<DDSketch::Bin> DDSketch::Bins(std::size_t most) const {
   // A bin each for zero and for what does not come out even on either side.
   const std::size_t room = most - 3;
   const std::size_t width = std::max<std::size_t>(1, (low.end - low.begin + high.end - high.begin + room - 1) / room);
-  const auto edge = [this](const Buckets& buckets, std::size_t place) {
+  const auto edge = [this](const Counts& buckets, std::size_t place) {
     return InverseInterpolatedLog((buckets.first + static_cast<double>(place)) / multiplier_);
   };
-  const auto bins_of = [&](const Buckets& buckets, Used part) {  // of magnitudes
+  const auto bins_of = [&](const Counts& buckets, Used part) {  // of magnitudes
     std::vector<Bin> bins;
     for (std::size_t begin = part.begin; begin < part.end; begin += width) {
       const std::size_t end = std::min(begin + width, part.end);
@@ -278,7 +331,7 @@ std::string DDSketch::Serialize() const {
   out.Put(sum_);
   out.Put(min_);
   out.Put(max_);
-  for (const Buckets* buckets : {&positive_, &negative_}) {
+  for (const Counts* buckets : {&positive_, &negative_}) {
     const auto& counts = buckets->counts;
     const auto used = [](std::uint64_t count) { return count != 0; };
     const auto begin = std::find_if(counts.begin(), counts.end(), used);
@@ -305,7 +358,7 @@ Result<DDSketch> DDSketch::Deserialize(std::span<const std::byte> bytes) {
   sketch.max_ = in.Get<double>();
   std::uint64_t total = sketch.zeros_;
   const std::int32_t lowest = sketch.Index(kMinMagnitude), highest = sketch.Index(kMaxMagnitude);
-  for (Buckets* buckets : {&sketch.positive_, &sketch.negative_}) {
+  for (Counts* buckets : {&sketch.positive_, &sketch.negative_}) {
     const std::size_t offset = in.offset();
     buckets->first = in.Get<std::int32_t>();
     const auto size = in.Get<std::uint32_t>();

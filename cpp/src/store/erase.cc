@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "store/disk.h"
+#include "store/segment_cells.h"
 #include "store/segment_rows.h"
 #include "store/store_impl.h"
 
@@ -83,7 +84,9 @@ Result<std::uint64_t> StoreImpl::Drop(Table table, std::int64_t older_than_ns, s
     // A damaged record tells neither its age nor its size.
     SPANBOX_RETURN_IF_ERROR(ForEachSegment(*txn, table, add, [](std::uint64_t, const Status&) {}));
   }
-  const auto bytes_of = [](const SegmentRecord& r) { return r.column_bytes + r.text_bytes + r.filter_bytes; };
+  const auto bytes_of = [](const SegmentRecord& r) {
+    return r.column_bytes + r.text_bytes + r.filter_bytes + r.cells_bytes;
+  };
   std::uint64_t bytes = 0, rows = 0;
   for (const SegmentRecord& record : records) bytes += bytes_of(record);
   std::ranges::sort(records, {}, [](const SegmentRecord& r) { return r.meta.max_start_ns; });
@@ -136,6 +139,7 @@ Status StoreImpl::RemoveRows(std::uint64_t segment, std::span<const std::uint32_
       builder.Add(span);
     }
     if (builder.rows() > 0) encoded = builder.Finish();
+    if (encoded.settled && table == Table::kSegments) encoded.cells = CellsOf(encoded);
   }
   return env->Write(SizeOf(encoded), [&](WriteTxn& txn) -> Status {
     SPANBOX_ASSIGN_OR_RETURN(const auto still, txn.Get(table, SegmentKey(segment)));

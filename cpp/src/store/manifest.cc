@@ -130,7 +130,10 @@ std::string Encode(const SegmentRecord& record) {
     PutFixed(range.first_seq, out);
     PutFixed(range.last_seq, out);
   }
-  if (record.settled) PutFixed(record.filter_bytes, out);
+  if (record.settled) {
+    PutFixed(record.filter_bytes, out);
+    PutFixed(record.cells_bytes, out);
+  }
   return Sealed(std::move(out));
 }
 
@@ -160,6 +163,7 @@ Result<SegmentRecord> ParseSegmentRecord(std::string_view key, Bytes value) {
   }
   record.settled = in.remaining() != 0;
   if (record.settled) record.filter_bytes = in.Get<std::uint64_t>();
+  if (in.remaining() != 0) record.cells_bytes = in.Get<std::uint64_t>();
   if (!in.ok() || in.remaining() != 0 || record.meta.id == 0) return DataLoss("record of a segment does not decode");
   return record;
 }
@@ -291,6 +295,7 @@ Status PutSegment(WriteTxn& txn, Table table, const SegmentBuilder::Encoded& enc
   std::memcpy(&record.columns_checksum, encoded.columns.data() + 8, sizeof record.columns_checksum);
   record.settled = encoded.settled;
   record.filter_bytes = encoded.text_filter.size();
+  record.cells_bytes = encoded.cells.size();
   record.ranges = std::move(ranges);
   const std::uint64_t id = record.meta.id;
   SPANBOX_RETURN_IF_ERROR(txn.PutNew(table, SegmentKey(id), AsBytes(Encode(record))));
@@ -300,6 +305,9 @@ Status PutSegment(WriteTxn& txn, Table table, const SegmentBuilder::Encoded& enc
   }
   if (!encoded.text_filter.empty()) {
     SPANBOX_RETURN_IF_ERROR(txn.PutNew(Table::kChunks, ChunkKeyOf(id, kFilterNumber), AsBytes(encoded.text_filter)));
+  }
+  if (!encoded.cells.empty()) {
+    SPANBOX_RETURN_IF_ERROR(txn.PutNew(Table::kChunks, ChunkKeyOf(id, kCellsNumber), AsBytes(encoded.cells)));
   }
   SPANBOX_RETURN_IF_ERROR(PutMetaNumber(txn, "last_segment", id));
   return PutMetaNumber(txn, "generation", generation + 1);
@@ -311,6 +319,9 @@ Status DeleteSegment(WriteTxn& txn, Table table, const SegmentRecord& record) {
   }
   if (record.filter_bytes > 0) {
     SPANBOX_RETURN_IF_ERROR(txn.Delete(Table::kChunks, ChunkKeyOf(record.meta.id, kFilterNumber)));
+  }
+  if (record.cells_bytes > 0) {
+    SPANBOX_RETURN_IF_ERROR(txn.Delete(Table::kChunks, ChunkKeyOf(record.meta.id, kCellsNumber)));
   }
   return txn.Delete(table, SegmentKey(record.meta.id));
 }
@@ -330,6 +341,15 @@ Status ForEachSegment(const Txn& txn, Table table, const std::function<Status(Se
     }
     return true;
   });
+}
+
+Result<Bytes> LoadCells(const Txn& txn, const SegmentRecord& record) {
+  if (record.cells_bytes == 0) return Bytes();
+  SPANBOX_ASSIGN_OR_RETURN(const auto bytes, txn.Get(Table::kChunks, ChunkKeyOf(record.meta.id, kCellsNumber)));
+  if (!bytes || bytes->size() != record.cells_bytes) {
+    return DataLoss("segment " + std::to_string(record.meta.id) + " has lost its cells");
+  }
+  return *bytes;
 }
 
 Result<Segment> LoadSegment(const Txn& txn, const SegmentRecord& record) {

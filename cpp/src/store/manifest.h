@@ -21,7 +21,7 @@ namespace spanbox {
 
 std::string SegmentKey(std::uint64_t id);
 std::string ChunkKeyOf(std::uint64_t id, std::uint32_t number);  // 0: columns; n: text block n - 1; kFilterNumber
-inline constexpr std::uint32_t kFilterNumber = 0xFFFFFFFF;
+inline constexpr std::uint32_t kFilterNumber = 0xFFFFFFFF, kCellsNumber = 0xFFFFFFFE;
 // The records of an open span lie in parts, a part a commit. Format 1 had one value a span, under the prefix alone.
 std::string OpenPrefix(const RingId& ring, SpanId span);
 std::string OpenKey(const RingId& ring, SpanId span, std::uint32_t part);
@@ -47,6 +47,7 @@ struct SegmentRecord {
   std::uint64_t columns_checksum = 0;  // bytes 8..16 of the columns value: the two belong together
   bool settled = false;                // will not be packed again
   std::uint64_t filter_bytes = 0;      // of the search filter of its text; only a settled one has one
+  std::uint64_t cells_bytes = 0;       // of its cells; only a settled one has some
   std::vector<RingRange> ranges;
 };
 std::string Encode(const SegmentRecord& record);
@@ -97,5 +98,7 @@ Status ForEachSegment(const Txn& txn, Table table, const std::function<Status(Se
 
 // The segment's bytes, tied to `txn`.
 Result<Segment> LoadSegment(const Txn& txn, const SegmentRecord& record);
+// The same of its cells (segment_cells.h); empty when it has none.
+Result<Bytes> LoadCells(const Txn& txn, const SegmentRecord& record);
 
 }  // namespace spanbox

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "store/disk.h"
 #include "store/rollup.h"
+#include "store/segment_cells.h"
 #include "store/segment_rows.h"
 #include "store/store_impl.h"
 
@@ -239,7 +240,9 @@ Result<SegmentBuilder::Encoded> StoreImpl::Rewrite(const Txn& txn, Table table, 
     if (status.code() == StatusCode::kDataLoss) damaged_.insert(source.meta.id);
     return status;
   }
-  return table == Table::kRollups ? rollup.Finish(builder) : builder.Finish();
+  SegmentBuilder::Encoded encoded = table == Table::kRollups ? rollup.Finish(builder) : builder.Finish();
+  if (table == Table::kSegments && settles) encoded.cells = CellsOf(encoded);
+  return encoded;
 }
 
 }  // namespace spanbox

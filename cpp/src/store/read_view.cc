@@ -33,6 +33,11 @@ class StoreReadView : public ReadView {
     return loaded.status().code() == StatusCode::kNotFound ? LoadFrom(score_records_, segment.id) : std::move(loaded);
   }
 
+  Result<std::span<const std::byte>> LoadCells(const SegmentMeta& segment) override {
+    const SegmentRecord* record = Find(records_, segment.id);
+    return record == nullptr ? Result<Bytes>(Bytes()) : spanbox::LoadCells(*txn_, *record);
+  }
+
  private:
   Status FillFrom(Table table, std::vector<SegmentMeta>& metas, std::vector<SegmentRecord>& records) {
     return ForEachSegment(*txn_, table, [&](SegmentRecord record) {
@@ -42,12 +47,15 @@ class StoreReadView : public ReadView {
     });
   }
 
-  Result<Segment> LoadFrom(const std::vector<SegmentRecord>& records, std::uint64_t id) {
+  static const SegmentRecord* Find(const std::vector<SegmentRecord>& records, std::uint64_t id) {
     const auto found = std::ranges::lower_bound(records, id, {}, [](const SegmentRecord& r) { return r.meta.id; });
-    if (found == records.end() || found->meta.id != id) {
-      return NotFound("segment " + std::to_string(id) + " is not in this view");
-    }
-    return LoadSegment(*txn_, *found);
+    return found == records.end() || found->meta.id != id ? nullptr : &*found;
+  }
+
+  Result<Segment> LoadFrom(const std::vector<SegmentRecord>& records, std::uint64_t id) {
+    const SegmentRecord* record = Find(records, id);
+    if (record == nullptr) return NotFound("segment " + std::to_string(id) + " is not in this view");
+    return LoadSegment(*txn_, *record);
   }
 
   // Spans that have started and not ended, each in one or more parts. One that does not decode is left out: Verify

@@ -34,6 +34,9 @@ class ReadView {
   // Segments whose rows are scores: see spanbox/score.h. By id; Load loads them, too.
   virtual std::span<const SegmentMeta> scores() const { return {}; }
 
+  // Cells of a settled segment (store/segment_cells.h), valid as long as the view; empty: there are none.
+  virtual Result<std::span<const std::byte>> LoadCells(const SegmentMeta&) { return std::span<const std::byte>(); }
+
   // What is left of spans that sampling dropped: see store/rollup.h. By id.
   virtual std::span<const SegmentMeta> rollups() const { return {}; }
   virtual Result<Segment> LoadRollup(const SegmentMeta&) { return NotFound("this view has no rollups"); }

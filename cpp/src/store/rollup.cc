@@ -297,6 +297,8 @@ void AddRow(std::string_view key_bytes, const Cell& cell, SegmentBuilder& rows) 
 
 }  // namespace
 
+std::int64_t RollupBucketOf(std::int64_t start_ns) { return FloorToBucket(start_ns); }
+
 std::string CellColumn(std::string_view measure, CellPart part) {
   static constexpr std::string_view kNames[kParts] = {".count", ".numbers", ".sum", ".min", ".max", ".sketch"};
   return std::string(measure) + std::string(kNames[static_cast<std::size_t>(part)]);

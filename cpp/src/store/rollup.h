@@ -44,6 +44,7 @@ inline constexpr std::size_t kSketchedMeasures = 3;  // the first ones
 inline constexpr std::string_view kCellCount = "count";
 inline constexpr std::string_view kCellFolded = "folded";
 enum class CellPart { kCount, kNumbers, kSum, kMin, kMax, kSketch };
+std::int64_t RollupBucketOf(std::int64_t start_ns);               // when its bucket begins
 std::string CellColumn(std::string_view measure, CellPart part);  // "ttft_ns.sum"
 
 class RollupBuilder {

@@ -254,6 +254,7 @@ class SegmentBuilder {
     std::uint64_t min_trace = 0, max_trace = 0;  // first 8 bytes of the smallest and the largest trace id, big-endian
     bool settled = false;                        // packed by mode kSmall
     std::string text_filter;                     // of a settled one with text
+    std::string cells;                           // segment_cells.h; whoever stores it as settled fills them in
   };
   // REQUIRES: rows() > 0. Leaves the builder empty.
   Encoded Finish();

@@ -332,7 +332,7 @@ Status StoreImpl::Commit(const SpanBatch& batch) {
 }
 
 std::uint64_t SizeOf(const SegmentBuilder::Encoded& encoded) {
-  return encoded.columns.size() + encoded.text_bytes + encoded.text_filter.size();
+  return encoded.columns.size() + encoded.text_bytes + encoded.text_filter.size() + encoded.cells.size();
 }
 
 Result<std::string> StoreImpl::ReadBlob(const BlobId& id) {

@@ -5,6 +5,7 @@
 #include "store/blobs.h"
 #include "store/disk.h"
 #include "store/rollup.h"
+#include "store/segment_cells.h"
 #include "store/segment_rows.h"
 #include "store/store_impl.h"
 
@@ -16,11 +17,36 @@ constexpr Table kSegmentTables[] = {Table::kSegments, Table::kScores, Table::kRo
 // Longest time one read transaction is held: a longer one makes the file grow while others write.
 constexpr auto kSlice = std::chrono::seconds(1);
 
+Status ReadCells(const Txn& txn, const SegmentRecord& record) {
+  SPANBOX_ASSIGN_OR_RETURN(const Bytes bytes, LoadCells(txn, record));
+  if (bytes.empty()) return OkStatus();
+  SPANBOX_ASSIGN_OR_RETURN(const SegmentCells cells, SegmentCells::Open(bytes));
+  for (const auto* table : {&cells.whole, &cells.buckets}) {
+    if (!table->has_value()) continue;
+    SPANBOX_ASSIGN_OR_RETURN(const std::vector<std::uint64_t> spans, SpansOfCells((*table)->rows));
+    if (std::accumulate(spans.begin(), spans.end(), std::uint64_t{0}) != record.meta.rows) {
+      return DataLoss("cells count another number of spans than there are");
+    }
+    for (std::size_t measure = 0; measure < kSketchedMeasures; ++measure) {
+      if (!SegmentCells::Sketches(measure, table == &cells.buckets)) continue;
+      SPANBOX_ASSIGN_OR_RETURN(CellSketches sketches, (*table)->Sketches((*table)->rows, measure));
+      DDSketch all;
+      DDSketch::Part part;
+      for (std::uint32_t row = 0; row < (*table)->rows.rows(); ++row) {
+        SPANBOX_ASSIGN_OR_RETURN(const bool any, sketches.Get(row, part));
+        if (any) SPANBOX_RETURN_IF_ERROR(all.Merge(part));
+      }
+    }
+  }
+  return OkStatus();
+}
+
 Status ReadEverything(const Txn& txn, Table table, const SegmentRecord& record) {
   SPANBOX_ASSIGN_OR_RETURN(const Segment segment, LoadSegment(txn, record));
   if (segment.text_blocks() != record.text_blocks) return DataLoss("has another number of text blocks than its record");
   if (table == Table::kRollups) return RollupBuilder().AddCells(segment);
   SPANBOX_RETURN_IF_ERROR(segment.Filter().status());
+  SPANBOX_RETURN_IF_ERROR(ReadCells(txn, record));
   SPANBOX_ASSIGN_OR_RETURN(SegmentRows rows, SegmentRows::Open(segment));
   for (std::uint32_t row = 0; row < rows.rows(); ++row) {
     SPANBOX_ASSIGN_OR_RETURN(const SpanRow span, rows.Row(row));
@@ -149,7 +175,7 @@ Result<StoreInfo> StoreImpl::Info() {
     info.first_start_ns = first ? record.meta.min_start_ns : std::min(info.first_start_ns, record.meta.min_start_ns);
     info.last_start_ns = first ? record.meta.max_start_ns : std::max(info.last_start_ns, record.meta.max_start_ns);
     info.spans += record.meta.rows;
-    info.column_bytes += record.column_bytes;
+    info.column_bytes += record.column_bytes + record.cells_bytes;
     info.text_bytes += record.text_bytes;
     info.raw_text_bytes += record.raw_text_bytes;
     info.filter_bytes += record.filter_bytes;

@@ -1,0 +1,244 @@
+// Questions that the cells of settled segments answer: the answers are those of the rows.
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <cstring>
+#include <filesystem>
+#include <limits>
+#include <random>
+
+#include "base/hash.h"
+#include "query/query_run.h"
+#include "query/rollup_cells.h"
+#include "query_testing.h"
+#include "store/segment_cells.h"
+
+namespace spanbox {
+namespace {
+
+using testing::Row;
+
+constexpr std::int64_t kBucket = kRollupBucketNs;
+
+// Model calls of two models and tools, over 20 minutes; a fifth of the calls says no time to the first token.
+std::vector<Row> Calls(std::size_t count) {
+  std::mt19937_64 random(5);
+  std::vector<Row> rows;
+  for (std::size_t i = 0; i < count; ++i) {
+    Row& row = rows.emplace_back();
+    row.trace = i / 4 + 1;
+    row.span = i + 1;
+    row.start_ns = 1000 * kBucket + static_cast<std::int64_t>(i) * 4 * kBucket / static_cast<std::int64_t>(count);
+    row.status = random() % 20 == 0 ? SpanStatus::kError : SpanStatus::kOk;
+    row.duration_ns = static_cast<std::int64_t>(random() % 7 == 0 ? 0 : random() % 5'000'000'000);
+    row.kind = i % 4 == 0 ? SpanKind::kTool : SpanKind::kLlm;
+    row.fields["user_id"] = "user " + std::to_string(random());
+    if (row.kind != SpanKind::kLlm) continue;
+    row.fields["model"] = std::string(random() % 3 == 0 ? "large" : "small");
+    row.fields["output_tokens"] = static_cast<std::int64_t>(1 + random() % 500);
+    if (random() % 5 != 0) row.fields["ttft_ns"] = static_cast<std::int64_t>(random() % 1'000'000'000);
+  }
+  return rows;
+}
+
+class CellsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (std::filesystem::temp_directory_path() / "spanbox-cells-XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+    auto opened = Store::Open((folder_ / "store").string());
+    ASSERT_TRUE(opened.ok()) << opened.status().message();
+    store_ = *opened;
+  }
+  void TearDown() override {
+    store_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+
+  void Append(const std::vector<Row>& rows) {
+    std::vector<std::vector<Field>> fields(rows.size());
+    std::vector<SpanRow> spans;
+    for (std::size_t i = 0; i < rows.size(); ++i) spans.push_back(SpanRowOf(rows[i], fields[i]));
+    ASSERT_TRUE(store_->Append(spans).ok());
+  }
+
+  // Bytes of all numbers and texts, so that "nearly" is not enough.
+  static std::string AsText(const Table& table) {
+    std::string text;
+    for (const TableColumn& column : table.columns) {
+      text += column.name + ":";
+      for (std::size_t row = 0; row < table.rows; ++row) {
+        if (!column.valid.empty() && column.valid[row] == 0) {
+          text += " -";
+        } else if (column.type == TableColumn::Type::kFloat) {
+          char number[40];
+          snprintf(number, sizeof number, " %.17g", column.floats[row]);
+          text += number;
+        } else if (column.type == TableColumn::Type::kString) {
+          text += " " + column.dictionary[column.codes[row]];
+        } else {
+          text += " " + std::to_string(column.ints[row]);
+        }
+      }
+      text += "\n";
+    }
+    return text;
+  }
+
+  std::string Answers() {
+    const std::vector<Aggregate> numbers = {{"n", "count()"},
+                                            {"sum", "sum(ttft)"},
+                                            {"mean", "mean(duration)"},
+                                            {"least", "min(tpot)"},
+                                            {"most", "max(duration)"},
+                                            {"p50", "p50(ttft)"},
+                                            {"p99", "p99(tpot)"},
+                                            {"p90", "p90(duration)"},
+                                            {"bins", "histogram(duration)"},
+                                            {"failed", "rate(status == error)"}};
+    std::string text;
+    const std::vector<Aggregate> by_bucket(numbers.begin(), numbers.begin() + 7);  // none sketches durations
+    for (const char* filter : {"", "kind == llm", "ttft != none", "model == 'large' or kind == tool", "tpot == none"}) {
+      for (const Grouping& grouping : std::vector<Grouping>{{},
+                                                            {.by = {"model"}},
+                                                            {.by = {"status", "kind"}, .every_ns = kBucket},
+                                                            {.by = {"model"}, .every_ns = 2 * kBucket}}) {
+        const auto table = Aggregated(*store_, {.filter = filter}, grouping, numbers);
+        text += std::string(filter) + "\n" + (table.ok() ? AsText(*table) : table.status().message());
+        const auto some = Aggregated(*store_, {.filter = filter}, grouping, by_bucket);
+        text += some.ok() ? AsText(*some) : some.status().message();
+      }
+      const double qs[] = {0, 0.5, 0.99, 1};
+      for (const char* column : {"ttft", "duration"}) {
+        const auto quantiles = QuantilesOf(*store_, {.filter = filter}, column, qs, false);
+        for (const double value : quantiles->values) text += std::to_string(value) + " ";
+        text += std::to_string(quantiles->count) + "\n";
+      }
+    }
+    return text;
+  }
+
+  // Whether cells of every segment answer a question with this filter; by bucket, if that is asked.
+  bool CellsAnswer(const SpanQuery& query, CellNeeds needs = {}) {
+    const auto run = *QueryRun::Start(*store_, query);
+    needs.Test(run->filter());
+    bool all = !run->segments().empty();
+    for (const SegmentMeta& segment : run->segments()) {
+      all &= *VisitCells(*run, needs, segment, [](const RollupCells&, const Bitmap&) { return OkStatus(); });
+    }
+    return all;
+  }
+
+  std::string BytesOfCells() {
+    const auto view = *store_->Read();
+    const auto bytes = *view->LoadCells(view->segments().front());
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
+
+  std::filesystem::path folder_;
+  std::shared_ptr<Store> store_;
+};
+
+TEST_F(CellsTest, AnswerAsTheRowsDo) {
+  Append(Calls(20'000));
+  const std::string of_rows = Answers();
+  ASSERT_FALSE(CellsAnswer({}));
+  ASSERT_TRUE(store_->Compact().ok());
+  CellNeeds by_bucket;
+  by_bucket.Every(kBucket, false);
+  by_bucket.Sketched(Resolve("ttft_ns", About::kSpans));
+  by_bucket.Measure(Resolve("duration_ns", About::kSpans));
+  EXPECT_TRUE(CellsAnswer({}, by_bucket));
+  EXPECT_TRUE(CellsAnswer({.filter = "kind == llm and ttft != none"}));
+  EXPECT_EQ(Answers(), of_rows);
+  EXPECT_EQ(store_->Verify()->problems, std::vector<std::string>{});
+}
+
+TEST_F(CellsTest, AreNotAskedWhatTheyDoNotKnow) {
+  Append(Calls(20'000));
+  ASSERT_TRUE(store_->Compact().ok());
+  ASSERT_TRUE(CellsAnswer({}));
+  EXPECT_FALSE(CellsAnswer({.filter = "ttft > 1s"}));
+  EXPECT_FALSE(CellsAnswer({.filter = "user_id == 'x'"}));
+  EXPECT_FALSE(CellsAnswer({.since_ns = 1000 * kBucket + 1}));
+  CellNeeds minutes, in_zone, exact, other, durations;
+  durations.Every(kBucket, false);
+  durations.Sketched(Resolve("duration_ns", About::kSpans));
+  minutes.Every(kBucket / 5, false);
+  in_zone.Every(kBucket, true);
+  exact.Numbers();
+  other.Measure(Resolve("output_tokens", About::kSpans));
+  for (const CellNeeds& needs : {minutes, in_zone, exact, other, durations}) EXPECT_FALSE(CellsAnswer({}, needs));
+}
+
+TEST_F(CellsTest, AreThoseOfWhatIsLeftWhenRowsAreRemoved) {
+  const std::vector<Row> rows = Calls(20'000);
+  Append(rows);
+  ASSERT_TRUE(store_->Compact().ok());
+  const auto erased = Erase(*store_, {.filter = "model == 'small'"}, false);
+  ASSERT_TRUE(erased.ok()) << erased.status().message();
+  const auto table = Aggregated(*store_, {}, {.by = {"model"}}, std::vector<Aggregate>{{"n", "count(ttft)"}});
+  ASSERT_TRUE(CellsAnswer({}));
+  const std::string of_cells = Answers();
+  store_.reset();
+  store_ = *Store::Open((folder_ / "again").string());
+  std::vector<Row> left;
+  for (const Row& row : rows) {
+    const auto model = row.fields.find("model");
+    if (model == row.fields.end() || std::get<std::string>(model->second) != "small") left.push_back(row);
+  }
+  Append(left);
+  EXPECT_EQ(of_cells, Answers());
+}
+
+TEST_F(CellsTest, SegmentsThatTheyWouldMakeMuchLargerHaveNone) {
+  Append(Calls(100));
+  ASSERT_TRUE(store_->Compact().ok());
+  EXPECT_EQ(BytesOfCells(), "");
+}
+
+TEST_F(CellsTest, AreNotMadeOfValuesTheyCannotHold) {
+  std::vector<Row> rows = Calls(20'000);
+  rows[1].fields["ttft_ns"] = 0.5;
+  Append(rows);
+  const std::string of_rows = Answers();
+  ASSERT_TRUE(store_->Compact().ok());
+  EXPECT_EQ(BytesOfCells(), "");
+  EXPECT_EQ(Answers(), of_rows);
+}
+
+TEST_F(CellsTest, DamagedOrHostileBytesAreErrorsOrHarmless) {
+  Append(Calls(20'000));
+  ASSERT_TRUE(store_->Compact().ok());
+  const std::string sound = BytesOfCells();
+  ASSERT_FALSE(sound.empty());
+  std::mt19937_64 random(3);
+  for (int i = 0; i < 3000; ++i) {
+    std::string bytes = sound;
+    const std::size_t at = random() % (i % 2 == 0 ? std::size_t{4000} : bytes.size());
+    bytes[at] = static_cast<char>(bytes[at] ^ (1 << random() % 8));
+    if (i % 3 == 0) bytes.resize(random() % bytes.size());
+    EXPECT_FALSE(SegmentCells::Open(std::as_bytes(std::span(bytes))).ok());
+    if (bytes.size() < 8) continue;
+    const std::uint64_t checksum = Hash64(std::as_bytes(std::span(bytes)).subspan(8));
+    std::memcpy(bytes.data(), &checksum, sizeof checksum);
+    const auto cells = SegmentCells::Open(std::as_bytes(std::span(bytes)));
+    if (!cells.ok()) continue;
+    for (const auto* table : {&cells->whole, &cells->buckets}) {
+      for (std::size_t measure = 0; table->has_value() && measure < kSketchedMeasures; ++measure) {
+        auto sketches = (*table)->Sketches((*table)->rows, measure);
+        DDSketch all;
+        DDSketch::Part part;
+        for (std::uint32_t row = 0; sketches.ok() && row < (*table)->rows.rows(); ++row) {
+          const auto any = sketches->Get(row, part);
+          if (any.ok() && *any) (void)all.Merge(part);
+        }
+        (void)all.Quantile(0.5);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace spanbox
