@@ -109,20 +109,37 @@ class Generator {
  public:
   Generator(std::size_t spans, bool text, bool score) : spans_(spans), text_(text), score_(score) {}
 
-  std::deque<Generated> Make() {
-    std::deque<Generated> out;
+  // The next million spans or so, in the order they arrive, which is when they end; none: that was all. They live until
+  // the call after the next.
+  std::deque<Generated> Next() {
+    std::deque<Generated> out = std::move(waiting_);
+    waiting_.clear();
+    old_strings_ = std::move(strings_);
+    strings_.clear();
     const double step_ns = 8.0 * 86'400e9 / static_cast<double>(spans_);
-    while (out.size() < spans_)
-      MakeTrace(kStartNs + static_cast<std::int64_t>(step_ns * static_cast<double>(out.size())), out);
-    out.resize(spans_);
-    // Spans arrive when they end.
-    std::stable_sort(out.begin(), out.end(),
-                     [](const Generated& a, const Generated& b) { return a.end_ns < b.end_ns; });
+    const std::size_t until = std::min(spans_, made_ + kSpansAtOnce);
+    std::int64_t start_ns = 0;
+    while (made_ < until) {
+      start_ns = kStartNs + static_cast<std::int64_t>(step_ns * static_cast<double>(made_));
+      const std::size_t before = out.size();
+      MakeTrace(start_ns, out);
+      made_ += out.size() - before;
+    }
+    if (made_ > spans_) out.resize(out.size() - (made_ - spans_));
+    made_ = std::min(made_, spans_);
+    std::ranges::stable_sort(out, {}, &Generated::end_ns);
+    if (made_ < spans_) {
+      const auto later = std::ranges::upper_bound(out, start_ns, {}, &Generated::end_ns);
+      waiting_.assign(std::make_move_iterator(later), std::make_move_iterator(out.end()));
+      out.erase(later, out.end());
+    }
     for (Generated& g : out) g.row.fields = g.fields;
     return out;
   }
 
  private:
+  static constexpr std::size_t kSpansAtOnce = 1'000'000;
+
   void MakeTrace(std::int64_t start_ns, std::deque<Generated>& out) {
     spanbox::TraceId trace;
     for (std::size_t i = 0; i < 16; i += 8) {
@@ -234,7 +251,9 @@ class Generator {
   bool text_, score_;
   Random random_;
   Names names_;
-  std::deque<std::string> strings_;
+  std::size_t made_ = 0;
+  std::deque<Generated> waiting_;  // that end after the next trace begins
+  std::deque<std::string> strings_, old_strings_;
 };
 
 double Seconds(clockid_t clock) {
@@ -250,36 +269,43 @@ int Fail(const spanbox::Status& status) {
 
 int Run(std::size_t spans, bool text, bool score, const std::string& folder) {
   Generator generator(spans, text, score);
-  const std::deque<Generated> rows = generator.Make();
   auto opened = spanbox::Store::Open(folder);
   if (!opened.ok()) return Fail(opened.status());
   spanbox::Store& store = **opened;
 
   std::vector<double> commit_ms;
-  const double wall = Seconds(CLOCK_MONOTONIC), cpu = Seconds(CLOCK_THREAD_CPUTIME_ID);
+  double commit_wall = 0, commit_cpu = 0, merge_cpu = 0, committed_bytes_per_span = 0;
+  int merges = 0;
   spanbox::SpanBatch batch;
   batch.ring[0] = 1;
-  for (std::size_t at = 0; at < rows.size(); at += kSpansPerCommit) {
-    batch.spans.clear();
-    for (std::size_t i = at; i < std::min(rows.size(), at + kSpansPerCommit); ++i) batch.spans.push_back(rows[i].row);
-    batch.cursors = {{0, at * 100 + 1, at + 1, 0, 0}};
-    const double begin = Seconds(CLOCK_MONOTONIC);
-    const spanbox::Status status = store.Commit(batch);
-    if (!status.ok()) return Fail(status);
-    commit_ms.push_back((Seconds(CLOCK_MONOTONIC) - begin) * 1e3);
+  std::size_t committed = 0;
+  for (std::deque<Generated> rows = generator.Next(); !rows.empty(); rows = generator.Next()) {
+    const double wall = Seconds(CLOCK_MONOTONIC), cpu = Seconds(CLOCK_THREAD_CPUTIME_ID);
+    for (std::size_t at = 0; at < rows.size(); at += kSpansPerCommit) {
+      batch.spans.clear();
+      for (std::size_t i = at; i < std::min(rows.size(), at + kSpansPerCommit); ++i) batch.spans.push_back(rows[i].row);
+      batch.cursors = {{0, committed * 100 + 1, committed + 1, 0, 0}};
+      committed += batch.spans.size();
+      const double begin = Seconds(CLOCK_MONOTONIC);
+      const spanbox::Status status = store.Commit(batch);
+      if (!status.ok()) return Fail(status);
+      commit_ms.push_back((Seconds(CLOCK_MONOTONIC) - begin) * 1e3);
+    }
+    commit_wall += Seconds(CLOCK_MONOTONIC) - wall;
+    commit_cpu += Seconds(CLOCK_THREAD_CPUTIME_ID) - cpu;
+    const auto info = store.Info();
+    if (!info.ok()) return Fail(info.status());
+    const auto bytes = static_cast<double>(info->column_bytes + info->text_bytes);
+    if (merges == 0) committed_bytes_per_span = bytes / static_cast<double>(committed);
+    // Each million by itself: planning a merge takes as long as there are segments.
+    const double merge_begin = Seconds(CLOCK_THREAD_CPUTIME_ID);
+    for (;; ++merges) {
+      const auto merged = store.MergeOnce();
+      if (!merged.ok()) return Fail(merged.status());
+      if (!*merged) break;
+    }
+    merge_cpu += Seconds(CLOCK_THREAD_CPUTIME_ID) - merge_begin;
   }
-  const double commit_wall = Seconds(CLOCK_MONOTONIC) - wall, commit_cpu = Seconds(CLOCK_THREAD_CPUTIME_ID) - cpu;
-  const auto before = store.Info();
-  if (!before.ok()) return Fail(before.status());
-
-  int merges = 0;
-  const double merge_begin = Seconds(CLOCK_THREAD_CPUTIME_ID);
-  for (;; ++merges) {
-    const auto merged = store.MergeOnce();
-    if (!merged.ok()) return Fail(merged.status());
-    if (!*merged) break;
-  }
-  const double merge_cpu = Seconds(CLOCK_THREAD_CPUTIME_ID) - merge_begin;
   const auto merged_info = store.Info();
   if (!merged_info.ok()) return Fail(merged_info.status());
   const double compact_begin = Seconds(CLOCK_THREAD_CPUTIME_ID);
@@ -296,12 +322,11 @@ int Run(std::size_t spans, bool text, bool score, const std::string& folder) {
       "\"segments\": %llu, \"column_bytes_per_span\": %.2f, \"text_bytes_per_span\": %.1f, "
       "\"filter_bytes_per_span\": %.1f, \"raw_text_bytes_per_span\": %.1f, \"file_bytes_per_span\": %.1f}\n",
       spans, text ? "true" : "false", n / commit_wall, commit_cpu * 1e9 / n, commit_ms[commit_ms.size() / 2],
-      commit_ms[commit_ms.size() * 99 / 100], static_cast<double>(before->column_bytes + before->text_bytes) / n,
-      merges, merge_cpu * 1e9 / n, static_cast<double>(merged_info->column_bytes + merged_info->text_bytes) / n,
-      compact_cpu * 1e9 / n, static_cast<unsigned long long>(after->segments),
-      static_cast<double>(after->column_bytes) / n, static_cast<double>(after->text_bytes) / n,
-      static_cast<double>(after->filter_bytes) / n, static_cast<double>(after->raw_text_bytes) / n,
-      static_cast<double>(after->file_bytes) / n);
+      commit_ms[commit_ms.size() * 99 / 100], committed_bytes_per_span, merges, merge_cpu * 1e9 / n,
+      static_cast<double>(merged_info->column_bytes + merged_info->text_bytes) / n, compact_cpu * 1e9 / n,
+      static_cast<unsigned long long>(after->segments), static_cast<double>(after->column_bytes) / n,
+      static_cast<double>(after->text_bytes) / n, static_cast<double>(after->filter_bytes) / n,
+      static_cast<double>(after->raw_text_bytes) / n, static_cast<double>(after->file_bytes) / n);
   return 0;
 }
 
