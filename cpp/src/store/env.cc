@@ -260,7 +260,37 @@ void Env::CheckReadersSometimes() {
   mdb_reader_check(env_, &dead);
 }
 
+// Writers queue up here, and not at LMDB's mutex: a process that is killed just when that mutex has woken it takes the
+// call with it, and another process then sleeps before a mutex that nobody holds until somebody contends for it again.
+// The lock of a file is given on by the kernel, ends with its process, and is not inherited by a forked child. It only
+// makes a queue; who may write is still LMDB's to say. So it does no harm that closing any descriptor of the file ends
+// the lock, or that the kernel may see a circle in two threads that wait for two stores, and refuse it.
+class Env::WriterTurn {
+ public:
+  explicit WriterTurn(Env& env) : thread_(env.writing_) {
+    mdb_env_get_fd(env.env_, &fd_);
+    while (!Lock(F_WRLCK) && errno == EINTR) {
+    }
+  }
+  ~WriterTurn() { Lock(F_UNLCK); }
+  WriterTurn(const WriterTurn&) = delete;
+  WriterTurn& operator=(const WriterTurn&) = delete;
+
+ private:
+  bool Lock(short type) const {
+    struct flock first_byte {};
+    first_byte.l_type = type;
+    first_byte.l_whence = SEEK_SET;
+    first_byte.l_len = 1;
+    return fcntl(fd_, F_SETLKW, &first_byte) == 0;
+  }
+
+  const std::lock_guard<std::mutex> thread_;
+  int fd_ = -1;
+};
+
 int Env::TryWrite(std::uint64_t payload_bytes, const std::function<Status(WriteTxn&)>& body, Status& status) {
+  const WriterTurn turn(*this);
   MDB_txn* txn = nullptr;
   int code = mdb_txn_begin(env_, nullptr, 0, &txn);
   if (code != 0) return code;

@@ -137,6 +137,7 @@ class Env {
   int ReserveFile(MDB_txn* txn, std::uint64_t payload_bytes);
   void CheckReadersSometimes();
   static int BeginRead(MDB_env* env, MDB_txn** txn);
+  class WriterTurn;
   int TryWrite(std::uint64_t payload_bytes, const std::function<Status(WriteTxn&)>& body, Status& status);
   Status WaitForOldReaders();
   Status WipePages();
@@ -154,6 +155,8 @@ class Env {
   MDB_env* env_ = nullptr;
   MDB_dbi tables_[kTables] = {};
   std::uint64_t map_bytes_ = 0;
+
+  std::mutex writing_;  // see WriterTurn
 
   // Transactions of this process, and whoever waits for them to end.
   std::mutex mutex_;
