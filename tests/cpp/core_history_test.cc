@@ -374,11 +374,8 @@ class Round {
     return !::testing::Test::HasFailure();
   }
 
-  // Only where it is asked for: when one that waits for LMDB's writers' lock is killed just as it is woken, the lock
-  // may be free and the others asleep, until another writer comes; that is seen once in some thirty rounds.
   void KillAndRestart(Process& process) {
     ExpectAlive(process);
-    if (std::getenv("SPANBOX_HISTORY_KILLS") == nullptr) return StopAWhile(process);
     kill(process.pid, SIGKILL);
     waitpid(process.pid, nullptr, 0);
     Start(process);
