@@ -184,6 +184,7 @@ class Capture {
     PackLongStr(value);
   }
   void PackText(std::string_view text);  // inline, secrets replaced
+  void RedactPacked(std::size_t begin, std::size_t size);
   void PackLongStr(PyObject* value);
   void PackCutStr(PyObject* value, std::string_view utf8);
   bool PackMedia(std::string_view text);

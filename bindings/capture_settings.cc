@@ -14,12 +14,12 @@ std::set<std::string, std::less<>>& DeniedNames() {
   return *names;
 }
 
-// set_capture(bytes, nodes, depth, redact_text, denied_names)
+// set_capture(bytes, nodes, depth, denied_names)
 PyObject* SetCapture(PyObject*, PyObject* args) {
   Py_ssize_t bytes = 0, nodes = 0;
-  int depth = 0, redact = 0;
+  int depth = 0;
   PyObject* names = nullptr;
-  if (PyArg_ParseTuple(args, "nnipO!:set_capture", &bytes, &nodes, &depth, &redact, &PyTuple_Type, &names) == 0) {
+  if (PyArg_ParseTuple(args, "nniO!:set_capture", &bytes, &nodes, &depth, &PyTuple_Type, &names) == 0) {
     return nullptr;
   }
   if (bytes < 0 || nodes < 1 || nodes > 1'000'000'000 || depth < 1 || depth > kMaxCaptureDepth) {
@@ -35,7 +35,6 @@ PyObject* SetCapture(PyObject*, PyObject* args) {
   process_limits.value_bytes = static_cast<std::size_t>(bytes);
   process_limits.nodes = static_cast<std::uint32_t>(nodes);
   process_limits.depth = depth;
-  process_limits.redact_text = redact != 0;
   has_denied_names = !folded.empty();
   DeniedNames() = std::move(folded);
   Py_RETURN_NONE;

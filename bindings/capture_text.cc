@@ -9,8 +9,10 @@
 #include "capture.h"
 #include "capture_settings.h"
 #include "media.h"
+#include "record/pii_scan.h"
 #include "record/redactor.h"
 #include "recording.h"
+#include "redaction.h"
 #include "spanbox/blob.h"
 
 namespace spanbox::python {
@@ -20,7 +22,8 @@ constexpr std::size_t kPreviewCharacters = 200;
 constexpr std::size_t kHashedBytes = 256 * 1024;
 // A secret that begins before a cut is seen whole when this much behind it is looked at.
 constexpr std::size_t kBehindCut = 4096;
-constexpr std::size_t kKeptBytes = 64;  // of binary data that is cut
+constexpr std::size_t kContextBytes = 64;  // before a text, that may speak of it
+constexpr std::size_t kKeptBytes = 64;     // of binary data that is cut
 
 // Encodes `count` characters; returns the end of what was written. `out` has room for 4 bytes each.
 template <typename Character>
@@ -132,9 +135,15 @@ void Utf8::Encode(PyObject* text) {
 }
 
 bool Capture::Redact(std::string_view text, std::string& redacted) const {
+  if (!limits_.redact_text) return false;
+  if (!plain_redaction) {
+    auto replaced = ActiveRedaction()->Redact(text);
+    if (replaced) redacted = *std::move(replaced);
+    return replaced.has_value();
+  }
   static auto* findings = new std::vector<Finding>;  // guarded by the GIL
   findings->clear();
-  if (!limits_.redact_text || !FindSecrets(text, *findings)) return false;
+  if (!FindSecrets(text, *findings)) return false;
   redacted = Redacted(text, *findings);
   return true;
 }
@@ -145,7 +154,8 @@ void Capture::PackText(std::string_view text) {
   const std::size_t begin = buffer.size();
   buffer.Reserve(MsgpackWriter::kMaxStrHead + text.size() + kScanPadding);
   MsgpackWriter(buffer).Str(text);
-  if (!limits_.redact_text || text.size() < kMinSecretText) return;
+  if (!limits_.redact_text || text.size() < kMinPiiText) return;
+  if (!plain_redaction) return RedactPacked(begin, text.size());
   static auto* findings = new std::vector<Finding>;  // guarded by the GIL
   findings->clear();
   const std::string_view copy = buffer.text().substr(buffer.size() - text.size());
@@ -154,6 +164,21 @@ void Capture::PackText(std::string_view text) {
   const std::string redacted = Redacted(copy, *findings);
   buffer.Truncate(begin);
   MsgpackWriter(buffer).Str(redacted);
+}
+
+// Personal data, or operators. The bytes before the text hold what speaks of it: its key, its name.
+void Capture::RedactPacked(std::size_t begin, std::size_t size) {
+  ByteBuffer& buffer = out_.buffer();
+  const std::string_view all = buffer.text();
+  const std::string_view copy = all.substr(all.size() - size);
+  const std::size_t context = begin > kContextBytes ? begin - kContextBytes : 0;
+  const auto redaction = ActiveRedaction();
+  std::vector<Finding> findings;
+  if (!redaction->Find(copy, all.substr(context, begin - context), findings)) return;
+  nodes_ += static_cast<std::uint32_t>(findings.size());  // what replacing them costs
+  const std::string text(copy);                           // an operator may be a function of the user's
+  buffer.Truncate(begin);
+  MsgpackWriter(buffer).Str(redaction->Replaced(text, findings));
 }
 
 void Capture::PackLongStr(PyObject* value) {

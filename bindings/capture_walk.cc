@@ -192,7 +192,7 @@ void Capture::PackDict(PyObject* value, int depth) {
       // Where the probabilities of tokens are listed, a token is a piece of text.
       if (secret && name == "token" && HasKey(value, "logprob")) secret = false;
       // The shortest secret has more characters.
-      name.size() < 16 ? pack.Str(name) : PackText(name);
+      name.size() < 16 && !looks_for_pii ? pack.Str(name) : PackText(name);
     } else {
       if (PyUnicode_Check(key)) secret = IsSecretName(Utf8(key).view().substr(0, kMaxKey));
       PackKey(key, depth);

@@ -5,6 +5,7 @@
 #include "casters.h"
 #include "query.h"
 #include "recording.h"
+#include "redaction.h"
 
 PYBIND11_MODULE(_core, module) {
   module.attr("__version__") = SPANBOX_VERSION;
@@ -15,6 +16,7 @@ PYBIND11_MODULE(_core, module) {
       spanbox::python::RegisterScores(module.ptr()) < 0) {
     throw pybind11::error_already_set();
   }
+  spanbox::python::RegisterRedaction(module);
   spanbox::python::RegisterRecording(module);
   spanbox::python::RegisterTable(module);
   spanbox::python::RegisterStore(module);

@@ -19,13 +19,28 @@ namespace spanbox::python {
 
 inline constexpr std::size_t kMaxScalarBytes = 40;  // of one, encoded
 
-// The text of a str that is ASCII, at most 31 bytes, and surely no secret; a null view otherwise.
+// What configure(redact=...) has set. Guarded by the GIL.
+inline bool looks_for_pii = false;
+inline bool plain_redaction = true;  // secrets are replaced by their names, and nothing else is done
+
+// True for many short texts without personal data; false says nothing.
+inline bool SurelyNoPii(std::string_view text) {
+  int digits = 0;
+  for (const char c : text) {
+    if (c == '@' || c == ':') return false;
+    digits += c >= '0' && c <= '9' ? 1 : 0;
+  }
+  return digits < 5;
+}
+
+// The text of a str that is ASCII, at most 31 bytes, and surely nothing to be redacted; a null view otherwise.
 inline std::string_view ShortText(PyObject* value) {
   if (Py_TYPE(value) != &PyUnicode_Type || !PyUnicode_IS_COMPACT_ASCII(value)) return {};
   const auto size = static_cast<std::size_t>(PyUnicode_GET_LENGTH(value));
   if (size > 31) return {};
   const std::string_view text(static_cast<const char*>(PyUnicode_DATA(value)), size);
-  return SurelyNoSecret(text) ? text : std::string_view{};
+  if (!SurelyNoSecret(text) || (looks_for_pii && !SurelyNoPii(text))) return {};
+  return text;
 }
 
 // Writes `value` as MessagePack (base/msgpack.h) at `at`, where kMaxScalarBytes are free, and returns what follows;

@@ -38,6 +38,7 @@ from spanbox._sampling import Sampling, keep
 if TYPE_CHECKING:
     from spanbox import cost, replies
     from spanbox._box import Box, open
+    from spanbox._redact import decrypt, redact
     from spanbox._spans import Scores, Spans
     from spanbox._trace import Trace
 
@@ -62,6 +63,7 @@ __all__ = [
     "cost",
     "current_handle",
     "current_span",
+    "decrypt",
     "environ",
     "feedback",
     "flush",
@@ -71,6 +73,7 @@ __all__ = [
     "off",
     "on",
     "open",
+    "redact",
     "register_encoder",
     "replies",
     "score",
@@ -91,7 +94,9 @@ _ASKING = {
     "Spans": "_spans",
     "Trace": "_trace",
     "cost": "cost",
+    "decrypt": "_redact",
     "open": "_box",
+    "redact": "_redact",
     "replies": "replies",
 }
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from spanbox import _core
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from spanbox._redact import Key, Redact
 
-Redact = Literal["secrets", "off"]
+T = TypeVar("T")
 
 _MAX_BYTES = 4 << 30
 _MAX_DEPTH = 60
@@ -20,6 +21,7 @@ class _Settings(NamedTuple):  # dataclasses would be a third of the time that im
     capture_nodes: int = 10_000
     capture_depth: int = 16
     redact: Redact = "secrets"
+    redact_key: Key | None = None
     redact_keys: tuple[str, ...] = ()
 
 
@@ -38,6 +40,7 @@ def set_capture(
     capture_nodes: int | None = None,
     capture_depth: int | None = None,
     redact: Redact | None = None,
+    redact_key: Key | None = None,
     redact_keys: Iterable[str] | None = None,
 ) -> bool:
     """The part of configure() that says what is kept of a value. None keeps what is. False: nothing was given."""
@@ -49,6 +52,7 @@ def set_capture(
         "capture_nodes": capture_nodes,
         "capture_depth": capture_depth,
         "redact": redact,
+        "redact_key": redact_key,
         "redact_keys": None if redact_keys is None else tuple(redact_keys),
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -58,9 +62,11 @@ def set_capture(
         raise ValueError(f"capture_nodes must be between 1 and 1,000,000,000, not {new.capture_nodes}")
     if not 1 <= new.capture_depth <= _MAX_DEPTH:
         raise ValueError(f"capture_depth must be between 1 and {_MAX_DEPTH}, not {new.capture_depth}")
-    if new.redact not in ("secrets", "off"):
-        raise ValueError(f"redact must be one of secrets, off, not {new.redact!r}")
-    _core.set_capture(new.capture_bytes, new.capture_nodes, new.capture_depth, new.redact == "secrets", new.redact_keys)
+    if redact is not None or redact_key is not None:
+        from spanbox._redact import set_redaction
+
+        set_redaction(new.redact, new.redact_key)
+    _core.set_capture(new.capture_bytes, new.capture_nodes, new.capture_depth, new.redact_keys)
     _settings = new
     return bool(changes)
 

@@ -199,9 +199,21 @@ def configure(
 def recording_path() -> str | None:
     """The store this process records into; None before the first span."""
 
-def set_capture(bytes: int, nodes: int, depth: int, redact: bool, denied_names: tuple[str, ...], /) -> None:
-    """Limits and redaction of every capture from now on."""
+def set_capture(bytes: int, nodes: int, depth: int, denied_names: tuple[str, ...], /) -> None:
+    """Limits of every capture from now on."""
 
+def set_redaction(
+    secrets: bool,
+    pii: list[str],
+    operators: dict[str, tuple[str, str, int]],
+    key: bytes,
+    call: Callable[[str, str], str] | None,
+) -> None:
+    """What every capture from now on looks for. An operator is its name, its text, and the characters it shows."""
+
+def redact(text: str, before: str) -> tuple[str, list[tuple[str, int, int]]]: ...
+def pii_entities() -> list[str]: ...
+def secret_entities() -> list[str]: ...
 def register_encoder(kind: type, encode: Callable[[Any], object] | None, /) -> None: ...
 def flush(timeout_s: float) -> bool: ...
 

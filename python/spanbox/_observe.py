@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from spanbox import _core
-from spanbox._capture import Redact, check_bytes, set_capture
+from spanbox._capture import check_bytes, set_capture
 from spanbox._core import Handle, Span, Tags
 from spanbox._paths import resolve_store
 
 if TYPE_CHECKING:
     from spanbox._core import Kind
+    from spanbox._redact import Key, Redact
     from spanbox._sampling import Sampling
 
 P = ParamSpec("P")
@@ -248,6 +249,7 @@ def configure(
     capture_nodes: int | None = None,
     capture_depth: int | None = None,
     redact: Redact | None = None,
+    redact_key: Key | None = None,
     redact_keys: Iterable[str] | None = None,
 ) -> None:
     """Choose where this process records, and how, before or after its first span. What is None stays as it is.
@@ -265,7 +267,9 @@ def configure(
     ($SPANBOX_PROPAGATE=0 means False from the start).
     capture_bytes, capture_nodes, capture_depth: how much of an argument or result is kept (256 KiB, 10,000 values, 16
     levels, at first).
-    redact: "secrets" replaces keys and passwords found in text before it is written (as at first), "off" does not.
+    redact: "secrets" replaces keys and passwords found in text before it is written (as at first), "pii" personal data
+    as well, "off" nothing; or a mapping says what becomes of each entity: {"email_address": "hash", "pii": "replace"}.
+    redact_key: for the operators hash, encrypt and surrogate, or what returns it; without it $SPANBOX_REDACT_KEY.
     redact_keys: names whose values are never kept, besides api_key, password and the like.
     Raises StoreError, CorruptionError or StoreFullError when the store cannot be used; the recorder in use then stays.
     """
@@ -278,6 +282,7 @@ def configure(
         capture_nodes=capture_nodes,
         capture_depth=capture_depth,
         redact=redact,
+        redact_key=redact_key,
         redact_keys=redact_keys,
     )
     if propagate is not None:
