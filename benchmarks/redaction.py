@@ -1,5 +1,4 @@
-"""A7: what looking for secrets, and for personal data besides, adds to capturing a text: nanoseconds of the caller's CPU
-a KB.
+"""A7: what looking for secrets, and for personal data too, adds to capturing a text: nanoseconds of CPU a KB.
 
 The same span takes turns with redaction on and off. Texts are 4 KB with nothing to be redacted in them, which is what
 nearly all are: prose, the log of an agent (paths, commands, hashes, diffs), JSON of a tool.
