@@ -22,7 +22,7 @@ from spanbox._trace import Trace
 if TYPE_CHECKING:
     import polars
 
-    from spanbox._cost_report import CostReport
+    from spanbox._cost_rows import CostReport
     from spanbox._ingest import IngestReport
     from spanbox._sessions import Session, Sessions
     from spanbox.cost import Prices
@@ -193,18 +193,32 @@ class Box:
         filter: str = "",
         *,
         by: Sequence[str] = ("model",),
+        every: str | None = None,
         since: Moment | None = None,
         until: Moment | None = None,
         prices: Prices = None,
+        as_of: Moment | None = None,
     ) -> CostReport:
-        """What model calls cost, by columns or attributes: as recorded, and computed from tokens where no cost was
-        (extra `cost`); with the cost of a thousand calls, cache-hit rate and what caching saved (docs/cost.md)."""
+        """What model calls cost, by columns or attributes, and by time (every="1d", of UTC): as recorded or repriced,
+        and computed from tokens where no cost was (extra `cost`); with the cost of a thousand calls, cache-hit rate,
+        what caching saved and broken prefixes lost. as_of: by what was known then, without later repricing; as_of=0 is
+        as recorded (docs/cost.md)."""
         from spanbox._cost_report import report
 
-        bounds = (moment_ns(since, what="since"), moment_ns(until, what="until"))
+        as_of_ns = moment_ns(as_of, what="as_of")
+        period = (moment_ns(since, what="since"), moment_ns(until, what="until"))
         _core.check_filter(filter)
         store = self._fresh_store()
-        return report(lambda rule: Spans(lambda: store, self._query(rule, *bounds)), filter, by, prices)
+        return report(
+            lambda rule: Spans(lambda: store, self._query(rule, *period)),
+            lambda rule: Scores(lambda: store, self._query(rule, None, as_of_ns, scores=True)),
+            filter,
+            by,
+            every=every,
+            prices=prices,
+            as_of_ns=as_of_ns,
+            period=period,
+        )
 
     def grep(
         self,

@@ -1,248 +1,272 @@
-"""What the model calls of a store cost, by any columns: costs as recorded, and computed where none was.
+"""What the model calls of a store cost, by any columns: costs as recorded or repriced, and computed where none was.
 
 Every token and every cent counts once, as in docs/traces.md: of model calls (kind llm and embedding) inside one another
 the innermost that tells. A cost is computed for calls with tokens where neither they nor a model call below or around
-them has one.
-Owns its rows; immutable.
+them has one. A call that a cache of the program's own answered (served_from_cache) costs nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, overload
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from spanbox import cost as prices_of
-from spanbox._render import clean, format_cost, format_share, html_table, plural, short_count, text_table
+from spanbox._cost_caching import losses, savings
+from spanbox._cost_rows import TIME, CostReport, CostRow, Source
+from spanbox._price_rows import SHORT, usd_of
+from spanbox._price_table import provider_id
+from spanbox._time import length_ns
 
 if TYPE_CHECKING:
-    from spanbox._spans import Result, Spans
+    from spanbox._spans import Result, Scores, Spans
+
+CORRECTION = 'name == "cost_usd" and evaluator == "spanbox"'  # scores that reprice and reparse store
 
 _CALL = "kind in [llm, embedding]"
 _TOLD = "(input_tokens != none or output_tokens != none)"
-_PRICED = "cost != none"
-CALLS = f"{_CALL} and not any(descendants, {_CALL})"
-RECORDED = f"{_CALL} and {_PRICED} and not any(descendants, {_CALL} and {_PRICED})"
-TOKENS = f"{_CALL} and {_TOLD} and not any(descendants, {_CALL} and {_TOLD})"
-UNPRICED = (
-    f"{_CALL} and {_TOLD} and cost == none and not any(descendants, {_CALL} and ({_TOLD} or {_PRICED}))"
-    f" and not any(ancestors, {_CALL} and {_PRICED})"
-)
-CACHED = f"{TOKENS} and (cache_read_tokens > 0 or cache_write_tokens > 0)"
-_COUNTS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
-_READ = ("provider", "model", "model_request", "start_ns", *_COUNTS)
-Source = Literal["recorded", "computed", "both"]
+_SERVED = "served_from_cache == true"
+_CACHED = "(cache_read_tokens > 0 or cache_write_tokens > 0)"
+_CACHE_TOLD = "(cache_read_tokens != none or cache_write_tokens != none)"
+_READ = ("provider", "model", "model_request", "start_ns", "service_tier", *SHORT)
 Key = tuple[Any, ...]
+Ids = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """Filters that say which calls count for what."""
+
+    calls: str
+    recorded: str
+    repriced: str  # of the recorded ones those whose cost a correction tells; empty: none
+    tokens: str
+    unpriced: str
+    served: str  # empty: there are none
+
+
+def rules(*, repriced: bool = False, served: bool = False) -> _Rules:
+    told = "(cost != none or score.cost_usd != none)" if repriced else "cost != none"
+    paid = f" and not {_SERVED}" if served else ""
+    recorded = f"{_CALL} and {told}{paid} and not any(descendants, {_CALL} and {told})"
+    return _Rules(
+        calls=f"{_CALL} and not any(descendants, {_CALL})",
+        recorded=f"{recorded} and score.cost_usd == none" if repriced else recorded,
+        repriced=f"{recorded} and score.cost_usd != none" if repriced else "",
+        tokens=f"{_CALL} and {_TOLD} and not any(descendants, {_CALL} and {_TOLD})",
+        unpriced=(
+            f"{_CALL} and {_TOLD} and not {told}{paid} and not any(descendants, {_CALL} and ({_TOLD} or {told}))"
+            f" and not any(ancestors, {_CALL} and {told})"
+        ),
+        served=f"{_CALL} and {_SERVED} and not any(descendants, {_CALL})" if served else "",
+    )
 
 
 @dataclass(slots=True)
 class _Sums:
+    """Figures of one group; money as in _price_rows where it was computed."""
+
     calls: int = 0
     recorded_calls: int = 0
     recorded_usd: float = 0.0
+    repriced_calls: int = 0
     computed_calls: int = 0
-    computed_usd: Decimal = Decimal(0)
+    computed: int = 0
     unpriced_calls: int = 0
     input_tokens: int | None = None
     cache_read_tokens: int | None = None
     output_tokens: int | None = None
-    saved_usd: Decimal | None = None
+    saved: int | None = None
+    lost: int | None = None
+    served_calls: int = 0
+    served: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CostRow:
-    """One group. None: not known."""
-
-    group: dict[str, Any]
-    calls: int
-    cost_usd: float | None
-    cost_source: Source | None
-    usd_per_1k_calls: float | None
-    unpriced_calls: int  # have tokens, and no cost or price: not in cost_usd
-    input_tokens: int | None
-    cache_read_tokens: int | None
-    output_tokens: int | None
-    cache_hit_rate: float | None  # of the input tokens, those read from the provider's cache
-    saved_usd: float | None  # what caching saved by the prices; below 0: writing into it cost more
-
-    def as_dict(self) -> dict[str, Any]:
-        row = asdict(self)
-        return {**row.pop("group"), **row}
-
-
-class CostReport(Sequence[CostRow]):
-    """Costs by group, dearest first. `total` is all of them; `price_versions` are those of computed costs."""
+class Question:
+    """One report in the making: what is asked, and the figures found so far."""
 
     def __init__(
-        self, by: tuple[str, ...], rows: list[CostRow], total: CostRow, price_versions: list[str], notes: list[str]
+        self,
+        spans: Callable[[str], Spans],
+        filter: str,
+        by: Sequence[str],
+        *,
+        every: str | None = None,
+        prices: prices_of.Prices = None,
     ) -> None:
-        self.by = by
-        self.total = total
-        self.price_versions = price_versions
-        self.notes = notes
-        self._rows = rows
+        if isinstance(by, str):
+            raise TypeError(f"by={by!r}: give a list of columns, such as by=[{by!r}]")
+        if wrong := {"calls", "cost_usd", "start_ns", TIME, *SHORT} & set(by):
+            raise ValueError(f"by={list(by)}: {min(wrong)} is a figure, not a group")
+        self.by = tuple(by)
+        self.every = every
+        self.every_ns = 0 if every is None else length_ns(every)
+        self.keys = (TIME, *self.by) if every else self.by
+        self.groups: dict[Key, _Sums] = {}
+        self.pricing = prices_of.pricing_of(prices)
+        self.versions: set[str] = set()
+        self._spans = spans
+        self._filter = filter
 
-    @overload
-    def __getitem__(self, index: int) -> CostRow: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[CostRow]: ...
-    def __getitem__(self, index: int | slice) -> CostRow | list[CostRow]:
-        return self._rows[index]
+    def which(self, rule: str) -> Spans:
+        return self._spans(f"({self._filter}) and {rule}" if self._filter.strip() else rule)
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    def sums(self, key: Key) -> _Sums:
+        sums = self.groups.get(key)
+        if sums is None:
+            sums = self.groups[key] = _Sums()
+        return sums
 
-    def __iter__(self) -> Iterator[CostRow]:
-        return iter(self._rows)
+    def figures(self, rule: str, **expressions: str) -> Result:
+        """One row a group; names of expressions are no columns of spans."""
+        named = {f"spanbox_{name}": expression for name, expression in expressions.items()}
+        return self.which(rule).by(*self.by, every=self.every).agg(**named)
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "by": list(self.by),
-            "rows": [row.as_dict() for row in self],
-            "total": self.total.as_dict(),
-            "price_versions": self.price_versions,
-            "notes": self.notes,
+    def rows(self, result: Result) -> Iterator[tuple[_Sums, dict[str, Any]]]:
+        for row in result:
+            yield self.sums(tuple(row[key] for key in self.keys)), row
+
+    def columns(self, rule: str, *more: str) -> tuple[list[Key], dict[str, list[Any]]]:
+        """The group of each call, and what prices depend on."""
+        names = list(dict.fromkeys((*self.by, *_READ, *more)))
+        table = self.which(rule).columns(*names)._table()
+        found = {name: table.column(given) for name, given in zip(names, table.column_names, strict=True)}
+        at = found["start_ns"]
+        times = [[start_ns // self.every_ns * self.every_ns for start_ns in at]] if self.every_ns else []
+        parts = [*times, *(found[key] for key in self.by)]
+        groups: list[Key] = list(zip(*parts, strict=True)) if parts else [()] * table.rows
+        ids = {name: provider_id(name) for name in set(found["provider"])}
+        about = {
+            "provider": [ids[name] for name in found["provider"]],
+            "model": [a or b for a, b in zip(found["model"], found["model_request"], strict=True)],
+            "at": at,
+            "tier": [prices_of.tier_of(tier) for tier in found["service_tier"]],
         }
-
-    def cells(self) -> tuple[list[str], list[list[str]], set[int]]:
-        """Header, rows and right-aligned columns, for people. A * marks costs that were computed, at least in part."""
-        figures = ["calls", "cost", "per 1k", "in", "out", "cached", "saved"]
-        shown = [*self, self.total] if len(self) > 1 and self.by else list(self)
-        rows = []
-        for row in shown:
-            names = [clean(str(row.group[key])) if row.group.get(key) is not None else "–" for key in self.by]
-            if row is self.total and self.by:
-                names[0] = "total"
-            mark = "*" if row.cost_source in ("computed", "both") else ""
-            tokens = (short_count(row.input_tokens), short_count(row.output_tokens))
-            rows.append(
-                [
-                    *names,
-                    short_count(row.calls),
-                    f"{format_cost(row.cost_usd)}{mark}",
-                    format_cost(row.usd_per_1k_calls),
-                    *tokens,
-                    format_share(row.cache_hit_rate),
-                    format_cost(row.saved_usd),
-                ]
-            )
-        return [*map(clean, self.by), *figures], rows, set(range(len(self.by), len(self.by) + len(figures)))
-
-    @property
-    def remarks(self) -> list[str]:
-        """What is to be known of these figures, a sentence each."""
-        remarks = list(self.notes)
-        if self.price_versions:
-            remarks.insert(0, f"* computed from tokens: {', '.join(map(clean, self.price_versions))}")
-        if count := self.total.unpriced_calls:
-            remarks.append(f"{plural(count, 'call')} with tokens {'has' if count == 1 else 'have'} no known price")
-        return remarks
-
-    def __repr__(self) -> str:
-        total = self.total
-        return f"<CostReport {plural(len(self), 'row')}, {plural(total.calls, 'call')}, {format_cost(total.cost_usd)}>"
-
-    def __str__(self) -> str:
-        header, rows, right = self.cells()
-        return "\n".join([*text_table(header, rows, right=right), *self.remarks])
-
-    def _repr_html_(self) -> str:
-        header, rows, right = self.cells()
-        return html_table("; ".join([plural(self.total.calls, "call"), *self.remarks]), header, rows, right=right)
+        return groups, {**{name: found[name] for name in (*SHORT, *more)}, **about}
 
 
-def report(spans: Callable[[str], Spans], filter: str, by: Sequence[str], prices: prices_of.Prices) -> CostReport:
-    """`spans` gives the spans of the asked time that match a filter."""
-    if isinstance(by, str):
-        raise TypeError(f"by={by!r}: give a list of columns, such as by=[{by!r}]")
-    keys = tuple(by)
-    if wrong := {"calls", *_COUNTS, "cost_usd", "start_ns"} & set(keys):
-        raise ValueError(f"by={list(keys)}: {min(wrong)} is a figure, not a group")
-
-    def which(rule: str) -> Spans:
-        return spans(f"({filter}) and {rule}" if filter.strip() else rule)
-
-    groups: dict[Key, _Sums] = {}
-    calls = which(CALLS).by(*keys).agg(spanbox_n="count()")
-    for key, row in _grouped(calls, keys):
-        groups.setdefault(key, _Sums()).calls = row["spanbox_n"]
-    for key, row in _grouped(which(RECORDED).by(*keys).agg(spanbox_n="count()", spanbox_usd="sum(cost)"), keys):
-        sums = groups.setdefault(key, _Sums())
+def report(
+    spans: Callable[[str], Spans],
+    scores: Callable[[str], Scores],
+    filter: str,
+    by: Sequence[str],
+    *,
+    every: str | None = None,
+    prices: prices_of.Prices = None,
+    as_of_ns: int | None = None,
+    period: tuple[int | None, int | None] = (None, None),
+) -> CostReport:
+    """`spans` gives the spans of the asked time that match a filter, `scores` those scores that were given before
+    as_of_ns."""
+    question = Question(spans, filter, by, every=every, prices=prices)
+    known = _known(scores, as_of_ns)
+    which = rules(repriced=known is not None, served=question.which(f"{_CALL} and {_SERVED}").count() > 0)
+    calls = question.figures(which.calls, n="count()")
+    for sums, row in question.rows(calls):
+        sums.calls = row["spanbox_n"]
+    for sums, row in question.rows(question.figures(which.recorded, n="count()", usd="sum(cost)")):
         sums.recorded_calls, sums.recorded_usd = row["spanbox_n"], row["spanbox_usd"]
-    figures = {f"spanbox_{name}": f"sum({name})" for name in ("input_tokens", "cache_read_tokens", "output_tokens")}
-    tokens = which(TOKENS).by(*keys).agg(**figures, spanbox_told="count(cache_read_tokens)")
-    for key, row in _grouped(tokens, keys):
-        sums = groups.setdefault(key, _Sums())
-        for name in figures:
-            setattr(sums, name.removeprefix("spanbox_"), row[name])
-        if not row["spanbox_told"]:
-            sums.cache_read_tokens = None
-    versions: set[str] = set()
+    _read_tokens(question, which.tokens)
     notes = list(calls.notes)
     try:
-        _compute(which(UNPRICED), keys, prices, groups, versions)
-        _savings(which(CACHED), keys, prices, groups)
+        if known is not None:
+            _read_repriced(question, which.repriced, known)
+        _compute(question, *question.columns(which.unpriced))
+        if which.served:
+            _read_served(question, which.served)
+        _read_caching(question, which.tokens)
     except prices_of.MissingExtra as error:
         notes.append(f"nothing is computed: {error}")
-    rows = [_row(dict(zip(keys, key, strict=True)), sums) for key, sums in groups.items()]
+    rows = [_row(dict(zip(question.keys, key, strict=True)), sums) for key, sums in question.groups.items()]
     rows.sort(key=lambda row: (-(row.cost_usd or 0.0), -row.calls, str(list(row.group.values()))))
-    return CostReport(keys, rows, _row({}, _total(groups.values())), sorted(versions), notes)
+    if every:
+        rows.sort(key=lambda row: row.group[TIME])
+    total = _row({}, _total(question.groups.values()))
+    return CostReport(question.keys, rows, total, sorted(question.versions), notes, period)
 
 
-def _grouped(result: Result, keys: tuple[str, ...]) -> Iterator[tuple[Key, dict[str, Any]]]:
-    for row in result:
-        yield tuple(row[key] for key in keys), row
+def _known(scores: Callable[[str], Scores], as_of_ns: int | None) -> Mapping[Ids, float] | None:
+    """The corrected costs at a moment; empty: what the spans' latest scores say; None: there are none."""
+    found = scores(CORRECTION)
+    count = found.count()
+    if not count:
+        return None
+    if as_of_ns is None:
+        return {}
+    table = found.columns("trace_id", "span_id", "value").order_by("start_ns")._table()
+    columns = (table.column(name) for name in ("trace_id", "span_id", "value"))
+    return {(trace, span): value for trace, span, value in zip(*columns, strict=True)}
 
 
-def _columns(spans: Spans, keys: tuple[str, ...]) -> tuple[list[Key], dict[str, list[Any]]]:
-    names = list(dict.fromkeys((*keys, *_READ)))
-    table = spans.columns(*names)._table()
-    columns = {name: table.column(given) for name, given in zip(names, table.column_names, strict=True)}
-    groups = list(zip(*(columns[key] for key in keys), strict=True)) if keys else [()] * table.rows
-    models = [a or b for a, b in zip(columns["model"], columns["model_request"], strict=True)]
-    about = {"provider": columns["provider"], "model": models, "at": columns["start_ns"]}
-    return groups, {**about, **{name: columns[name] for name in _COUNTS}}
+def _read_tokens(question: Question, rule: str) -> None:
+    names = ("input_tokens", "cache_read_tokens", "output_tokens")
+    figures = {name: f"sum({name})" for name in names}
+    for sums, row in question.rows(question.figures(rule, **figures, told="count(cache_read_tokens)")):
+        sums.input_tokens, sums.cache_read_tokens, sums.output_tokens = (row[f"spanbox_{name}"] for name in names)
+        if not row["spanbox_told"]:
+            sums.cache_read_tokens = None
 
 
-def _compute(
-    spans: Spans, keys: tuple[str, ...], prices: prices_of.Prices, groups: dict[Key, _Sums], versions: set[str]
-) -> None:
-    found, columns = _columns(spans, keys)
-    for key in found:
-        groups.setdefault(key, _Sums()).unpriced_calls += 1
-    for key, usd in zip(found, prices_of.price_columns(columns, prices, versions), strict=True):
+def _read_repriced(question: Question, rule: str, known: Mapping[Ids, float]) -> None:
+    if not known:  # the latest ones
+        for sums, row in question.rows(question.figures(rule, n="count()", usd="sum(score.cost_usd)")):
+            sums.repriced_calls = row["spanbox_n"]
+            sums.recorded_usd += row["spanbox_usd"]
+        return
+    groups, columns = question.columns(rule, "trace_id", "span_id", "cost_usd")
+    later = []
+    for at, ids in enumerate(zip(columns["trace_id"], columns["span_id"], strict=True)):
+        sums, usd = question.sums(groups[at]), known.get(ids)
         if usd is not None:
-            sums = groups[key]
-            sums.unpriced_calls -= 1
+            sums.repriced_calls += 1
+            sums.recorded_usd += usd
+        elif (recorded := columns["cost_usd"][at]) is not None:
+            sums.recorded_calls += 1
+            sums.recorded_usd += recorded
+        else:
+            later.append(at)
+    _compute(question, [groups[at] for at in later], {k: [v[at] for at in later] for k, v in columns.items()})
+
+
+def _compute(question: Question, groups: list[Key], columns: Mapping[str, Sequence[Any]]) -> None:
+    for key, money in zip(groups, question.pricing.costs(columns), strict=True):
+        sums = question.sums(key)
+        if money is None:
+            sums.unpriced_calls += 1
+        else:
             sums.computed_calls += 1
-            sums.computed_usd += usd
+            sums.computed += money
+    question.versions |= question.pricing.versions
 
 
-def _savings(spans: Spans, keys: tuple[str, ...], prices: prices_of.Prices, groups: dict[Key, _Sums]) -> None:
-    found, columns = _columns(spans, keys)
-    cached = [
-        (read or 0) + (write or 0)
-        for read, write in zip(columns["cache_read_tokens"], columns["cache_write_tokens"], strict=True)
-    ]
-    columns["input_tokens"] = [  # all in, also where the cached ones are provably beside
-        None if tokens is None else tokens + (more if more > tokens else 0)
-        for tokens, more in zip(columns["input_tokens"], cached, strict=True)
-    ]
-    nothing: list[int | None] = [0] * len(found)
-    uncached = {**columns, "cache_read_tokens": nothing, "cache_write_tokens": nothing}
-    costs = (prices_of.price_columns(each, prices, set()) for each in (uncached, columns))
-    for key, without, with_cache in zip(found, *costs, strict=True):
-        if without is not None and with_cache is not None:
-            sums = groups.setdefault(key, _Sums())
-            sums.saved_usd = (sums.saved_usd or Decimal(0)) + without - with_cache
+def _read_served(question: Question, rule: str) -> None:
+    groups, columns = question.columns(rule)
+    for key, money in zip(groups, question.pricing.costs(columns), strict=True):
+        sums = question.sums(key)
+        sums.served_calls += 1
+        sums.served = _plus(sums.served, money)
+
+
+def _read_caching(question: Question, tokens: str) -> None:
+    groups, columns = question.columns(f"{tokens} and {_CACHED}")
+    if not groups:
+        return
+    for key, money in zip(groups, savings(columns, question.pricing), strict=True):
+        if money is not None:
+            sums = question.sums(key)
+            sums.saved = (sums.saved or 0) + money
+            sums.lost = 0
+    groups, columns = question.columns(f"{tokens} and {_CACHE_TOLD}", "session_id", "trace_id")
+    for place, money in losses(columns, question.pricing):
+        sums = question.sums(groups[place])
+        sums.lost = (sums.lost or 0) + money
 
 
 def _plus(one: Any, other: Any) -> Any:
     return other if one is None else one if other is None else one + other
 
 
-def _total(groups: Any) -> _Sums:
+def _total(groups: Iterable[_Sums]) -> _Sums:
     total = _Sums()
     for sums in groups:
         for name in _Sums.__slots__:
@@ -250,13 +274,21 @@ def _total(groups: Any) -> _Sums:
     return total
 
 
+def _source(sums: _Sums) -> Source | None:
+    counts: tuple[tuple[Source, int], ...] = (
+        ("recorded", sums.recorded_calls), ("repriced", sums.repriced_calls), ("computed", sums.computed_calls),
+    )  # fmt: skip
+    found = [source for source, count in counts if count]
+    return found[0] if len(found) == 1 else "both" if found else None
+
+
+def _usd(money: int | None) -> float | None:
+    return None if money is None else float(usd_of(money))
+
+
 def _row(group: dict[str, Any], sums: _Sums) -> CostRow:
-    source: Source | None = None
-    if sums.recorded_calls:
-        source = "both" if sums.computed_calls else "recorded"
-    elif sums.computed_calls:
-        source = "computed"
-    usd = None if source is None else sums.recorded_usd + float(sums.computed_usd)
+    source = _source(sums)
+    usd = sums.recorded_usd + float(usd_of(sums.computed)) if source else 0.0 if sums.served_calls else None
     hits = sums.cache_read_tokens
     return CostRow(
         group=group,
@@ -268,6 +300,10 @@ def _row(group: dict[str, Any], sums: _Sums) -> CostRow:
         input_tokens=sums.input_tokens,
         cache_read_tokens=sums.cache_read_tokens,
         output_tokens=sums.output_tokens,
+        out_in_ratio=sums.output_tokens / sums.input_tokens if sums.input_tokens and sums.output_tokens else None,
         cache_hit_rate=hits / sums.input_tokens if sums.input_tokens and hits is not None else None,
-        saved_usd=None if sums.saved_usd is None else float(sums.saved_usd),
+        saved_usd=_usd(sums.saved),
+        lost_usd=_usd(sums.lost),
+        served_calls=sums.served_calls,
+        served_usd=_usd(sums.served),
     )

@@ -96,6 +96,11 @@ class PriceTable:
             _keep(self._rates, dated, rate)
         return rate
 
+    def holds_ns(self, provider: str | None, model: str, tier: str = "") -> int:
+        """How long what rate() says of a model stays so: from one multiple of it since 1970 to the next."""
+        found = self._found.get((provider, model, tier))
+        return found.step_ns if isinstance(found, _Found) else _FOREVER_NS
+
     def _find(self, provider: str | None, model: str, tier: str) -> _Found | str:
         try:
             found, info = self._snapshot.find_provider_model(model, None, provider, None)

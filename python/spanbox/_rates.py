@@ -96,6 +96,10 @@ class Rate:
         )
         self._flat = not any(term.tiers for term in self._terms)
 
+    def tier_starts(self) -> set[int]:
+        """Numbers of input tokens above which other prices hold."""
+        return {start for term in self._terms for start, _ in term.tiers}
+
     def parts(self, counts: Mapping[str, Count]) -> dict[str, Part]:
         """The parts of the price that are not zero in number; UsageError for counts that contradict each other."""
         found: dict[str, Part] = {}

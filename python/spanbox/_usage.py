@@ -59,7 +59,7 @@ _MODALITY_LISTS = {  # Gemini's lists of {modality, tokenCount}, and the units e
 _REASONING_BESIDE_OUTPUT = {"x-ai", "perplexity"}  # unless the total says otherwise
 _ON_DEMAND = 1  # as protobuf has Gemini's traffic type, and its modalities
 _MODALITY_NUMBERS = ("", "text", "image", "video", "audio", "document")
-_STANDARD_TIERS = {"standard", "default", "auto", "on_demand", "on-demand", ""}
+STANDARD_TIERS = {"standard", "default", "auto", "on_demand", "on-demand", ""}
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -116,7 +116,7 @@ def _tier(source: Mapping[str, Any]) -> str:
     if isinstance(tier, Mapping):  # Bedrock
         tier = tier.get("type") or ""
     name = str(tier).lower().removeprefix("on_demand_")
-    return "" if name in _STANDARD_TIERS else name
+    return "" if name in STANDARD_TIERS else name
 
 
 def _usage_within(reply: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:

@@ -23,10 +23,11 @@ from typing import Any
 from spanbox import _overrides
 from spanbox._overrides import Override
 from spanbox._price_files import Loaded, own, read_file
+from spanbox._price_rows import COLUMNS, SHORT, Pricing, long_cost, usd_of
 from spanbox._price_table import MissingExtra, PriceTable, installed_prices, known_units, prices_from, provider_id
 from spanbox._rates import Rate
 from spanbox._time import Moment, moment_ns
-from spanbox._usage import Count, UsageError, count_of, read_usage
+from spanbox._usage import STANDARD_TIERS, Count, UsageError, read_usage
 
 __all__ = [
     "COLUMNS",
@@ -45,18 +46,6 @@ __all__ = [
 
 _ZERO = Decimal(0)
 Prices = str | os.PathLike[str] | None
-
-COLUMNS = {  # of spans, and the units they count
-    "input_tokens": "input_tokens",
-    "cache_read_tokens": "cache_read_tokens",
-    "cache_write_tokens": "cache_write_tokens",
-    "output_tokens": "output_tokens",
-    "reasoning_tokens": "output_reasoning_tokens",
-    "input_audio_tokens": "input_audio_tokens",
-    "output_audio_tokens": "output_audio_tokens",
-    "input_image_tokens": "input_image_tokens",
-    "output_image_tokens": "output_image_tokens",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +109,13 @@ class _Lists:
         self._prices = prices
         self._table: PriceTable | None = None
 
+    def find(self, provider: str | None, model: str, at_ns: int, tier: str) -> tuple[Rate | str, int]:
+        """The rate, and how long it holds: to the next multiple of so many ns."""
+        rate = self.rate(provider, model, at_ns, tier)
+        if _overrides.every():  # of which any may begin or end at any moment
+            return rate, 1
+        return rate, self._table.holds_ns(provider, model, tier) if self._table else 1
+
     def rate(self, provider: str | None, model: str, at_ns: int, tier: str = "") -> Rate | str:
         if (own := _overrides.find(provider, model, at_ns, tier)) is not None:
             return own
@@ -174,38 +170,39 @@ def of_columns(
 
 def price_columns(columns: Mapping[str, Sequence[Any]], prices: Prices, versions: set[str]) -> list[Decimal | None]:
     """of_columns() for whole columns; the versions of the prices used are added to `versions`."""
-    lists = _Lists(prices)
+    pricing = pricing_of(prices)
     ids = {name: provider_id(name) for name in set(columns["provider"])}
+    nothing: Sequence[Any] = [None] * len(columns["model"])
+    every = {**dict.fromkeys(SHORT, nothing), "tier": [""] * len(nothing), **columns}
+    every["provider"] = [ids[name] for name in columns["provider"]]
+    short = columns.keys() & COLUMNS.keys() <= set(SHORT)
+    found = pricing.costs(every) if short else _long_costs(pricing, every)
+    versions |= pricing.versions
+    return [None if money is None else usd_of(money) for money in found]
+
+
+def _long_costs(pricing: Pricing, columns: Mapping[str, Sequence[Any]]) -> list[int | None]:
     names = [name for name in columns if name in COLUMNS]
-    units = [COLUMNS[name] for name in names]
-    about = (columns["provider"], columns["model"], columns["at"])
-    costs: list[Decimal | None] = []
-    for provider, model, at_ns, *row in zip(*about, *(columns[name] for name in names), strict=True):
-        counts = {unit: count for unit, count in zip(units, row, strict=True) if count is not None}
-        rate = lists.rate(ids[provider], model, at_ns) if model and isinstance(model, str) and counts else ""
-        if isinstance(rate, str):
-            costs.append(None)
-            continue
-        usd = _usd(rate, counts)
-        if usd is not None:
-            versions.add(rate.version)
-        costs.append(usd)
-    return costs
+    about = zip(*(columns[name] for name in ("provider", "model", "at", "tier", *names)), strict=True)
+    found: list[int | None] = []
+    for provider, model, at_ns, tier, *counts in about:
+        row = pricing.row(provider, model, at_ns, tier)
+        told = {COLUMNS[name]: count for name, count in zip(names, counts, strict=True) if count is not None}
+        found.append(None if row is None else long_cost(row.rate, told))
+        if row is not None and found[-1] is not None:
+            pricing.versions.add(row.rate.version)
+    return found
 
 
-def _usd(rate: Rate, counts: dict[str, Count]) -> Decimal | None:
-    try:
-        for name, count in counts.items():
-            if type(count) is not int or count < 0:
-                counts[name] = count_of(name, count)
-        cached = counts.get("cache_read_tokens", 0) + counts.get("cache_write_tokens", 0)
-        if cached and "input_tokens" in counts and cached > counts["input_tokens"]:
-            counts["input_tokens"] += cached  # proven to be counted beside it
-        if rate.unpriced(counts):
-            return None
-        return sum([usd for _, usd in rate.parts(counts).values()], _ZERO)
-    except UsageError:
-        return None
+def pricing_of(prices: Prices) -> Pricing:
+    """Of many calls; providers by their names in the price list (provider_id)."""
+    return Pricing(_Lists(prices).find)
+
+
+def tier_of(told: object) -> str:
+    """The tier that a price list knows, by what a reply or an attribute calls it."""
+    name = told.lower() if isinstance(told, str) else ""
+    return "" if name in STANDARD_TIERS else name
 
 
 def override(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ pytest.importorskip("genai_prices", reason="prices need the extra 'cost'")
 MS = 1_000_000
 START_NS = 1_780_000_000_000 * MS
 M = 1_000_000
+DAY_NS = 86_400_000 * MS
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +175,114 @@ def test_names_from_outside_do_nothing_to_a_terminal_or_a_page(box: Box) -> None
     box._store.append([span(1, 1, model="\x1b[2J<script>", cost_usd=1.0)])
     assert "\x1b" not in str(box.cost())
     assert "<script>" not in box.cost()._repr_html_()
+
+
+def test_costs_by_day(calls: Box) -> None:
+    day = START_NS // DAY_NS * DAY_NS
+    calls._store.append([{**span(9, 1, model="gpt-x", cost_usd=4.0), "start_ns": day + DAY_NS + 1}])
+    report = calls.cost(by=["model"], every="1d")
+    assert by(report, "cost_usd") == {
+        (day, "gpt-x"): (5.75,), (day, "nobody-knows"): (None,), (day + DAY_NS, "gpt-x"): (4.0,),
+    }  # fmt: skip
+    assert report.by == ("time", "model")
+    assert "2026-05-28" in str(report)
+    assert [row.cost_usd for row in calls.cost(by=[], every="1d")] == [5.75, 4.0]
+
+
+def test_a_call_answered_from_a_cache_of_its_own_costs_nothing(box: Box) -> None:
+    box._store.append(
+        [
+            span(1, 1, model="gpt-x", input_tokens=M, output_tokens=0, served_from_cache=True),
+            span(2, 1, model="gpt-x", input_tokens=M, output_tokens=0, cost_usd=2.0, served_from_cache=True),
+            span(3, 1, model="gpt-x", input_tokens=M, output_tokens=0, served_from_cache=False),
+        ]
+    )
+    [row] = box.cost()
+    assert (row.calls, row.cost_usd, row.cost_source) == (3, 2.0, "computed")
+    assert (row.served_calls, row.served_usd) == (2, 4.0)
+    assert "2 calls answered from a cache of its own, which saved $4.00" in str(box.cost())
+
+
+def turn(number: int, tokens: int, read: int, written: int = 0, **values: Any) -> dict[str, Any]:
+    told = {"cache_read_tokens": read, "cache_write_tokens": written, "output_tokens": 0, "session_id": "s"}
+    row = span(number, 1, model="gpt-x", provider="p", input_tokens=tokens, **{**told, **values})
+    return {**row, "start_ns": START_NS + number * 60_000 * MS}
+
+
+BREAKS: dict[str, tuple[list[dict[str, Any]], float]] = {
+    "what was there is read": ([turn(1, M, 0, M), turn(2, 2 * M, M, M)], 0.0),
+    "none of it is read": ([turn(1, M, 0, M), turn(2, 2 * M, 0)], 1.5),  # a million at 2.0 and not at 0.5
+    "it is written again": ([turn(1, M, 0, M), turn(2, M, 0, M)], 2.5),  # at 3.0 and not at 0.5
+    "half of it is read": ([turn(1, M, M), turn(2, M, M // 2)], 0.75),
+    "it was no longer there": ([turn(1, M, 0, M), turn(9, M, 0)], 0.0),
+    "a shorter input is another conversation": ([turn(1, M, 0, M), turn(2, M // 2, 0), turn(3, M, M)], 0.0),
+    "another session": ([turn(1, M, 0, M), turn(2, M, 0, session_id="t")], 0.0),
+    "nothing was ever cached": ([turn(1, M, 0), turn(2, M, 0)], 0.0),
+}
+
+
+@pytest.mark.parametrize("case", BREAKS)
+def test_money_lost_by_broken_prefixes(case: str, box: Box) -> None:
+    rows, lost = BREAKS[case]
+    box._store.append(rows)
+    assert (box.cost().total.lost_usd or 0.0) == lost
+
+
+def test_out_in_ratio(calls: Box) -> None:
+    assert calls.cost('model == "gpt-x"').total.out_in_ratio == pytest.approx(1 / 30)
+
+
+def test_tiers_that_spans_tell(box: Box) -> None:
+    cost.override(model="gpt-x", tier="batch", input_per_million=1, output_per_million=5)
+    box._store.append(
+        [
+            span(1, 1, model="gpt-x", input_tokens=M, output_tokens=0, service_tier="batch"),
+            span(2, 1, model="gpt-x", input_tokens=M, output_tokens=0, service_tier="default"),
+            span(3, 1, model="gpt-x", input_tokens=M, output_tokens=0, service_tier="flex"),
+        ]
+    )
+    report = box.cost(by=["service_tier"])
+    assert by(report, "cost_usd") == {("default",): (2.0,), ("batch",): (1.0,), ("flex",): (None,)}
+
+
+def test_rows_give_what_the_long_way_gives(box: Box) -> None:
+    """A rate as a row of whole numbers is the same arithmetic, to the last digit."""
+    models = [("openai", "gpt-5"), ("anthropic", "claude-sonnet-4-5"), ("google", "gemini-2.5-pro"),
+              ("openai", "text-embedding-3-small"), (None, "gpt-x")]  # fmt: skip
+    seed = random.Random(7)
+    names = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+    for _ in range(400):
+        provider, model = seed.choice(models)
+        total, out = seed.choice([0, 7, 199_999, 200_000, 200_001, 10**6]), seed.choice([0, 3, 10**5])
+        parts = [total, seed.choice([0, total // 3, total]), seed.choice([0, total // 5]), out, seed.choice([0, out])]
+        counts = [None if seed.random() < 0.2 else part for part in parts]
+        if all(count is None for count in counts):
+            continue
+        usage = {name: count for name, count in zip(names, counts, strict=True) if count is not None}
+        one = cost.of(provider=provider, model=model, usage=usage, at="2026-08-01")
+        columns = {name: [count] for name, count in zip(names, counts, strict=True)}
+        [many] = cost.of_columns(provider=provider, model=model, at="2026-08-01", **columns)
+        assert many == one.usd, (provider, model, usage, one)
+
+
+def test_a_report_as_a_file(calls: Box, tmp_path: Path) -> None:
+    formula, script = "=HYPERLINK(1)", "<script>alert(1)</script>"
+    calls._store.append([span(7, 1, model="gpt-x", cost_usd=1.0, tenant=formula), span(8, 1, tenant=script)])
+    report = calls.cost(by=["tenant"], since=START_NS, until=START_NS + DAY_NS)
+    text = report.to_csv(tmp_path / "costs.csv")
+    assert (tmp_path / "costs.csv").read_text() == text
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [row["tenant"] for row in rows] == ["globex", "acme", f"'{formula}", script, "total"]
+    assert [row["cost_usd"] for row in rows] == ["3.0", "2.75", "1.0", "", "6.75"]
+    page = report.to_html(tmp_path / "costs.html", title="Costs of <May>")
+    assert (tmp_path / "costs.html").read_text() == page
+    assert "<script" not in page
+    assert "<h1>Costs of &lt;May&gt;</h1><p>2026-05-28" in page
+    assert "contract X" in page
+    for start in ("+1", "-1", "@x", "\tx", "\rx", "＝x"):
+        calls._store.append([span(20 + ord(start[0]) % 50, 1, cost_usd=1.0, team=start)])
+        assert f"'{start}" in calls.cost("team != none", by=["team"]).to_csv()
+        calls.erase("team != none")
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
