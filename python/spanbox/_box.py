@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,10 @@ from spanbox._trace import Trace
 if TYPE_CHECKING:
     import polars
 
+    from spanbox._cost_bill import Reconciliation
+    from spanbox._cost_projection import Projection
     from spanbox._cost_rows import CostReport
+    from spanbox._cost_runaway import Runaways
     from spanbox._ingest import IngestReport
     from spanbox._sessions import Session, Sessions
     from spanbox.cost import Prices
@@ -218,6 +222,73 @@ class Box:
             prices=prices,
             as_of_ns=as_of_ns,
             period=period,
+        )
+
+    def project_cost(
+        self,
+        filter: str = "",
+        *,
+        by: Sequence[str] = (),
+        at: Moment | None = None,
+        level: float = 0.9,
+        prices: Prices = None,
+    ) -> Projection:
+        """What this month will have cost at its end, with an interval, by the days of the last eight weeks: of all, and
+        by columns. at: instead of now."""
+        from spanbox._cost_projection import project
+
+        at_ns = moment_ns(at, what="at")
+        return project(
+            lambda since, until: self.cost(filter, by=by, every="1d", since=since, until=until, prices=prices),
+            by,
+            time.time_ns() if at_ns is None else at_ns,
+            level,
+        )
+
+    def reconcile(
+        self,
+        bill: str | os.PathLike[str],
+        filter: str = "",
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        id: str | None = None,
+        cost: str | None = None,
+        prices: Prices = None,
+    ) -> Reconciliation:
+        """A provider's bill (CSV) beside what was recorded: what is missing, surplus, billed twice, or differs.
+        By the id of the request where the bill has one (`id` and `cost` name columns), else by day and model."""
+        from spanbox import _cost_bill as bills
+
+        told = bills.read_bill(bill, id=id, cost=cost)
+        every, by = (None, bills.ID_ATTRIBUTES) if told.by_id else ("1d", ("model",))
+        report = self.cost(filter, by=by, every=every, since=since, until=until, prices=prices)
+        return bills.compare(told, bills.recorded_by_id(report) if told.by_id else bills.recorded_by_day(report))
+
+    def runaways(
+        self,
+        filter: str = "",
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        limit: int = 20,
+        prices: Prices = None,
+    ) -> Runaways:
+        """Traces whose calls or cost depart from those of their kind, which is the name of the root; the worst first.
+        `filter` is about roots."""
+        from spanbox import _cost_runaway as runaway
+
+        roots = self.spans(
+            f"({filter}) and {runaway.ROOT}" if filter.strip() else runaway.ROOT, since=since, until=until
+        )
+        names = {row["trace_id"]: str(row["name"]) for row in roots.columns("trace_id", "name")}
+        calls = self.spans(runaway.CALLS, since=since).by("trace_id").agg(n="count()")
+        costs = self.cost(by=["trace_id"], since=since, prices=prices)
+        return runaway.find(
+            names,
+            {row["trace_id"]: row["n"] for row in calls},
+            {row.group["trace_id"]: row.cost_usd for row in costs},
+            limit,
         )
 
     def grep(

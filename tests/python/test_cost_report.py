@@ -260,7 +260,7 @@ def test_rows_give_what_the_long_way_gives(box: Box) -> None:
             continue
         usage = {name: count for name, count in zip(names, counts, strict=True) if count is not None}
         one = cost.of(provider=provider, model=model, usage=usage, at="2026-08-01")
-        columns = {name: [count] for name, count in zip(names, counts, strict=True)}
+        columns: Any = {name: [count] for name, count in zip(names, counts, strict=True)}
         [many] = cost.of_columns(provider=provider, model=model, at="2026-08-01", **columns)
         assert many == one.usd, (provider, model, usage, one)
 
@@ -314,6 +314,29 @@ def test_on_the_command_line(calls: Box, tmp_path: Path) -> None:
     wrong = run("cost", *store, cwd=tmp_path)
     assert wrong.returncode == 1
     assert "own.toml: price 1" in wrong.stderr
+
+
+def test_questions_on_the_command_line(calls: Box, tmp_path: Path) -> None:
+    pytest.importorskip("typer")
+    own = tmp_path / "own.toml"
+    own.write_text('[[price]]\nname = "contract X"\nmodel = "gpt-x"\ninput_per_million = 2\noutput_per_million = 10\n')
+    store = ("--store", str(calls.path))
+    by_day = run("cost", *store, "--every", "1d", "--prices", str(own), "--by", "tenant", cwd=tmp_path)
+    assert by_day.stdout.splitlines()[0].split()[:2] == ["time", "tenant"]
+    for name, beginning in (("costs.csv", "model,calls"), ("costs.html", "<!doctype html>")):
+        written = run("cost", *store, "--out", name, cwd=tmp_path)
+        assert (written.returncode, f"written to {name}" in written.stdout) == (0, True)
+        assert (tmp_path / name).read_text().startswith(beginning)
+    assert run("cost", *store, "--out", "costs.pdf", cwd=tmp_path).returncode == 2
+    projected = json.loads(run("cost", *store, "--project", "--json", cwd=tmp_path).stdout)
+    assert projected["total"]["spent_usd"] == 0.0  # this month
+    assert "end of" in run("cost", *store, "--project", cwd=tmp_path).stdout
+    (tmp_path / "bill.csv").write_text("date,model,cost\n2026-05-28,gpt-x,1.5\n2026-05-27,gpt-x,1\n")
+    different = run("reconcile", "bill.csv", *store, cwd=tmp_path)
+    assert (different.returncode, "1 missing" in different.stdout) == (1, True)
+    told = json.loads(run("runaways", *store, "--json", cwd=tmp_path).stdout)
+    assert told == {"traces": 4, "unjudged": 4, "rows": []}
+    assert "4 are of kinds too rare" in run("runaways", *store, cwd=tmp_path).stdout
 
 
 def test_without_the_extra_what_was_recorded_is_told(calls: Box) -> None:

@@ -17,18 +17,12 @@ from spanbox._paths import resolve_store
 from spanbox._render import clean, distinct_digits, fit, format_cost, format_time, one_line, plural
 from spanbox._sessions import SESSION_HEADER, SESSION_RIGHT
 from spanbox._trace import SHOWN_SPANS, Trace, TraceSpan
-from spanbox.cli import _bench, _demo, _doctor, _summaries, _tail
+from spanbox.cli import _bench, _demo, _doctor, _money, _summaries, _tail
+from spanbox.cli._options import Filter, Json, Since, Store
 from spanbox.cli._output import Output
 from spanbox.importers import FormatName
 
 _FORMATS = get_args(FormatName)
-
-Store = Annotated[
-    Path | None, typer.Option("--store", help="The store's folder [default: $SPANBOX_DIR, else the nearest .spanbox]")
-]
-Since = Annotated[str | None, typer.Option("--since", help="How long back (15m, 24h, 7d) or from when (2026-11-21)")]
-Filter = Annotated[str, typer.Option("--filter", help='Only spans that match, such as: model == "gpt-5" and ttft > 2s')]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 app = typer.Typer(
     name="spanbox",
@@ -248,35 +242,7 @@ def stats(store: Store = None, since: Since = None, filter: Filter = "", json: J
     _summaries.print_kinds(out, kinds)
 
 
-@app.command()
-def cost(
-    filter: Annotated[str, typer.Argument(help='Only calls that match, such as: tenant == "acme"')] = "",
-    store: Store = None,
-    by: Annotated[list[str] | None, typer.Option("--by", help="Column, repeatable [default: model]")] = None,
-    since: Since = None,
-    until: Annotated[str | None, typer.Option("--until", help="Up to when, as --since")] = None,
-    prices: Annotated[
-        list[Path] | None, typer.Option("--prices", help="A file of own prices, of LiteLLM or of Langfuse; repeatable")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Show what model calls cost: as recorded, and computed from tokens (extra `cost`) where no cost was."""
-    out, box = Output(), _open(store)
-    if prices:
-        from spanbox.cost import load  # takes a while, and no other command needs it
-
-        for path in prices:
-            load(path)
-    report = box.cost(filter, by=by or ["model"], since=since, until=until)
-    if json:
-        out.json(report.as_dict())
-    elif report:
-        header, rows, right = report.cells()
-        out.table(header, rows, right=right, cut=set(range(len(report.by))))
-        for remark in report.remarks:
-            out.line(remark, "dim")
-    else:
-        out.line(f"no model calls{' that match' if filter or since else ''} in {clean(str(box.path))}")
+_money.register(app)
 
 
 @app.command()

@@ -1,0 +1,129 @@
+"""`spanbox cost`, `reconcile` and their like: what calls cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import typer
+
+from spanbox._box import open as open_box
+from spanbox._render import clean
+from spanbox.cli._options import Json, Since, Store
+from spanbox.cli._output import Output
+
+Calls = Annotated[str, typer.Argument(help='Only calls that match, such as: tenant == "acme"')]
+Until = Annotated[str | None, typer.Option("--until", help="Up to when, as --since")]
+Prices = Annotated[
+    list[Path] | None, typer.Option("--prices", help="A file of own prices, of LiteLLM or of Langfuse; repeatable")
+]
+By = Annotated[list[str] | None, typer.Option("--by", help="Column, repeatable [default: model]")]
+
+
+class _Table(Protocol):
+    """What an answer is printed by."""
+
+    def cells(self) -> tuple[list[str], list[list[str]], set[int]]: ...
+    @property
+    def remarks(self) -> list[str]: ...
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(cost)
+    app.command()(reconcile)
+    app.command()(runaways)
+
+
+def _load(prices: list[Path] | None) -> None:
+    if prices:
+        from spanbox.cost import load  # takes a while, and no other command needs it
+
+        for path in prices:
+            load(path)
+
+
+def _print(out: Output, answer: _Table, names: int) -> None:
+    header, rows, right = answer.cells()
+    if rows:
+        out.table(header, rows, right=right, cut=set(range(names)))
+    for remark in answer.remarks:
+        out.line(remark, "dim")
+
+
+def cost(
+    filter: Calls = "",
+    store: Store = None,
+    by: By = None,
+    every: Annotated[str | None, typer.Option("--every", help="By time too: 1d, 1h, 1w (of UTC)")] = None,
+    since: Since = None,
+    until: Until = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="By what was known then, without later repricing; 0: as recorded")
+    ] = None,
+    project: Annotated[bool, typer.Option("--project", help="What this month will have cost at its end")] = False,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Write the report to this file, .csv or .html, for others to read")
+    ] = None,
+    title: Annotated[str, typer.Option("--title", help="Of the page that --out writes")] = "Model costs",
+    prices: Prices = None,
+    json: Json = False,
+) -> None:
+    """Show what model calls cost: as recorded, and computed from tokens (extra `cost`) where no cost was."""
+    out, box = Output(), open_box(store)
+    _load(prices)
+    if project:
+        projection = box.project_cost(filter, by=by or [])
+        out.json(projection.as_dict()) if json else _print(out, projection, len(projection.by))
+        return
+    moment: Any = 0 if as_of == "0" else as_of
+    report = box.cost(filter, by=by or ["model"], every=every, since=since, until=until, as_of=moment)
+    if out_file is not None:
+        if out_file.suffix not in (".csv", ".html"):
+            raise typer.BadParameter(f"{out_file.name!r} ends neither with .csv nor with .html", param_hint="--out")
+        report.to_csv(out_file) if out_file.suffix == ".csv" else report.to_html(out_file, title=title)
+        out.line(f"{report!r} written to {clean(str(out_file))}")
+    elif json:
+        out.json(report.as_dict())
+    elif report:
+        _print(out, report, len(report.by))
+    else:
+        out.line(f"no model calls{' that match' if filter or since else ''} in {clean(str(box.path))}")
+
+
+def reconcile(
+    bill: Annotated[Path, typer.Argument(help="The provider's bill, a CSV file")],
+    filter: Annotated[str, typer.Option("--filter", help='Only calls that match, such as: provider == "openai"')] = "",
+    store: Store = None,
+    since: Since = None,
+    until: Until = None,
+    id: Annotated[str | None, typer.Option("--id", help="The bill's column of request ids")] = None,
+    amount: Annotated[str | None, typer.Option("--cost", help="The bill's column of US dollars")] = None,
+    prices: Prices = None,
+    json: Json = False,
+) -> None:
+    """Compare a provider's bill with what was recorded: what is missing, surplus, or has another amount."""
+    out, box = Output(), open_box(store)
+    _load(prices)
+    found = box.reconcile(bill, filter, since=since, until=until, id=id, cost=amount)
+    out.json(found.as_dict()) if json else _print(out, found, 1)
+    if found.differences:
+        raise typer.Exit(1)
+
+
+def runaways(
+    filter: Annotated[str, typer.Argument(help='Only roots that match, such as: name == "answer"')] = "",
+    store: Store = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many", min=1)] = 20,
+    prices: Prices = None,
+    json: Json = False,
+) -> None:
+    """Show traces whose number of calls or cost departs from those of their kind."""
+    out, box = Output(), open_box(store)
+    _load(prices)
+    found = box.runaways(filter, since=since, until=until, limit=limit)
+    if json:
+        out.json({"traces": found.traces, "unjudged": found.unjudged, "rows": [row.as_dict() for row in found]})
+    else:
+        _print(out, found, 2)
