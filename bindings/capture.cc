@@ -134,6 +134,16 @@ void Capture::AddNamed(PyObject* name, PyObject* value) {
   AddValue(Column::kAttribute, "attributes." + std::string(text.view()), value);
 }
 
+void Capture::AddForeign(PyObject* name, PyObject* value) {
+  const NameInfo info = InfoOf(name);
+  const Utf8 text(name);
+  if (info.secret && limits_.redact_keys && value != Py_None && !PyBool_Check(value)) {
+    return out_.AddString(Column::kAttribute, text.view(), kRedacted);
+  }
+  if (!info.reserved) return AddValue(Column::kAttribute, text.view(), value);
+  AddValue(Column::kAttribute, "attributes." + std::string(text.view()), value);
+}
+
 void Capture::AddAll(PyObject* dict) {
   Py_ssize_t position = 0;
   PyObject* key = nullptr;

@@ -108,8 +108,27 @@ class Capture {
   // "attributes.<name>".
   void AddNamed(PyObject* name, PyObject* value);
 
+  // Adds an attribute of OpenTelemetry's: it is no column, whatever its name. spanbox.semconv has the same rule.
+  void AddForeign(PyObject* name, PyObject* value);
+
   // Adds the items of a dict with str keys (others are skipped) through AddNamed.
   void AddAll(PyObject* dict);
+
+  // The same through AddForeign; `see(key, value)` gets each of them, None left out.
+  template <typename See>
+  void AddAllForeign(PyObject* dict, const See& see) {
+    Py_ssize_t position = 0;
+    PyObject *key = nullptr, *value = nullptr;
+    while (PyDict_Next(dict, &position, &key, &value) != 0) {
+      if (!PyUnicode_Check(key) || value == Py_None) continue;
+      Py_INCREF(key);
+      Py_INCREF(value);
+      see(key, value);
+      AddForeign(key, value);
+      Py_DECREF(value);
+      Py_DECREF(key);
+    }
+  }
 
   // A field that is a mapping, member by member. Members past the limits are left out.
   struct Mapping {

@@ -37,6 +37,7 @@ HandleObject* NewContext(const ContextObject* place) {
   context->span_id = place == nullptr ? 0 : place->span_id;
   context->tags = context->span = context->owner = nullptr;
   context->parent = nullptr;
+  context->otel = nullptr;
   return context;
 }
 
@@ -217,7 +218,8 @@ PyObject* EncodeTags(const ContextObject* outer, PyObject* attributes) {
   return PyBytes_FromStringAndSize(text.data(), static_cast<Py_ssize_t>(text.size()));
 }
 
-// The tags of `outer` followed by those of `place`; a new reference or nullptr.
+}  // namespace
+
 PyObject* MergeTags(const ContextObject* outer, const ContextObject* place) {
   const std::string_view around = TagBytes(outer), own = TagBytes(place);
   if (around.empty() || around.ends_with(own) || around.size() + own.size() > kMaxTagBytes) {
@@ -234,6 +236,8 @@ PyObject* MergeTags(const ContextObject* outer, const ContextObject* place) {
   return tags;
 }
 
+namespace {
+
 PyObject* TagsEnter(PyObject* self, PyObject*) {
   ContextObject* outer = CurrentContext();
   HandleObject* inner = NewContext(outer);
@@ -243,6 +247,7 @@ PyObject* TagsEnter(PyObject* self, PyObject*) {
   }
   inner->span = outer == nullptr ? nullptr : Py_XNewRef(outer->span);
   inner->parent = outer;
+  inner->otel = outer == nullptr ? nullptr : Py_XNewRef(outer->otel);
   inner->owner = Py_NewRef(self);
   inner->tags = EncodeTags(outer, reinterpret_cast<BlockObject*>(self)->what);
   PyErr_Clear();
@@ -260,6 +265,7 @@ PyObject* AttachEnter(PyObject* self, PyObject*) {
     inner->span = place == nullptr ? nullptr : Py_XNewRef(place->span);
     inner->tags = place == nullptr ? nullptr : Py_XNewRef(place->tags);
     inner->parent = CurrentContext();
+    inner->otel = place == nullptr ? nullptr : Py_XNewRef(place->otel);
     inner->owner = Py_NewRef(self);
     MakeCurrent(inner);
     Py_DECREF(inner);
@@ -351,6 +357,7 @@ void DefineBlock(PyTypeObject& type, const char* name, const char* doc, newfunc 
 
 void ClearContext(ContextObject* context) {
   Py_CLEAR(context->tags);
+  Py_CLEAR(context->otel);
   // A long chain of parents is unwound by a loop: deallocating one by one would recurse.
   ContextObject* parent = context->parent;
   context->parent = nullptr;
@@ -389,9 +396,29 @@ ContextObject* EnterUnder(ContextObject* place, PyObject* owner) {
   inner->span = around == nullptr ? nullptr : Py_XNewRef(around->span);
   inner->tags = MergeTags(outer, place);
   inner->parent = outer;
+  inner->otel = outer == nullptr ? nullptr : Py_XNewRef(outer->otel);
   inner->owner = Py_XNewRef(owner);
   MakeCurrent(inner);
   return inner;
+}
+
+ContextObject* NewAttached(ContextObject* outer, PyObject* otel) {
+  HandleObject* inner = NewContext(outer);
+  if (inner == nullptr) {
+    Py_XDECREF(outer);
+    return nullptr;
+  }
+  inner->tags = outer == nullptr ? nullptr : Py_XNewRef(outer->tags);
+  inner->span = outer == nullptr ? nullptr : Py_XNewRef(outer->span);
+  inner->parent = outer;
+  inner->otel = Py_NewRef(otel);
+  inner->owner = Py_NewRef(otel);  // no block is a dict: nothing else leaves it
+  return inner;
+}
+
+bool IsAttached(const ContextObject* context) {
+  return Py_IS_TYPE(context, &handle_type) && context->otel != nullptr &&
+         static_cast<const HandleObject*>(context)->owner == context->otel;
 }
 
 int RegisterContext(PyObject* module) {

@@ -22,6 +22,7 @@ struct ContextObject {
   PyObject* tags;         // bytes, encoded fields that every span below starts with; nullptr: none
   PyObject* span;         // the Span this context is, or is inside of; nullptr: none. A Span does not own itself.
   ContextObject* parent;  // what to put back; owned; nullptr: nothing
+  PyObject* otel;         // the Context of OpenTelemetry (a dict) attached here or around; nullptr: none
 };
 
 inline PyObject* context_var = nullptr;
@@ -80,6 +81,15 @@ ContextObject* EnterUnder(ContextObject* place, PyObject* owner);
 
 // True for a Span, which spans.cc defines.
 bool IsSpan(PyObject* object);
+
+// The tags of `outer` followed by those of `place`; a new reference or nullptr.
+PyObject* MergeTags(const ContextObject* outer, const ContextObject* place);
+
+// A context that stands for `outer`'s place (nullptr: none) and was attached as the OpenTelemetry Context `otel`: it has
+// to be given its identity, and to be made current. nullptr with MemoryError set. Takes the reference to `outer`.
+ContextObject* NewAttached(ContextObject* outer, PyObject* otel);
+// What NewAttached made: `otel` is the whole truth about it.
+bool IsAttached(const ContextObject* context);
 
 inline PyObject* OrNone(PyObject* value) { return Py_NewRef(value == nullptr ? Py_None : value); }
 

@@ -37,6 +37,15 @@ const std::string& RecordingPath();
 // Records there, unless the place has been chosen or a span has started.
 void SuggestPath(const std::string& path);
 
+// Of a span that OpenTelemetry's API has started.
+struct OtelState {
+  bool started = false;         // it has; end() ends it
+  bool records_exceptions = false;
+  bool sets_status = false;     // on exceptions
+  bool has_message = false;     // error_message has been written
+  std::uint8_t status_code = 0; // StatusCode: unset, ok, error
+};
+
 struct SpanObject : ContextObject {
   SpanId parent_id;
   PyObject* name;        // str
@@ -44,11 +53,15 @@ struct SpanObject : ContextObject {
   PyObject* input;       // what .input and .output were set to, while open
   PyObject* output;
   std::int64_t start_monotonic_ns;
-  std::int64_t ttft_ns;  // -1: no first token yet
+  std::int64_t ttft_ns;       // -1: no first token yet
+  std::int64_t given_start_ns;  // wall time that the start was given as; 0: it was not
+  PyObject* events;  // list, of what add_event and record_exception gave; nullptr: none
+  PyObject* links;   // list, of what add_link gave; nullptr: none
   SpanKind kind;
   SpanStatus status;  // what END will say
   bool open;          // entered and not left
   bool recorded;      // its START was accepted, so its END is owed
+  OtelState otel_state;
 };
 
 // A buffer to encode into. Nested use (a finalizer that runs during capture) gets another one.
@@ -117,6 +130,10 @@ void AddError(SpanObject* span, RecordWriter& record, PyObject* exception);
 // the two. Steals the token; what is being raised stays raised.
 void LeaveCall(SpanObject* span, PyObject* token);
 
+// Writes fields of an open span at once, so that they survive a kill.
+template <typename AddFields>
+void WriteFields(SpanObject* span, const AddFields& add_fields);
+
 // The parts of the templates below that do not depend on what is captured.
 void BeginSpan(SpanObject* span);  // identity, time, parent, tags
 void BeginStart(SpanObject* span, std::string_view head, RecordWriter& record);
@@ -127,6 +144,7 @@ int RegisterSpans(PyObject* module);
 int RegisterObserved(PyObject* module);
 int RegisterDriven(PyObject* module);
 int RegisterScores(PyObject* module);
+int RegisterTracer(PyObject* module);
 
 // span.score(...).
 PyObject* ScoreSpan(PyObject* span, PyObject* const* args, Py_ssize_t count, PyObject* names);
@@ -138,6 +156,17 @@ void AddCaptured(RecordWriter& record, const Add& add) {
   Capture capture(record, process_limits);
   add(capture);
   capture.MarkTruncated();
+}
+
+template <typename AddFields>
+void WriteFields(SpanObject* span, const AddFields& add_fields) {
+  Recorder* recorder = span->open && span->recorded ? open_recorder : nullptr;
+  if (recorder == nullptr) return;
+  Scratch scratch;
+  RecordWriter record(scratch.buffer());
+  record.Fields(span->span_id);
+  AddCaptured(record, add_fields);
+  recorder->Append(RecordType::kFields, scratch.buffer().bytes());
 }
 
 // Both encode first, then change the context, then write: bytes just stored would have to be waited for when the

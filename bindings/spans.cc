@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/ids.h"
+#include "otel.h"
 #include "recording.h"
 
 namespace spanbox::python {
@@ -19,11 +20,13 @@ std::size_t free_span_count = 0;
 
 void SpanDealloc(PyObject* self) {
   auto* span = reinterpret_cast<SpanObject*>(self);
-  if (span->parent != nullptr || span->tags != nullptr) ClearContext(span);
+  if (span->parent != nullptr || span->tags != nullptr || span->otel != nullptr) ClearContext(span);
   Py_CLEAR(span->name);
   Py_CLEAR(span->attributes);
   Py_CLEAR(span->input);
   Py_CLEAR(span->output);
+  Py_CLEAR(span->events);
+  Py_CLEAR(span->links);
   if (free_span_count < kMaxFree) {
     free_spans[free_span_count++] = span;
   } else {
@@ -67,6 +70,7 @@ PyObject* SpanNew(PyTypeObject*, PyObject* args, PyObject* kwargs) {
 
 PyObject* SpanEnter(PyObject* self, PyObject*) {
   auto* span = reinterpret_cast<SpanObject*>(self);
+  if (span->otel_state.started) return Py_NewRef(self);  // `with tracer.start_span(...)`: does not become current
   if (span->open) {
     PyErr_SetString(PyExc_RuntimeError, "this span is open already; make a new one with spanbox.span()");
     return nullptr;
@@ -90,7 +94,10 @@ PyObject* SpanEnter(PyObject* self, PyObject*) {
 PyObject* SpanExit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   auto* span = reinterpret_cast<SpanObject*>(self);
   PyObject* exception = count > 1 ? args[1] : Py_None;
-  if (span->open) {
+  if (span->otel_state.started) {
+    OtelRaised(span, exception);
+    OtelEnd(span, Py_None);
+  } else if (span->open) {
     const auto leave = [span] { LeaveContext(span); };
     if (Recorder* recorder = open_recorder) {
       const auto add_error = [&](RecordWriter& record) {
@@ -105,18 +112,6 @@ PyObject* SpanExit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   Py_CLEAR(span->input);
   Py_CLEAR(span->output);
   Py_RETURN_FALSE;
-}
-
-// Writes fields of an open span at once, so that they survive a kill.
-template <typename AddFields>
-void WriteFields(SpanObject* span, AddFields add_fields) {
-  Recorder* recorder = span->open && span->recorded ? open_recorder : nullptr;
-  if (recorder == nullptr) return;
-  Scratch scratch;
-  RecordWriter record(scratch.buffer());
-  record.Fields(span->span_id);
-  AddCaptured(record, add_fields);
-  recorder->Append(RecordType::kFields, scratch.buffer().bytes());
 }
 
 PyObject* SpanSet(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
@@ -197,6 +192,20 @@ PyMethodDef span_methods[] = {
      "metadata=None)\n--\n\nAs spanbox.score(), of this span, also after it has ended."},
     {"handle", SpanHandle, METH_NOARGS, "A Handle of this span: small, picklable, for another thread or process."},
     {"first_token", SpanFirstToken, METH_NOARGS, "The first token of a streamed reply is here: records ttft_ns, once."},
+    // The Span of OpenTelemetry's API. None of these raises, whatever it is given.
+    {"set_attribute", AsFunction(OtelSetAttribute), METH_FASTCALL | METH_KEYWORDS, "set_attribute(key, value)"},
+    {"set_attributes", AsFunction(OtelSetAttributes), METH_FASTCALL | METH_KEYWORDS, "set_attributes(attributes)"},
+    {"add_event", AsFunction(OtelAddEvent), METH_FASTCALL | METH_KEYWORDS,
+     "add_event(name, attributes=None, timestamp=None)"},
+    {"add_link", AsFunction(OtelAddLink), METH_FASTCALL | METH_KEYWORDS, "add_link(context, attributes=None)"},
+    {"update_name", AsFunction(OtelUpdateName), METH_FASTCALL | METH_KEYWORDS, "update_name(name)"},
+    {"is_recording", OtelIsRecording, METH_NOARGS, "Whether it is open, and recorded."},
+    {"set_status", AsFunction(OtelSetStatus), METH_FASTCALL | METH_KEYWORDS, "set_status(status, description=None)"},
+    {"record_exception", AsFunction(OtelRecordException), METH_FASTCALL | METH_KEYWORDS,
+     "record_exception(exception, attributes=None, timestamp=None, escaped=False)"},
+    {"get_span_context", OtelGetSpanContext, METH_NOARGS, "Its SpanContext."},
+    {"end", AsFunction(OtelEndMethod), METH_FASTCALL | METH_KEYWORDS,
+     "end(end_time=None)\n--\n\nEnds a span that a tracer has started; others end with their block."},
     {nullptr, nullptr, 0, nullptr}};
 
 PyGetSetDef span_getset[] = {
@@ -239,8 +248,10 @@ SpanObject* NewSpan(PyObject* name, SpanKind kind) {
   span->parent = nullptr;
   span->parent_id = 0;
   span->name = Py_NewRef(name);
-  span->attributes = span->input = span->output = nullptr;
-  span->start_monotonic_ns = 0;
+  span->attributes = span->input = span->output = span->events = span->links = nullptr;
+  span->otel = nullptr;
+  span->otel_state = {};
+  span->start_monotonic_ns = span->given_start_ns = 0;
   span->ttft_ns = -1;
   span->kind = kind;
   span->status = SpanStatus::kOk;
@@ -263,6 +274,7 @@ void BeginSpan(SpanObject* span) {
   span->status = SpanStatus::kOk;
   span->open = true;
   Py_XSETREF(span->tags, outer == nullptr ? nullptr : Py_XNewRef(outer->tags));
+  Py_XSETREF(span->otel, outer == nullptr ? nullptr : Py_XNewRef(outer->otel));
   Py_XSETREF(span->parent, outer);
 }
 

@@ -6,7 +6,7 @@ store StoreError. All of them are SpanboxError. Recording (observe, span, tags) 
 """
 
 import builtins
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypedDict, final
 
@@ -71,6 +71,86 @@ class Span:
     def span_id(self) -> str: ...
     @property
     def name(self) -> str: ...
+
+    # The Span of OpenTelemetry's API; spanbox.otel says to it that it is one. None of these raises.
+    def set_attribute(self, key: str, value: Any) -> None: ...
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None: ...
+    def add_event(
+        self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None
+    ) -> None: ...
+    def add_link(self, context: Any, attributes: Mapping[str, Any] | None = None) -> None: ...
+    def update_name(self, name: str) -> None: ...
+    def is_recording(self) -> bool: ...
+    def set_status(self, status: Any, description: str | None = None) -> None: ...
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Mapping[str, Any] | None = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None: ...
+    def get_span_context(self) -> Any: ...
+    def end(self, end_time: int | None = None) -> None:
+        """Ends a span that a Tracer has started; others end with their block."""
+
+@final
+class Scope:
+    """What Tracer.start_as_current_span() gives: a block, or a decorator."""
+
+    def __enter__(self) -> Any: ...
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None, /) -> Any: ...
+    def __call__(self, function: Callable[..., Any], /) -> Callable[..., Any]: ...
+    def again(self) -> Scope: ...
+
+@final
+class Tracer:
+    """Starts spans for one instrumentation scope, whose attributes are given; made by spanbox.otel.TracerProvider."""
+
+    def __init__(self, scope: dict[str, object], /) -> None: ...
+    def start_span(
+        self,
+        name: str,
+        context: Any = None,
+        kind: Any = ...,
+        attributes: Mapping[str, Any] | None = None,
+        links: Sequence[Any] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> Any: ...
+    def start_as_current_span(
+        self,
+        name: str,
+        context: Any = None,
+        kind: Any = ...,
+        attributes: Mapping[str, Any] | None = None,
+        links: Sequence[Any] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> Scope: ...
+
+def otel_attach(context: Any, /) -> object: ...
+def otel_detach(token: object, /) -> None: ...
+def otel_get_current() -> Any: ...
+def set_otel(
+    *,
+    span_key: str,
+    suppress_key: str,
+    context_class: type,
+    no_context: object,
+    span_context: object,
+    remote_span: object,
+    sampled: int,
+    kinds: tuple[object, ...],
+    kind_names: tuple[str, ...],
+    no_op_tracer: object,
+    make_exception_event: Callable[..., object],
+    make_link: Callable[..., object],
+    make_columns: Callable[..., object],
+    decorate: Callable[..., object],
+) -> None: ...
 
 @final
 class Tags:

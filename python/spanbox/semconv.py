@@ -266,6 +266,12 @@ def normalise(attributes: Mapping[str, Any], *, start_ns: int | None = None) -> 
     return row
 
 
+def columns(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns among what normalise() gives, without the attributes that stay as they are."""
+    named = (*RULES, "kind", "tokens_dialect", KEYS)
+    return {name: value for name, value in normalise(attributes).items() if name in named}
+
+
 def _derive(
     row: dict[str, Any],
     keys: dict[str, str | None],

@@ -1,0 +1,448 @@
+// The Tracer of OpenTelemetry's API, the block that start_as_current_span makes, and the Context.
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "otel.h"
+
+namespace spanbox::python {
+namespace {
+
+PyTypeObject tracer_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
+PyTypeObject scope_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
+
+enum Argument { kName, kContext, kKind, kAttributes, kLinks, kStartTime, kRecordException, kSetStatus, kEndOnExit };
+constexpr std::size_t kArguments = kEndOnExit + 1;
+using Arguments = std::array<PyObject*, kArguments>;  // of start_span and start_as_current_span
+
+struct TracerObject {
+  PyObject_HEAD PyObject* scope;  // bytes, encoded fields that every span of it starts with
+};
+
+struct ScopeObject {
+  PyObject_HEAD TracerObject* tracer;
+  Arguments arguments;  // owned; nullptr: not given
+  SpanObject* span;     // once it is entered
+  PyObject* other;      // the no-op tracer's block, where nothing is recorded; nullptr: none
+};
+
+const Signature<kArguments>& StartSignature() {
+  static const Signature<kArguments> signature({"name", "context", "kind", "attributes", "links", "start_time",
+                                                "record_exception", "set_status_on_exception", "end_on_exit"});
+  return signature;
+}
+
+// --- where a span is -------------------------------------------------------------------------------------------------
+
+// Our own span, also inside of a proxy; new reference or nullptr.
+SpanObject* OurSpan(PyObject* span) {
+  if (IsSpan(span)) return reinterpret_cast<SpanObject*>(Py_NewRef(span));
+  PyObject* wrapped = PyObject_GetAttrString(span, "__wrapped__");
+  PyErr_Clear();
+  if (wrapped != nullptr && !IsSpan(wrapped)) Py_CLEAR(wrapped);
+  return reinterpret_cast<SpanObject*>(wrapped);
+}
+
+TraceParent ParentOf(PyObject* span_context) {
+  TraceParent parent;
+  if (span_context == nullptr || !PyTuple_Check(span_context) || PyTuple_GET_SIZE(span_context) < 2) return parent;
+  PyObject* shift = PyLong_FromLong(64);
+  PyObject* trace = PyTuple_GET_ITEM(span_context, 0);
+  PyObject* high = shift == nullptr ? nullptr : PyNumber_Rshift(trace, shift);
+  const std::uint64_t high_bits = high == nullptr ? 0 : PyLong_AsUnsignedLongLongMask(high);
+  const std::uint64_t low_bits = PyErr_Occurred() != nullptr ? 0 : PyLong_AsUnsignedLongLongMask(trace);
+  const std::uint64_t span_id =
+      PyErr_Occurred() != nullptr ? 0 : PyLong_AsUnsignedLongLongMask(PyTuple_GET_ITEM(span_context, 1));
+  const bool wrong = PyErr_Occurred() != nullptr;
+  PyErr_Clear();
+  Py_XDECREF(high);
+  Py_XDECREF(shift);
+  for (std::size_t i = 0; i < 8; ++i) {
+    parent.trace_id.bytes[i] = static_cast<std::uint8_t>(high_bits >> (56 - 8 * i));
+    parent.trace_id.bytes[8 + i] = static_cast<std::uint8_t>(low_bits >> (56 - 8 * i));
+  }
+  if (wrong || !parent.trace_id.is_valid() || span_id == 0) return {};
+  parent.span_id = span_id;
+  return parent;
+}
+
+TraceParent ParentOfSpan(PyObject* span) {
+  PyObject* span_context = PyObject_CallMethod(span, "get_span_context", nullptr);
+  const TraceParent parent = ParentOf(span_context);
+  PyErr_Clear();
+  Py_XDECREF(span_context);
+  return parent;
+}
+
+// The identity that a Context names, put into `place`, which is where the Context is looked at from. As
+// OpenTelemetry has it, a Context without a span is outside of any. A span that is not recorded is nowhere: what is
+// around stays.
+void Identify(ContextObject* place, PyObject* context) {
+  PyObject* span = PyDict_GetItemWithError(context, otel_api.span_key);
+  SpanObject* ours = span == nullptr ? nullptr : OurSpan(span);
+  if (ours != nullptr && ours->span_id != 0) {
+    place->trace_id = ours->trace_id;
+    place->span_id = ours->span_id;
+    Py_XSETREF(place->tags, MergeTags(place, ours));
+    Py_XSETREF(place->span, Py_NewRef(reinterpret_cast<PyObject*>(ours)));
+  } else if (ours == nullptr) {
+    const TraceParent parent = span == nullptr ? TraceParent{} : ParentOfSpan(span);
+    if (parent.span_id != place->span_id || parent.trace_id != place->trace_id) Py_CLEAR(place->span);
+    place->trace_id = parent.trace_id;
+    place->span_id = parent.span_id;
+  }
+  PyErr_Clear();
+  Py_XDECREF(ours);
+}
+
+bool IsSuppressed(PyObject* context) {
+  if (context == nullptr) return false;
+  PyObject* value = PyDict_GetItemWithError(context, otel_api.suppress_key);
+  const bool suppressed = value != nullptr && PyObject_IsTrue(value) == 1;
+  PyErr_Clear();
+  return suppressed;
+}
+
+// --- starting --------------------------------------------------------------------------------------------------------
+
+// Where a span is to start: the current context, or one that stands for the Context given. New reference or nullptr.
+ContextObject* StartingPlace(PyObject* given) {
+  ContextObject* current = CurrentContext();
+  if (given == nullptr || !PyDict_Check(given)) return current;
+  ContextObject* place = NewAttached(current, given);
+  PyErr_Clear();
+  if (place != nullptr) Identify(place, given);
+  return place;
+}
+
+std::size_t KindOf(PyObject* kind) {
+  if (kind == nullptr || otel_api.kinds == nullptr) return 0;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(otel_api.kinds); ++i) {
+    if (PyTuple_GET_ITEM(otel_api.kinds, i) == kind) return static_cast<std::size_t>(i);
+  }
+  return 0;
+}
+
+void AddLinks(SpanObject* span, PyObject* links) {
+  PyObject* list = Given(links) == nullptr ? nullptr : PySequence_Fast(links, "");
+  for (Py_ssize_t i = 0; list != nullptr && i < PySequence_Fast_GET_SIZE(list); ++i) {
+    PyObject* link = PySequence_Fast_GET_ITEM(list, i);
+    PyObject* context = PyObject_GetAttrString(link, "context");
+    PyObject* attributes = context == nullptr ? nullptr : PyObject_GetAttrString(link, "attributes");
+    PyErr_Clear();
+    if (context != nullptr) AddLink(span, context, attributes);
+    Py_XDECREF(attributes);
+    Py_XDECREF(context);
+  }
+  PyErr_Clear();
+  Py_XDECREF(list);
+}
+
+void SetIdentity(SpanObject* span, const ContextObject* place, PyObject* start_time) {
+  const std::int64_t now_ns = MonotonicNowNs();
+  const std::int64_t given_ns = NanosecondsOr(Given(start_time), 0);
+  span->given_start_ns = given_ns;
+  span->start_monotonic_ns = given_ns == 0 ? now_ns : now_ns - (WallFromMonotonic(now_ns) - given_ns);
+  if (place == nullptr || place->span_id == 0) {
+    span->parent_id = 0;
+    NewRootIds(given_ns != 0 ? given_ns : WallFromMonotonic(now_ns), span->trace_id, span->span_id);
+  } else {
+    span->parent_id = place->span_id;
+    span->trace_id = place->trace_id;
+    span->span_id = NewSpanId();
+  }
+  span->open = true;
+  if (place == nullptr) return;
+  span->tags = Py_XNewRef(place->tags);
+  span->otel = Py_XNewRef(place->otel);
+}
+
+// Writes START, after making the span current when `current` says so. A new reference; nullptr with MemoryError set.
+SpanObject* Start(Recorder& recorder, TracerObject* tracer, const Arguments& given, ContextObject* place,
+                  bool current) {
+  PyObject* name = PyUnicode_Check(given[kName]) ? Py_NewRef(given[kName]) : PyObject_Str(given[kName]);
+  if (name == nullptr) {
+    PyErr_Clear();
+    name = PyUnicode_FromString("");
+  }
+  SpanObject* span = name == nullptr ? nullptr : NewSpan(name, SpanKind::kSpan);
+  Py_XDECREF(name);
+  if (span == nullptr) return nullptr;
+  SetIdentity(span, place, given[kStartTime]);
+  span->otel_state = {.started = true,
+                      .records_exceptions = given[kRecordException] != Py_False,
+                      .sets_status = given[kSetStatus] != Py_False};
+  span->attributes = PyDict_New();
+  PyErr_Clear();
+  PyObject* attributes = AsDict(given[kAttributes]);
+  AddLinks(span, given[kLinks]);
+
+  Scratch scratch;
+  RecordWriter record(scratch.buffer());
+  const std::int64_t start_ns =
+      span->given_start_ns != 0 ? span->given_start_ns : WallFromMonotonic(span->start_monotonic_ns);
+  record.Start(span->trace_id, span->span_id, span->parent_id, start_ns, span->kind, Utf8(span->name).view());
+  for (PyObject* fields : {span->tags, tracer->scope}) {
+    if (fields == nullptr) continue;
+    record.buffer().PutBytes(PyBytes_AS_STRING(fields), static_cast<std::size_t>(PyBytes_GET_SIZE(fields)));
+  }
+  PyObject* kind = PyTuple_GET_ITEM(otel_api.kind_names, static_cast<Py_ssize_t>(KindOf(given[kKind])));
+  record.AddString(Column::kAttribute, "otel.kind", Utf8(kind).view());
+  if (attributes != nullptr || span->links != nullptr) {
+    AddCaptured(record, [&](Capture& capture) {
+      if (attributes != nullptr) {
+        capture.AddAllForeign(attributes, [span](PyObject* key, PyObject* value) {
+          if (span->attributes == nullptr || PyDict_SetItem(span->attributes, key, value) < 0) PyErr_Clear();
+        });
+      }
+      if (span->links != nullptr) capture.AddValue(Column::kLinks, {}, span->links);
+    });
+  }
+  if (current) {
+    span->parent = CurrentContext();
+    MakeCurrent(span);
+  }
+  span->recorded = recorder.Append(RecordType::kStart, scratch.buffer().bytes());
+  Py_XDECREF(attributes);
+  return span;
+}
+
+// A new reference; nullptr with nothing raised where the span is not to be recorded.
+SpanObject* StartIfWanted(TracerObject* tracer, const Arguments& given, bool current) {
+  Recorder* recorder = ActiveRecorder();
+  if (recorder == nullptr) return nullptr;
+  ContextObject* place = StartingPlace(Given(given[kContext]));
+  SpanObject* span = nullptr;
+  if (place == nullptr || !IsSuppressed(place->otel)) span = Start(*recorder, tracer, given, place, current);
+  PyErr_Clear();
+  Py_XDECREF(place);
+  return span;
+}
+
+PyObject* MissingName() {
+  PyErr_SetString(PyExc_TypeError, "a span needs a name");
+  return nullptr;
+}
+
+// What the no-op tracer makes of the same call.
+PyObject* NotRecorded(const char* method, const Arguments& given) {
+  PyObject* context = given[kContext] == nullptr ? Py_None : given[kContext];
+  return PyObject_CallMethod(otel_api.no_op_tracer, method, "OO", given[kName], context);
+}
+
+PyObject* TracerStartSpan(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  const Arguments given = StartSignature().Read(args, count, keywords);
+  if (given[kName] == nullptr) return MissingName();
+  SpanObject* span = StartIfWanted(reinterpret_cast<TracerObject*>(self), given, false);
+  return span == nullptr ? NotRecorded("start_span", given) : reinterpret_cast<PyObject*>(span);
+}
+
+ScopeObject* NewScope(TracerObject* tracer, const Arguments& given) {
+  ScopeObject* scope = PyObject_New(ScopeObject, &scope_type);
+  if (scope == nullptr) return nullptr;
+  scope->tracer = reinterpret_cast<TracerObject*>(Py_NewRef(reinterpret_cast<PyObject*>(tracer)));
+  scope->arguments = given;
+  for (PyObject* argument : given) Py_XINCREF(argument);
+  scope->span = nullptr;
+  scope->other = nullptr;
+  return scope;
+}
+
+PyObject* TracerStartCurrent(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  const Arguments given = StartSignature().Read(args, count, keywords);
+  if (given[kName] == nullptr) return MissingName();
+  return reinterpret_cast<PyObject*>(NewScope(reinterpret_cast<TracerObject*>(self), given));
+}
+
+PyObject* TracerNew(PyTypeObject*, PyObject* args, PyObject*) {
+  PyObject* fields = nullptr;
+  if (PyArg_ParseTuple(args, "O!:Tracer", &PyDict_Type, &fields) == 0) return nullptr;
+  if (otel_api.span_key == nullptr) {
+    PyErr_SetString(PyExc_RuntimeError, "import spanbox.otel first");
+    return nullptr;
+  }
+  Scratch scratch;
+  RecordWriter record(scratch.buffer());
+  scratch.buffer().Clear();
+  Capture(record, CaptureLimits{.bytes = 16 * 1024}).AddAll(fields);
+  const std::string_view text = scratch.buffer().text();
+  TracerObject* tracer = PyObject_New(TracerObject, &tracer_type);
+  if (tracer == nullptr) return nullptr;
+  tracer->scope = PyBytes_FromStringAndSize(text.data(), static_cast<Py_ssize_t>(text.size()));
+  return reinterpret_cast<PyObject*>(tracer);
+}
+
+void TracerDealloc(PyObject* self) {
+  Py_CLEAR(reinterpret_cast<TracerObject*>(self)->scope);
+  PyObject_Free(self);
+}
+
+// --- start_as_current_span -------------------------------------------------------------------------------------------
+
+PyObject* ScopeEnter(PyObject* self, PyObject*) {
+  auto* scope = reinterpret_cast<ScopeObject*>(self);
+  if (scope->span != nullptr || scope->other != nullptr) {
+    PyErr_SetString(PyExc_RuntimeError, "this block has been entered already; call start_as_current_span() again");
+    return nullptr;
+  }
+  scope->span = StartIfWanted(scope->tracer, scope->arguments, true);
+  if (scope->span != nullptr) return Py_NewRef(reinterpret_cast<PyObject*>(scope->span));
+  scope->other = NotRecorded("start_as_current_span", scope->arguments);
+  return scope->other == nullptr ? nullptr : PyObject_CallMethod(scope->other, "__enter__", nullptr);
+}
+
+PyObject* ScopeExit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+  auto* scope = reinterpret_cast<ScopeObject*>(self);
+  PyObject* exception = count > 1 ? args[1] : Py_None;
+  if (scope->other != nullptr && count == 3) {
+    return PyObject_CallMethod(scope->other, "__exit__", "OOO", args[0], args[1], args[2]);
+  }
+  if (scope->span != nullptr) {
+    LeaveContext(scope->span);
+    if (exception != Py_None) OtelRaised(scope->span, exception);
+    if (scope->arguments[kEndOnExit] != Py_False) OtelEnd(scope->span, Py_None);
+  }
+  Py_RETURN_FALSE;
+}
+
+PyObject* ScopeAgain(PyObject* self, PyObject*) {
+  auto* scope = reinterpret_cast<ScopeObject*>(self);
+  return reinterpret_cast<PyObject*>(NewScope(scope->tracer, scope->arguments));
+}
+
+PyObject* ScopeCall(PyObject* self, PyObject* args, PyObject*) {
+  PyObject* function = nullptr;
+  if (PyArg_ParseTuple(args, "O", &function) == 0) return nullptr;
+  return PyObject_CallFunctionObjArgs(otel_api.decorate, self, function, nullptr);
+}
+
+void ScopeDealloc(PyObject* self) {
+  auto* scope = reinterpret_cast<ScopeObject*>(self);
+  for (PyObject*& argument : scope->arguments) Py_CLEAR(argument);
+  Py_CLEAR(scope->tracer);
+  Py_CLEAR(scope->span);
+  Py_CLEAR(scope->other);
+  PyObject_Free(self);
+}
+
+// --- the Context -----------------------------------------------------------------------------------------------------
+
+PyObject* Attach(PyObject*, PyObject* context) {
+  if (!PyDict_Check(context)) Py_RETURN_NONE;
+  ContextObject* inner = NewAttached(CurrentContext(), context);
+  if (inner == nullptr) return nullptr;
+  Identify(inner, context);
+  MakeCurrent(inner);
+  return reinterpret_cast<PyObject*>(inner);
+}
+
+PyObject* Detach(PyObject*, PyObject* token) {
+  ContextObject* current = CurrentContext();
+  ContextObject* found = current;
+  while (found != nullptr && reinterpret_cast<PyObject*>(found) != token) found = found->parent;
+  if (found != nullptr) LeaveContext(found);
+  Py_XDECREF(current);
+  Py_RETURN_NONE;
+}
+
+// The span that `context` is in, as OpenTelemetry's API wants it; new reference or nullptr.
+PyObject* SpanAt(const ContextObject* context) {
+  if (context->span_id == 0) return nullptr;
+  const auto* inside = reinterpret_cast<const SpanObject*>(context->span);
+  if (inside != nullptr && inside->span_id == context->span_id) return Py_NewRef(context->span);
+  PyObject* span_context = SpanContextOf(context->trace_id, context->span_id, true, nullptr);
+  PyObject* span = span_context == nullptr ? nullptr : PyObject_CallOneArg(otel_api.remote_span, span_context);
+  PyErr_Clear();
+  Py_XDECREF(span_context);
+  return span;
+}
+
+PyObject* GetCurrent(PyObject*, PyObject*) {
+  ContextObject* context = CurrentContext();
+  if (context == nullptr) return Py_NewRef(otel_api.no_context);
+  PyObject* attached = context->otel == nullptr ? otel_api.no_context : context->otel;
+  PyObject* span = IsAttached(context) ? nullptr : SpanAt(context);
+  PyObject* result = nullptr;
+  if (span == nullptr) {
+    result = Py_NewRef(attached);
+  } else {
+    PyObject* values = PyDict_Copy(attached);
+    if (values != nullptr && PyDict_SetItem(values, otel_api.span_key, span) == 0) {
+      result = PyObject_CallOneArg(otel_api.context_class, values);
+    }
+    Py_XDECREF(values);
+    Py_DECREF(span);
+  }
+  Py_DECREF(context);
+  return result;
+}
+
+PyObject* SetOtel(PyObject*, PyObject* args, PyObject* keywords) {
+  static const char* names[] = {"span_key",      "suppress_key", "context_class", "no_context",
+                                "span_context",  "remote_span",  "sampled",       "kinds",
+                                "kind_names",    "no_op_tracer", "make_exception_event", "make_link",
+                                "make_columns",  "decorate",     nullptr};
+  OtelApi api;
+  if (PyArg_ParseTupleAndKeywords(args, keywords, "$OOO!OOOOO!O!OOOOO:set_otel", const_cast<char**>(names),
+                                  &api.span_key, &api.suppress_key, &PyType_Type, &api.context_class, &api.no_context,
+                                  &api.span_context, &api.remote_span, &api.sampled, &PyTuple_Type, &api.kinds,
+                                  &PyTuple_Type, &api.kind_names, &api.no_op_tracer, &api.make_exception_event,
+                                  &api.make_link, &api.make_columns, &api.decorate) == 0) {
+    return nullptr;
+  }
+  for (PyObject* object :
+       {api.span_key, api.suppress_key, api.context_class, api.no_context, api.span_context, api.remote_span,
+        api.sampled, api.kinds, api.kind_names, api.no_op_tracer, api.make_exception_event, api.make_link,
+        api.make_columns, api.decorate}) {
+    Py_INCREF(object);
+  }
+  otel_api = api;
+  Py_RETURN_NONE;
+}
+
+PyMethodDef tracer_methods[] = {
+    {"start_span", AsFunction(TracerStartSpan), METH_FASTCALL | METH_KEYWORDS, "As the Tracer of OpenTelemetry's API."},
+    {"start_as_current_span", AsFunction(TracerStartCurrent), METH_FASTCALL | METH_KEYWORDS,
+     "As the Tracer of OpenTelemetry's API: a block, or a decorator."},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyMethodDef scope_methods[] = {{"__enter__", ScopeEnter, METH_NOARGS, nullptr},
+                               {"__exit__", AsFunction(ScopeExit), METH_FASTCALL, nullptr},
+                               {"again", ScopeAgain, METH_NOARGS, "A block like this one that has not been entered."},
+                               {nullptr, nullptr, 0, nullptr}};
+
+PyMethodDef functions[] = {
+    {"otel_attach", Attach, METH_O, "Makes a Context current; what it returns is for otel_detach."},
+    {"otel_detach", Detach, METH_O, "Puts back what was around an attached Context, if that is found here."},
+    {"otel_get_current", GetCurrent, METH_NOARGS, "The Context here: the one attached, with the span this code runs in."},
+    {"set_otel", AsFunction(SetOtel), METH_VARARGS | METH_KEYWORDS, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
+
+}  // namespace
+
+int RegisterTracer(PyObject* module) {
+  tracer_type.tp_name = "spanbox._core.Tracer";
+  tracer_type.tp_basicsize = sizeof(TracerObject);
+  tracer_type.tp_flags = Py_TPFLAGS_DEFAULT;
+  tracer_type.tp_doc = "Starts spans for one instrumentation scope; made by spanbox.otel.TracerProvider.";
+  tracer_type.tp_new = TracerNew;
+  tracer_type.tp_dealloc = TracerDealloc;
+  tracer_type.tp_methods = tracer_methods;
+
+  scope_type.tp_name = "spanbox._core.Scope";
+  scope_type.tp_basicsize = sizeof(ScopeObject);
+  scope_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+  scope_type.tp_doc = "What start_as_current_span() gives.";
+  scope_type.tp_dealloc = ScopeDealloc;
+  scope_type.tp_call = ScopeCall;
+  scope_type.tp_methods = scope_methods;
+
+  for (PyTypeObject* type : {&tracer_type, &scope_type}) {
+    if (PyModule_AddType(module, type) < 0) return -1;
+  }
+  return PyModule_AddFunctions(module, functions);
+}
+
+}  // namespace spanbox::python
