@@ -53,18 +53,21 @@ inline void MakeCurrent(ContextObject* context) {
 }
 
 // Puts back what was around `context`, also when contexts inside it have not been left: they are left with it. Does
-// nothing where `context` is not around.
-inline void LeaveContext(ContextObject* context) {
+// nothing where `context` is not around. `forget` false: whoever inherited `context` still finds what was around it.
+inline void LeaveContext(ContextObject* context, bool forget = true) {
   ContextObject* current = CurrentContext();
   const ContextObject* found = current;
   while (found != nullptr && found != context) found = found->parent;
   if (found != nullptr) {
     MakeCurrent(context->parent);
     // A chain of tasks that start one another must not keep all their ancestors.
-    Py_CLEAR(context->parent);
+    if (forget) Py_CLEAR(context->parent);
   }
   Py_XDECREF(current);
 }
+
+// The thread or task that runs, to compare with: whoever entered a context may forget what was around it.
+inline const void* Runner() { return PyThreadState_Get()->context; }
 
 // Lets go of tags and parent: for the deallocators of contexts.
 void ClearContext(ContextObject* context);
@@ -85,8 +88,8 @@ bool IsSpan(PyObject* object);
 // The tags of `outer` followed by those of `place`; a new reference or nullptr.
 PyObject* MergeTags(const ContextObject* outer, const ContextObject* place);
 
-// A context that stands for `outer`'s place (nullptr: none) and was attached as the OpenTelemetry Context `otel`: it has
-// to be given its identity, and to be made current. nullptr with MemoryError set. Takes the reference to `outer`.
+// A context that stands for `outer`'s place (nullptr: none) and was attached as the OpenTelemetry Context `otel`: it
+// has to be given its identity, and to be made current. nullptr with MemoryError set. Takes the reference to `outer`.
 ContextObject* NewAttached(ContextObject* outer, PyObject* otel);
 // What NewAttached made: `otel` is the whole truth about it.
 bool IsAttached(const ContextObject* context);

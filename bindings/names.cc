@@ -3,10 +3,11 @@
 namespace spanbox::python {
 namespace {
 
-// As spanbox.semconv has it: such names mean something in a row.
+// Such names mean something in a row: the rule of the conventions' normaliser.
 bool IsReserved(std::string_view name, const ColumnInfo* column) {
-  return column != nullptr || name.empty() || name == "semconv.keys" || name == "tokens_dialect" ||
-         name.starts_with("attributes.");
+  if (column != nullptr || name.empty() || name == "tokens_dialect" || name == "semconv.keys") return true;
+  return name.starts_with("attributes.") || name.starts_with("resource.") || name.starts_with("scope.") ||
+         name.starts_with("otel.");
 }
 
 }  // namespace

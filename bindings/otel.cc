@@ -52,7 +52,7 @@ void KeepEvent(SpanObject* span, PyObject* event) {
 }
 
 PyObject* MakeEvent(PyObject* name, PyObject* attributes, PyObject* timestamp) {
-  PyObject* event = Py_BuildValue("{s:O,s:L}", "name", name, "timestamp",
+  PyObject* event = Py_BuildValue("{s:O,s:L}", "name", name, "time_ns",
                                   static_cast<long long>(NanosecondsOr(timestamp, WallNowNs())));
   if (event != nullptr && attributes != nullptr && PyDict_SetItemString(event, "attributes", attributes) < 0) {
     Py_CLEAR(event);
@@ -61,9 +61,11 @@ PyObject* MakeEvent(PyObject* name, PyObject* attributes, PyObject* timestamp) {
   return event;
 }
 
-void RecordException(SpanObject* span, PyObject* exception, PyObject* attributes, PyObject* timestamp, PyObject* escaped) {
+void RecordException(SpanObject* span, PyObject* exception, PyObject* attributes, PyObject* timestamp,
+                     PyObject* escaped) {
   PyObject* when = PyLong_FromLongLong(NanosecondsOr(timestamp, WallNowNs()));
-  PyObject* event = when == nullptr ? nullptr : Ask(otel_api.make_exception_event, exception, attributes, when, escaped);
+  PyObject* event =
+      when == nullptr ? nullptr : Ask(otel_api.make_exception_event, exception, attributes, when, escaped);
   if (event != nullptr && event != Py_None) KeepEvent(span, event);
   PyErr_Clear();
   Py_XDECREF(event);
@@ -88,7 +90,8 @@ PyObject* ColumnsOf(SpanObject* span) {
   const bool explain = span->status == SpanStatus::kError && !span->otel_state.has_message && span->events != nullptr;
   const bool describe = span->attributes != nullptr && PyDict_GET_SIZE(span->attributes) > 0;
   if (!explain && !describe) return nullptr;
-  PyObject* columns = Ask(otel_api.make_columns, describe ? span->attributes : Py_None, explain ? span->events : Py_None);
+  PyObject* columns =
+      Ask(otel_api.make_columns, describe ? span->attributes : Py_None, explain ? span->events : Py_None);
   if (columns != nullptr && !PyDict_CheckExact(columns)) Py_CLEAR(columns);
   return columns;
 }
@@ -290,7 +293,7 @@ void OtelEnd(SpanObject* span, PyObject* end_time) {
     RecordWriter record(scratch.buffer());
     record.End(span->span_id, std::max<std::int64_t>(0, duration_ns), span->status);
     if (span->ttft_ns >= 0) record.AddInt(Column::kTtftNs, {}, span->ttft_ns);
-    if (span->otel_state.status_code == kUnset) record.AddString(Column::kAttribute, "otel.status_code", "unset");
+    if (span->otel_state.status_code == kOk) record.AddString(Column::kAttribute, "otel.status_code", "ok");
     if (columns != nullptr || span->events != nullptr || span->links != nullptr) {
       AddCaptured(record, [&](Capture& capture) {
         if (columns != nullptr) AddColumns(capture, record, columns);

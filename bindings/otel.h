@@ -1,8 +1,8 @@
-// The API of OpenTelemetry on our recorder: every Span is one of its spans, a Tracer starts them, and its Context is kept
-// in our own ContextVar, so that whoever is inside of what is one question with one answer.
+// The API of OpenTelemetry on our recorder: every Span is one of its spans, a Tracer starts them, and its Context is
+// kept in our own ContextVar, so that whoever is inside of what is one question with one answer.
 //
-// An attached Context is a context (context.h) that stands for the span in it. What is current is therefore the innermost
-// of both worlds, and is left without tokens: detach() finds what attach() made, or does nothing.
+// An attached Context is a context (context.h) that stands for the span in it. What is current is therefore the
+// innermost of both worlds, and is left without tokens: detach() finds what attach() made, or does nothing.
 //
 // Thread rule: hold the GIL. Ownership: OtelApi's objects are kept for ever.
 // Invariants:
@@ -22,16 +22,16 @@ namespace spanbox::python {
 
 // What spanbox.otel hands in when it is imported. Nothing is called before.
 struct OtelApi {
-  PyObject* span_key = nullptr;       // of the span in a Context
-  PyObject* suppress_key = nullptr;   // set in it: spans of instrumentation are not wanted
-  PyObject* context_class = nullptr;  // Context, a dict
-  PyObject* no_context = nullptr;     // an empty one
-  PyObject* span_context = nullptr;   // (trace_id, span_id, is_remote, trace_flags, trace_state) -> SpanContext
-  PyObject* remote_span = nullptr;    // SpanContext -> NonRecordingSpan
-  PyObject* sampled = nullptr;        // TraceFlags(1)
-  PyObject* kinds = nullptr;          // tuple of SpanKind's members, by their values
-  PyObject* kind_names = nullptr;     // tuple of str
-  PyObject* no_op_tracer = nullptr;   // starts the spans that are not wanted
+  PyObject* span_key = nullptr;              // of the span in a Context
+  PyObject* suppress_key = nullptr;          // set in it: spans of instrumentation are not wanted
+  PyObject* context_class = nullptr;         // Context, a dict
+  PyObject* no_context = nullptr;            // an empty one
+  PyObject* span_context = nullptr;          // (trace_id, span_id, is_remote, trace_flags, trace_state) -> SpanContext
+  PyObject* remote_span = nullptr;           // SpanContext -> NonRecordingSpan
+  PyObject* sampled = nullptr;               // TraceFlags(1)
+  PyObject* kinds = nullptr;                 // tuple of SpanKind's members, by their values
+  PyObject* kind_names = nullptr;            // tuple of str
+  PyObject* no_op_tracer = nullptr;          // starts the spans that are not wanted
   PyObject* make_exception_event = nullptr;  // (exception, attributes, timestamp_ns, escaped) -> dict
   PyObject* make_link = nullptr;             // (SpanContext, attributes) -> dict, or None
   PyObject* make_columns = nullptr;          // (attributes, events) -> dict of columns, when a span has ended
@@ -48,7 +48,8 @@ class Signature {
   }
   std::array<PyObject*, kCount> Read(PyObject* const* args, Py_ssize_t count, PyObject* keywords) const {
     std::array<PyObject*, kCount> values{};
-    for (Py_ssize_t i = 0; i < count && i < static_cast<Py_ssize_t>(kCount); ++i) values[static_cast<std::size_t>(i)] = args[i];
+    for (Py_ssize_t i = 0; i < count && i < static_cast<Py_ssize_t>(kCount); ++i)
+      values[static_cast<std::size_t>(i)] = args[i];
     const Py_ssize_t named = keywords == nullptr ? 0 : PyTuple_GET_SIZE(keywords);
     for (Py_ssize_t k = 0; k < named; ++k) {
       const std::size_t place = Find(PyTuple_GET_ITEM(keywords, k));

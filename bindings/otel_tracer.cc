@@ -12,6 +12,7 @@ namespace {
 
 PyTypeObject tracer_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
 PyTypeObject scope_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
+PyTypeObject token_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
 
 enum Argument { kName, kContext, kKind, kAttributes, kLinks, kStartTime, kRecordException, kSetStatus, kEndOnExit };
 constexpr std::size_t kArguments = kEndOnExit + 1;
@@ -25,6 +26,7 @@ struct ScopeObject {
   PyObject_HEAD TracerObject* tracer;
   Arguments arguments;  // owned; nullptr: not given
   SpanObject* span;     // once it is entered
+  const void* runner;   // that entered it
   PyObject* other;      // the no-op tracer's block, where nothing is recorded; nullptr: none
 };
 
@@ -159,9 +161,15 @@ void SetIdentity(SpanObject* span, const ContextObject* place, PyObject* start_t
   span->otel = Py_XNewRef(place->otel);
 }
 
+// Somebody else's span: what it is, and the span it is a child of.
+struct Adopted {
+  TraceParent identity;
+  SpanId parent_id = 0;
+};
+
 // Writes START, after making the span current when `current` says so. A new reference; nullptr with MemoryError set.
-SpanObject* Start(Recorder& recorder, TracerObject* tracer, const Arguments& given, ContextObject* place,
-                  bool current) {
+SpanObject* Start(Recorder& recorder, TracerObject* tracer, const Arguments& given, ContextObject* place, bool current,
+                  const Adopted* adopted = nullptr) {
   PyObject* name = PyUnicode_Check(given[kName]) ? Py_NewRef(given[kName]) : PyObject_Str(given[kName]);
   if (name == nullptr) {
     PyErr_Clear();
@@ -171,6 +179,11 @@ SpanObject* Start(Recorder& recorder, TracerObject* tracer, const Arguments& giv
   Py_XDECREF(name);
   if (span == nullptr) return nullptr;
   SetIdentity(span, place, given[kStartTime]);
+  if (adopted != nullptr) {
+    span->trace_id = adopted->identity.trace_id;
+    span->span_id = adopted->identity.span_id;
+    span->parent_id = adopted->parent_id;
+  }
   span->otel_state = {.started = true,
                       .records_exceptions = given[kRecordException] != Py_False,
                       .sets_status = given[kSetStatus] != Py_False};
@@ -239,6 +252,24 @@ PyObject* TracerStartSpan(PyObject* self, PyObject* const* args, Py_ssize_t coun
   return span == nullptr ? NotRecorded("start_span", given) : reinterpret_cast<PyObject*>(span);
 }
 
+// adopt(span_context, parent_id, name, kind=, attributes=, links=, start_time=): None when it cannot be recorded.
+PyObject* TracerAdopt(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  static const Signature<7> signature(
+      {"span_context", "parent_id", "name", "kind", "attributes", "links", "start_time"});
+  const auto [span_context, parent_id, name, kind, attributes, links, start_time] =
+      signature.Read(args, count, keywords);
+  if (name == nullptr) return MissingName();
+  Adopted adopted{ParentOf(span_context)};
+  if (parent_id != nullptr && PyLong_Check(parent_id)) adopted.parent_id = PyLong_AsUnsignedLongLongMask(parent_id);
+  Recorder* recorder = ActiveRecorder();
+  if (recorder == nullptr || adopted.identity.span_id == 0) Py_RETURN_NONE;
+  const Arguments given{name, nullptr, kind, attributes, links, start_time, nullptr, nullptr, nullptr};
+  ContextObject* place = CurrentContext();  // for its tags
+  SpanObject* span = Start(*recorder, reinterpret_cast<TracerObject*>(self), given, place, false, &adopted);
+  Py_XDECREF(place);
+  return reinterpret_cast<PyObject*>(span);
+}
+
 ScopeObject* NewScope(TracerObject* tracer, const Arguments& given) {
   ScopeObject* scope = PyObject_New(ScopeObject, &scope_type);
   if (scope == nullptr) return nullptr;
@@ -246,6 +277,7 @@ ScopeObject* NewScope(TracerObject* tracer, const Arguments& given) {
   scope->arguments = given;
   for (PyObject* argument : given) Py_XINCREF(argument);
   scope->span = nullptr;
+  scope->runner = nullptr;
   scope->other = nullptr;
   return scope;
 }
@@ -288,6 +320,7 @@ PyObject* ScopeEnter(PyObject* self, PyObject*) {
     return nullptr;
   }
   scope->span = StartIfWanted(scope->tracer, scope->arguments, true);
+  scope->runner = Runner();
   if (scope->span != nullptr) return Py_NewRef(reinterpret_cast<PyObject*>(scope->span));
   scope->other = NotRecorded("start_as_current_span", scope->arguments);
   return scope->other == nullptr ? nullptr : PyObject_CallMethod(scope->other, "__enter__", nullptr);
@@ -300,7 +333,7 @@ PyObject* ScopeExit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     return PyObject_CallMethod(scope->other, "__exit__", "OOO", args[0], args[1], args[2]);
   }
   if (scope->span != nullptr) {
-    LeaveContext(scope->span);
+    LeaveContext(scope->span, scope->runner == Runner());
     if (exception != Py_None) OtelRaised(scope->span, exception);
     if (scope->arguments[kEndOnExit] != Py_False) OtelEnd(scope->span, Py_None);
   }
@@ -329,22 +362,38 @@ void ScopeDealloc(PyObject* self) {
 
 // --- the Context -----------------------------------------------------------------------------------------------------
 
+// What attach() gives: detach() leaves its context.
+struct TokenObject {
+  PyObject_HEAD ContextObject* context;
+  const void* runner;  // that attached it
+};
+
 PyObject* Attach(PyObject*, PyObject* context) {
   if (!PyDict_Check(context)) Py_RETURN_NONE;
-  ContextObject* inner = NewAttached(CurrentContext(), context);
-  if (inner == nullptr) return nullptr;
-  Identify(inner, context);
-  MakeCurrent(inner);
-  return reinterpret_cast<PyObject*>(inner);
+  TokenObject* token = PyObject_New(TokenObject, &token_type);
+  if (token == nullptr) return nullptr;
+  token->context = NewAttached(CurrentContext(), context);
+  if (token->context == nullptr) {
+    Py_DECREF(token);
+    return nullptr;
+  }
+  Identify(token->context, context);
+  MakeCurrent(token->context);
+  token->runner = Runner();
+  return reinterpret_cast<PyObject*>(token);
 }
 
-PyObject* Detach(PyObject*, PyObject* token) {
-  ContextObject* current = CurrentContext();
-  ContextObject* found = current;
-  while (found != nullptr && reinterpret_cast<PyObject*>(found) != token) found = found->parent;
-  if (found != nullptr) LeaveContext(found);
-  Py_XDECREF(current);
+PyObject* Detach(PyObject*, PyObject* given) {
+  if (Py_IS_TYPE(given, &token_type)) {
+    auto* token = reinterpret_cast<TokenObject*>(given);
+    LeaveContext(token->context, token->runner == Runner());
+  }
   Py_RETURN_NONE;
+}
+
+void TokenDealloc(PyObject* self) {
+  Py_CLEAR(reinterpret_cast<TokenObject*>(self)->context);
+  PyObject_Free(self);
 }
 
 // The span that `context` is in, as OpenTelemetry's API wants it; new reference or nullptr.
@@ -380,10 +429,10 @@ PyObject* GetCurrent(PyObject*, PyObject*) {
 }
 
 PyObject* SetOtel(PyObject*, PyObject* args, PyObject* keywords) {
-  static const char* names[] = {"span_key",      "suppress_key", "context_class", "no_context",
-                                "span_context",  "remote_span",  "sampled",       "kinds",
-                                "kind_names",    "no_op_tracer", "make_exception_event", "make_link",
-                                "make_columns",  "decorate",     nullptr};
+  static const char* names[] = {
+      "span_key",     "suppress_key", "context_class", "no_context",   "span_context",         "remote_span",
+      "sampled",      "kinds",        "kind_names",    "no_op_tracer", "make_exception_event", "make_link",
+      "make_columns", "decorate",     nullptr};
   OtelApi api;
   if (PyArg_ParseTupleAndKeywords(args, keywords, "$OOO!OOOOO!O!OOOOO:set_otel", const_cast<char**>(names),
                                   &api.span_key, &api.suppress_key, &PyType_Type, &api.context_class, &api.no_context,
@@ -392,10 +441,9 @@ PyObject* SetOtel(PyObject*, PyObject* args, PyObject* keywords) {
                                   &api.make_link, &api.make_columns, &api.decorate) == 0) {
     return nullptr;
   }
-  for (PyObject* object :
-       {api.span_key, api.suppress_key, api.context_class, api.no_context, api.span_context, api.remote_span,
-        api.sampled, api.kinds, api.kind_names, api.no_op_tracer, api.make_exception_event, api.make_link,
-        api.make_columns, api.decorate}) {
+  for (PyObject* object : {api.span_key, api.suppress_key, api.context_class, api.no_context, api.span_context,
+                           api.remote_span, api.sampled, api.kinds, api.kind_names, api.no_op_tracer,
+                           api.make_exception_event, api.make_link, api.make_columns, api.decorate}) {
     Py_INCREF(object);
   }
   otel_api = api;
@@ -403,6 +451,8 @@ PyObject* SetOtel(PyObject*, PyObject* args, PyObject* keywords) {
 }
 
 PyMethodDef tracer_methods[] = {
+    {"adopt", AsFunction(TracerAdopt), METH_FASTCALL | METH_KEYWORDS,
+     "Records a span that another library has started."},
     {"start_span", AsFunction(TracerStartSpan), METH_FASTCALL | METH_KEYWORDS, "As the Tracer of OpenTelemetry's API."},
     {"start_as_current_span", AsFunction(TracerStartCurrent), METH_FASTCALL | METH_KEYWORDS,
      "As the Tracer of OpenTelemetry's API: a block, or a decorator."},
@@ -416,7 +466,8 @@ PyMethodDef scope_methods[] = {{"__enter__", ScopeEnter, METH_NOARGS, nullptr},
 PyMethodDef functions[] = {
     {"otel_attach", Attach, METH_O, "Makes a Context current; what it returns is for otel_detach."},
     {"otel_detach", Detach, METH_O, "Puts back what was around an attached Context, if that is found here."},
-    {"otel_get_current", GetCurrent, METH_NOARGS, "The Context here: the one attached, with the span this code runs in."},
+    {"otel_get_current", GetCurrent, METH_NOARGS,
+     "The Context here: the one attached, with the span this code runs in."},
     {"set_otel", AsFunction(SetOtel), METH_VARARGS | METH_KEYWORDS, nullptr},
     {nullptr, nullptr, 0, nullptr}};
 
@@ -439,7 +490,13 @@ int RegisterTracer(PyObject* module) {
   scope_type.tp_call = ScopeCall;
   scope_type.tp_methods = scope_methods;
 
-  for (PyTypeObject* type : {&tracer_type, &scope_type}) {
+  token_type.tp_name = "spanbox._core.Token";
+  token_type.tp_basicsize = sizeof(TokenObject);
+  token_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+  token_type.tp_doc = "What otel_attach() gives, for otel_detach().";
+  token_type.tp_dealloc = TokenDealloc;
+
+  for (PyTypeObject* type : {&tracer_type, &scope_type, &token_type}) {
     if (PyModule_AddType(module, type) < 0) return -1;
   }
   return PyModule_AddFunctions(module, functions);

@@ -39,11 +39,11 @@ void SuggestPath(const std::string& path);
 
 // Of a span that OpenTelemetry's API has started.
 struct OtelState {
-  bool started = false;         // it has; end() ends it
+  bool started = false;  // it has; end() ends it
   bool records_exceptions = false;
-  bool sets_status = false;     // on exceptions
-  bool has_message = false;     // error_message has been written
-  std::uint8_t status_code = 0; // StatusCode: unset, ok, error
+  bool sets_status = false;      // on exceptions
+  bool has_message = false;      // error_message has been written
+  std::uint8_t status_code = 0;  // StatusCode: unset, ok, error
 };
 
 struct SpanObject : ContextObject {
@@ -53,10 +53,10 @@ struct SpanObject : ContextObject {
   PyObject* input;       // what .input and .output were set to, while open
   PyObject* output;
   std::int64_t start_monotonic_ns;
-  std::int64_t ttft_ns;       // -1: no first token yet
+  std::int64_t ttft_ns;         // -1: no first token yet
   std::int64_t given_start_ns;  // wall time that the start was given as; 0: it was not
-  PyObject* events;  // list, of what add_event and record_exception gave; nullptr: none
-  PyObject* links;   // list, of what add_link gave; nullptr: none
+  PyObject* events;             // list, of what add_event and record_exception gave; nullptr: none
+  PyObject* links;              // list, of what add_link gave; nullptr: none
   SpanKind kind;
   SpanStatus status;  // what END will say
   bool open;          // entered and not left

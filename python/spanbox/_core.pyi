@@ -98,7 +98,9 @@ class Scope:
     """What Tracer.start_as_current_span() gives: a block, or a decorator."""
 
     def __enter__(self) -> Any: ...
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None, /) -> Any: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None, /
+    ) -> Any: ...
     def __call__(self, function: Callable[..., Any], /) -> Callable[..., Any]: ...
     def again(self) -> Scope: ...
 
@@ -107,6 +109,19 @@ class Tracer:
     """Starts spans for one instrumentation scope, whose attributes are given; made by spanbox.otel.TracerProvider."""
 
     def __init__(self, scope: dict[str, object], /) -> None: ...
+    def adopt(
+        self,
+        span_context: Any,
+        parent_id: int | None,
+        name: str,
+        *,
+        kind: Any = None,
+        attributes: Mapping[str, Any] | None = None,
+        links: Sequence[Any] | None = None,
+        start_time: int | None = None,
+    ) -> Span | None:
+        """Records a span that another library has started, under its own ids."""
+
     def start_span(
         self,
         name: str,

@@ -49,7 +49,7 @@ def _payload(value: Any) -> Any:
 
 
 def _first(value: Any) -> str | None:
-    return _text(value[0]) if isinstance(value, list) and value else _text(value)
+    return _text(value[0]) if isinstance(value, (list, tuple)) and value else _text(value)
 
 
 def _nanoseconds(per_unit: int) -> Reader:

@@ -20,7 +20,6 @@ from spanbox import _core, semconv
 from spanbox._observe import flush
 
 Event = dict[str, Any]
-NANOSECONDS_A_MILLISECOND = 1_000_000
 
 
 class TracerProvider(trace.TracerProvider):  # type: ignore[misc]  # the API is not known to the type checker
@@ -98,15 +97,16 @@ def _exception_event(exception: BaseException, attributes: Any, timestamp_ns: in
     if isinstance(exception, BaseException):
         about["exception.stacktrace"] = "".join(traceback.format_exception(exception))
     about |= {"exception.escaped": str(bool(escaped)), **(attributes or {})}
-    return {"name": "exception", "timestamp": timestamp_ns, "attributes": about}
+    return {"name": "exception", "time_ns": timestamp_ns, "attributes": about}
 
 
 def _link(context: Any, attributes: Any) -> Event | None:
     if not context.is_valid and not attributes and not context.trace_state:
         return None
-    ids = {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
-    state = {"trace_state": context.trace_state.to_header()} if context.trace_state else {}
-    return {"context": ids | state, **({"attributes": dict(attributes)} if attributes else {})}
+    link = {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
+    if context.trace_state:
+        link["trace_state"] = context.trace_state.to_header()
+    return {**link, "attributes": dict(attributes)} if attributes else link
 
 
 def _columns(attributes: dict[str, Any] | None, events: list[Event] | None) -> dict[str, Any]:
