@@ -13,7 +13,8 @@ PYBIND11_MODULE(_core, module) {
   if (spanbox::python::RegisterContext(module.ptr()) < 0 || spanbox::python::RegisterCarried(module.ptr()) < 0 ||
       spanbox::python::RegisterSpans(module.ptr()) < 0 || spanbox::python::RegisterObserved(module.ptr()) < 0 ||
       spanbox::python::RegisterDriven(module.ptr()) < 0 || spanbox::python::RegisterCapture(module.ptr()) < 0 ||
-      spanbox::python::RegisterScores(module.ptr()) < 0 || spanbox::python::RegisterTracer(module.ptr()) < 0) {
+      spanbox::python::RegisterScores(module.ptr()) < 0 || spanbox::python::RegisterTracer(module.ptr()) < 0 ||
+      spanbox::python::RegisterOtelContext(module.ptr()) < 0) {
     throw pybind11::error_already_set();
   }
   spanbox::python::RegisterRedaction(module);

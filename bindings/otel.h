@@ -81,6 +81,13 @@ std::int64_t NanosecondsOr(PyObject* value, std::int64_t otherwise);
 // A dict of a mapping with any of its items, or nullptr. New reference.
 PyObject* AsDict(PyObject* mapping);
 
+// What a SpanContext names; span_id 0: nothing.
+TraceParent ParentOf(PyObject* span_context);
+
+// Puts the identity that a Context names into `place`, which is where the Context is looked at from. As OpenTelemetry
+// has it, a Context without a span is outside of any. A span that is not recorded is nowhere: what is around stays.
+void Identify(ContextObject* place, PyObject* context);
+
 // Identity of a place in a trace as a SpanContext; new reference or nullptr.
 PyObject* SpanContextOf(const TraceId& trace, SpanId span, bool remote, PyObject* trace_state);
 

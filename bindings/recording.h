@@ -145,6 +145,7 @@ int RegisterObserved(PyObject* module);
 int RegisterDriven(PyObject* module);
 int RegisterScores(PyObject* module);
 int RegisterTracer(PyObject* module);
+int RegisterOtelContext(PyObject* module);
 
 // span.score(...).
 PyObject* ScoreSpan(PyObject* span, PyObject* const* args, Py_ssize_t count, PyObject* names);
