@@ -31,6 +31,7 @@ SpanQuery MakeQuery(std::string filter, OptionalNs since_ns, OptionalNs until_ns
 void RegisterTable(pybind11::module_& module);
 void RegisterStore(pybind11::module_& module);
 void RegisterTraces(pybind11::class_<PyStore>& store);  // its methods about traces and sessions
+void RegisterFeeds(pybind11::class_<PyStore>& store);   // its methods about feeds
 void RegisterIngest(pybind11::module_& module);
 void RegisterHandOver(pybind11::module_& module);
 

@@ -194,10 +194,14 @@ py::tuple GrepText(PyStore& self, std::string filter, OptionalNs since_ns, Optio
   return py::make_tuple(hits, found.matched);
 }
 
+using Segments = std::optional<std::vector<std::uint64_t>>;
+
 py::object AggregateTable(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
                           std::vector<std::string> by, std::int64_t every_ns, std::string time_zone,
-                          const std::vector<std::pair<std::string, std::string>>& expressions, bool scores) {
-  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns, scores);
+                          const std::vector<std::pair<std::string, std::string>>& expressions, bool scores,
+                          Segments only) {
+  SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns, scores);
+  query.only = std::move(only);
   const Grouping grouping{.by = std::move(by), .every_ns = every_ns, .time_zone = std::move(time_zone)};
   std::vector<Aggregate> aggregates;
   for (const auto& [name, expression] : expressions) aggregates.push_back({name, expression});
@@ -207,9 +211,11 @@ py::object AggregateTable(PyStore& self, std::string filter, OptionalNs since_ns
 
 py::object ScanTable(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
                      std::vector<std::string> columns, std::optional<std::uint64_t> limit, std::string order_by,
-                     bool descending, bool scores) {
-  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns, scores);
-  ScanOptions options{.columns = std::move(columns), .order_by = std::move(order_by), .descending = descending};
+                     bool descending, bool scores, Segments only, std::uint64_t skip) {
+  SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns, scores);
+  query.only = std::move(only);
+  ScanOptions options{
+      .columns = std::move(columns), .skip = skip, .order_by = std::move(order_by), .descending = descending};
   if (limit) options.limit = *limit;
   return NewTable(Unwrap(WithoutGil([&] { return Scan(*self.store, query, options); }), Wrong::kFilter));
 }
@@ -323,6 +329,7 @@ void RegisterStore(py::module_& module) {
   using namespace py::literals;
   py::class_<PyStore> store(module, "Store", "A store on disk; opened by spanbox.open().", py::is_final());
   RegisterTraces(store);
+  RegisterFeeds(store);
   store.def(py::init(&OpenStore), "path"_a, "create"_a)
       .def_property_readonly("path", [](const PyStore& self) { return self.store->path(); })
       .def_property_readonly("recovery", RecoveryDict)
@@ -339,9 +346,9 @@ void RegisterStore(py::module_& module) {
       .def("quantiles", QuantileValues, "filter"_a, "since_ns"_a, "until_ns"_a, "column"_a, "qs"_a, "exact"_a,
            "scores"_a = false)
       .def("aggregate", AggregateTable, "filter"_a, "since_ns"_a, "until_ns"_a, "by"_a, "every_ns"_a, "time_zone"_a,
-           "aggregates"_a, "scores"_a = false)
+           "aggregates"_a, "scores"_a = false, "only"_a = py::none())
       .def("scan", ScanTable, "filter"_a, "since_ns"_a, "until_ns"_a, "columns"_a, "limit"_a, "order_by"_a,
-           "descending"_a, "scores"_a = false)
+           "descending"_a, "scores"_a = false, "only"_a = py::none(), "skip"_a = 0)
       .def("grep", GrepText, "filter"_a, "since_ns"_a, "until_ns"_a, "pattern"_a, "regex"_a, "ignore_case"_a, "limit"_a)
       .def("blob", BlobBytes, "id"_a)
       .def("info", InfoDict)

@@ -434,6 +434,13 @@ class Recovery(TypedDict):
     interrupted_spans: int
     damaged_rings: int
 
+class Feed(TypedDict):
+    turn: int
+    state: builtins.bytes
+    taking: int  # the segment under way; 0: none
+    taken_rows: int
+    waiting: list[tuple[int, int, Literal["spans", "rollups", "scores"]]]  # id, rows, of what; the one under way too
+
 class Verification(TypedDict):
     segments: int
     spans: int
@@ -492,7 +499,10 @@ class Store:
         time_zone: str,
         aggregates: Sequence[tuple[str, str]],
         scores: bool = False,
-    ) -> Table: ...
+        only: Sequence[int] | None = None,
+    ) -> Table:
+        """`only` these segments of a feed: StoreError when one has been merged meanwhile."""
+
     def scan(
         self,
         filter: str,
@@ -503,6 +513,8 @@ class Store:
         order_by: str,
         descending: bool,
         scores: bool = False,
+        only: Sequence[int] | None = None,
+        skip: int = 0,
     ) -> Table: ...
     def trace(self, trace_id: str) -> list[SpanDict]:
         """Every span of a trace: depth first, children by start. NotFoundError."""
@@ -556,6 +568,15 @@ class Store:
     def merge(self) -> int:
         """Merges small segments until none is left to merge; returns how many merges were made."""
 
+    def feed(self, name: str) -> Feed:
+        """What a consumer has not taken yet; everything, when there is no feed of that name."""
+    def advance_feed(
+        self, name: str, turn: int, taken: Sequence[int], taking: int, taken_rows: int, state: builtins.bytes
+    ) -> bool:
+        """Stores that these segments are taken, and that one is under way. False, and nothing is stored, when another
+        has stored a step since this `turn`, or a segment has been merged: read the feed again."""
+    def drop_feed(self, name: str) -> None: ...
+    def feeds(self) -> list[str]: ...
     def processes(self) -> list[dict[str, object]]: ...
 
 @final

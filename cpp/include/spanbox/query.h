@@ -46,6 +46,10 @@ struct SpanQuery {
 
   About about = About::kSpans;
 
+  // Only these segments, of spans, rollups or scores, and no open spans. Unavailable when one of them is not there (any
+  // more): they have been merged.
+  std::optional<std::vector<std::uint64_t>> only = {};
+
   // Asked every few milliseconds, by the thread that put the question; true: it ends with Cancelled.
   std::function<bool()> cancelled = {};
 
@@ -133,6 +137,7 @@ struct ScanOptions {
   // floats, of several other types as strings (JSON for lists and mappings).
   std::vector<std::string> columns;
   std::uint64_t limit = std::numeric_limits<std::uint64_t>::max();
+  std::uint64_t skip = 0;  // leave out the first ones; `limit` counts those behind
   // Column or attribute to order by; empty: by start, then span id. Ties by start. Absent values last.
   std::string order_by;
   bool descending = false;

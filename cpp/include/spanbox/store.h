@@ -90,6 +90,26 @@ struct IngestProgress {
   std::uint64_t rows_after = 0;
 };
 
+// A feed takes every segment once, whatever is merged meanwhile: metrics and exports are ones (docs/bridges.md).
+struct FeedSegment {
+  enum class Of { kSpans, kRollups, kScores };
+  std::uint64_t id = 0;
+  std::uint32_t rows = 0;
+  Of of = Of::kSpans;
+};
+struct Feed {
+  std::uint64_t turn = 0;                    // counts its steps; 0: it has taken nothing yet
+  std::string state;                         // as its last step has put it
+  std::uint64_t taking = 0, taken_rows = 0;  // the segment under way (0: none)
+  std::vector<FeedSegment> waiting = {};     // by id, the one under way among them
+};
+struct FeedStep {
+  std::uint64_t turn = 0;                    // Feed::turn, as it was read
+  std::vector<std::uint64_t> taken = {};     // segments that are taken now
+  std::uint64_t taking = 0, taken_rows = 0;  // the one under way, which is not merged until it is taken
+  std::string state = {};
+};
+
 class ReadView;
 
 class Store : public SpanExporter {
@@ -141,6 +161,13 @@ class Store : public SpanExporter {
   virtual Result<Retention> GetRetention() = 0;
   virtual Status SetRetention(const Retention& retention) = 0;  // InvalidArgument: negative
   virtual Result<std::uint64_t> DropExpired(std::int64_t now_ns) = 0;
+
+  // A feed of an unknown name has taken nothing. Open spans are no part of it: they come when they have ended.
+  virtual Result<Feed> ReadFeed(std::string_view) { return Unsupported("this store has no feeds"); }
+  // Durable on return. Unavailable, and nothing changed: another step was taken, or a segment was merged, meanwhile.
+  virtual Status AdvanceFeed(std::string_view, const FeedStep&) { return Unsupported("this store has no feeds"); }
+  virtual Status DropFeed(std::string_view) { return Unsupported("this store has no feeds"); }
+  virtual Result<std::vector<std::string>> Feeds() { return std::vector<std::string>(); }
 
   // Waits for a merge that is under way.
   virtual Result<std::unique_ptr<StorePause>> Pause() = 0;

@@ -349,6 +349,8 @@ std::string SharingKey(const AggregateSpec& spec) {
     case Function::kQuantile:
     case Function::kHistogram:
       return "sketch " + spec.column.name;
+    case Function::kBuckets:
+      return "buckets " + spec.column.name;
     case Function::kExactQuantile:
       return "numbers " + spec.column.name;
     case Function::kRate:
@@ -376,6 +378,7 @@ std::unique_ptr<Accumulator> NewAccumulator(const AggregateSpec& spec) {
     case Function::kQuantile:
     case Function::kExactQuantile:
     case Function::kHistogram:
+    case Function::kBuckets:
       return NewDistribution(spec);
     case Function::kRate:
       return std::make_unique<RateAccumulator>(spec);
@@ -402,6 +405,8 @@ void AddNeeds(const AggregateSpec& spec, CellNeeds& needs) {
     case Function::kQuantile:
     case Function::kHistogram:
       return needs.Sketched(spec.column);
+    case Function::kBuckets:
+      return needs.Bucketed(spec.column);
     case Function::kExactQuantile:
       return needs.Numbers();
     case Function::kRate:

@@ -27,6 +27,7 @@ struct AggregateSpec {
     kQuantile,
     kExactQuantile,
     kHistogram,
+    kBuckets,
     kRate,
     kDistinct,
     kApproxDistinct,
@@ -55,7 +56,7 @@ class Accumulator {
 };
 
 // Of the functions in distribution_accumulators.cc and value_accumulators.cc. REQUIRES: spec.function is one of them.
-std::unique_ptr<Accumulator> NewDistribution(const AggregateSpec& spec);  // quantiles, histogram
+std::unique_ptr<Accumulator> NewDistribution(const AggregateSpec& spec);  // quantiles, histogram, buckets
 std::unique_ptr<Accumulator> NewValues(const AggregateSpec& spec);        // distinct, approx_distinct, top
 
 // What accumulators make their output of: per[group], or a default where no Add has seen the group.

@@ -23,11 +23,13 @@ constexpr FunctionName kFunctions[] = {{"count", Function::kCountOf, false},
                                        {"min", Function::kMin, true},
                                        {"max", Function::kMax, true},
                                        {"histogram", Function::kHistogram, true},
+                                       {"buckets", Function::kBuckets, true},
                                        {"distinct", Function::kDistinct, false},
                                        {"approx_distinct", Function::kApproxDistinct, false},
                                        {"top", Function::kTop, false}};
 constexpr std::string_view kExamples =
-    "count() count(x) sum(x) mean(x) min(x) max(x) p99(x) p99(x, exact) histogram(x) rate(filter) distinct(x) "
+    "count() count(x) sum(x) mean(x) min(x) max(x) p99(x) p99(x, exact) histogram(x) buckets(x) rate(filter) "
+    "distinct(x) "
     "approx_distinct(x) top(x, 5)";
 constexpr std::size_t kDefaultTop = 10;
 constexpr std::int64_t kMaxTop = 1000;

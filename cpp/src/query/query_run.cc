@@ -65,7 +65,10 @@ QueryRun::QueryRun(Store& store, const SpanQuery& query)
       interrupt_(query.cancelled),
       since_ns_(query.since_ns),
       until_ns_(query.until_ns),
-      max_view_ns_(query.max_view_ns) {}
+      max_view_ns_(query.only ? std::numeric_limits<std::int64_t>::max() : query.max_view_ns),
+      only_(query.only) {
+  if (only_) std::ranges::sort(*only_);
+}
 
 Result<std::unique_ptr<QueryRun>> QueryRun::Start(Store& store, const SpanQuery& query) {
   LearnBlockSizes();
@@ -73,15 +76,27 @@ Result<std::unique_ptr<QueryRun>> QueryRun::Start(Store& store, const SpanQuery&
   SPANBOX_ASSIGN_OR_RETURN(run->filter_, ParseFilter(query.filter, query.about));
   SPANBOX_ASSIGN_OR_RETURN(run->view_, store.Read());
   run->looked_ns_ = MonotonicNowNs();
+  SPANBOX_RETURN_IF_ERROR(run->CheckAllThere());
   for (const SegmentMeta& segment : SegmentsOf(*run->view_, query.about)) {
     const bool in_time = segment.max_start_ns >= query.since_ns && segment.min_start_ns < query.until_ns;
     const bool holds = run->filter_.everything || MayHoldTraces(run->filter_.root, segment);
-    if (in_time && holds) run->segments_.push_back(segment);
+    if (in_time && holds && run->Takes(segment.id)) run->segments_.push_back(segment);
   }
   std::ranges::stable_partition(run->segments_, [](const SegmentMeta& s) { return s.id == kOpenSpans; });
   SPANBOX_RETURN_IF_ERROR(run->CheckKnown(run->filter_));
   SPANBOX_RETURN_IF_ERROR(run->Bind(run->filter_));
   return run;
+}
+
+bool QueryRun::Takes(std::uint64_t segment) const { return !only_ || std::ranges::binary_search(*only_, segment); }
+
+Status QueryRun::CheckAllThere() const {
+  if (!only_) return OkStatus();
+  std::size_t found = 0;
+  for (const auto segments : {view_->segments(), view_->rollups(), view_->scores()}) {
+    for (const SegmentMeta& segment : segments) found += segment.id != kOpenSpans && Takes(segment.id) ? 1 : 0;
+  }
+  return found == only_->size() ? OkStatus() : Unavailable("some of the segments asked for have been merged meanwhile");
 }
 
 Status QueryRun::Bind(Filter& filter) {

@@ -54,6 +54,9 @@ class QueryRun {
   std::int64_t since_ns() const { return since_ns_; }
   std::int64_t until_ns() const { return until_ns_; }
 
+  // Whether the question is about this segment, as far as SpanQuery::only goes.
+  bool Takes(std::uint64_t segment) const;
+
   // Segments with spans that started in the asked time: open spans, then the others by id.
   std::span<const SegmentMeta> segments() const { return segments_; }
   // NotFound: the view has been renewed since, and the segment is no more. Cancelled.
@@ -93,6 +96,7 @@ class QueryRun {
 
  private:
   QueryRun(Store& store, const SpanQuery& query);
+  Status CheckAllThere() const;
   void RenewView(std::span<const SegmentMeta*> waiting);
   Result<bool> IsKnown(std::string_view attribute);
   Status ReadScores(std::string_view column);
@@ -104,6 +108,7 @@ class QueryRun {
   const About about_;
   const Interrupt interrupt_;
   const std::int64_t since_ns_, until_ns_, max_view_ns_;
+  std::optional<std::vector<std::uint64_t>> only_;  // sorted
   std::unique_ptr<ReadView> view_;
   std::int64_t looked_ns_ = 0;  // when the store was looked at last
   bool renewed_ = false;

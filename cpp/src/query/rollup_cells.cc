@@ -71,6 +71,11 @@ void CellNeeds::Distinct(const ColumnRef& column) {
   names |= column.info == nullptr || !IsKept(column.info->column);
 }
 
+void CellNeeds::Bucketed(const ColumnRef& column) {
+  Sketched(column);
+  stored = false;
+}
+
 void CellNeeds::Numbers() { answerable = stored = false; }
 
 void CellNeeds::Every(std::int64_t every_ns, bool in_zone) {
@@ -105,6 +110,7 @@ Result<SampledOut> ForEachRollup(QueryRun& run, CellNeeds needs, const CellVisit
   if (run.about() == About::kScores) return out;
   needs.Test(run.filter());
   for (const SegmentMeta& meta : run.view().rollups()) {
+    if (!run.Takes(meta.id)) continue;
     if (meta.max_start_ns < run.since_ns() || meta.min_start_ns >= run.until_ns()) continue;
     SPANBOX_RETURN_IF_ERROR(run.interrupt().Check());
     SPANBOX_ASSIGN_OR_RETURN(Segment segment, run.view().LoadRollup(meta));

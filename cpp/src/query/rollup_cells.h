@@ -34,6 +34,7 @@ struct CellNeeds {
   void Value(const ColumnRef& column);     // count(x) of it
   void Measure(const ColumnRef& column);   // sum, mean, min, max
   void Sketched(const ColumnRef& column);  // quantiles
+  void Bucketed(const ColumnRef& column);  // exactly where the numbers are there: cells of dropped spans only
   void Distinct(const ColumnRef& column);
   void Numbers();                                   // one by one
   void Every(std::int64_t every_ns, bool in_zone);  // buckets of time

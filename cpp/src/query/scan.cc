@@ -23,7 +23,8 @@ struct Candidate {
 class FirstRows {
  public:
   FirstRows(const ScanOptions& options, const Cells& order_cells)
-      : limit_(options.limit),
+      : skip_(options.skip),
+        limit_(options.skip + std::min(options.limit, std::numeric_limits<std::uint64_t>::max() - options.skip)),
         by_column_(!options.order_by.empty()),
         descending_(options.descending),
         cells_(order_cells) {}
@@ -63,11 +64,13 @@ class FirstRows {
 
   std::vector<Candidate> Take() && {
     std::ranges::sort(rows_, [this](const Candidate& a, const Candidate& b) { return Before(a, b); });
+    rows_.erase(rows_.begin(),
+                rows_.begin() + static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(skip_, rows_.size())));
     return std::move(rows_);
   }
 
  private:
-  const std::uint64_t limit_;
+  const std::uint64_t skip_, limit_;
   const bool by_column_, descending_;
   const Cells& cells_;
   std::vector<Candidate> rows_;  // a heap with the last one first, once full

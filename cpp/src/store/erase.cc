@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "store/disk.h"
+#include "store/feeds.h"
 #include "store/segment_cells.h"
 #include "store/segment_rows.h"
 #include "store/store_impl.h"
@@ -144,7 +145,12 @@ Status StoreImpl::RemoveRows(std::uint64_t segment, std::span<const std::uint32_
   return env->Write(SizeOf(encoded), [&](WriteTxn& txn) -> Status {
     SPANBOX_ASSIGN_OR_RETURN(const auto still, txn.Get(table, SegmentKey(segment)));
     if (!still) return NotFound("segment " + std::to_string(segment) + " is gone");
-    if (encoded.rows > 0) SPANBOX_RETURN_IF_ERROR(PutSegment(txn, table, encoded, record.ranges));
+    std::uint64_t result = 0;
+    if (encoded.rows > 0) {
+      SPANBOX_RETURN_IF_ERROR(PutSegment(txn, table, encoded, record.ranges));
+      SPANBOX_ASSIGN_OR_RETURN(result, GetMetaNumber(txn, "last_segment"));
+    }
+    SPANBOX_RETURN_IF_ERROR(ReplaceInFeeds(txn, std::span(&segment, 1), result));
     return DeleteSegment(txn, table, record);
   });
 }

@@ -258,6 +258,33 @@ Result<BlobRecord> ParseBlob(std::string_view key, Bytes value, bool verify) {
   return record;
 }
 
+std::string Encode(const FeedRecord& feed) {
+  std::string out = NewRecord();
+  PutFixed(feed.turn, out);
+  PutFixed(feed.taken_until, out);
+  PutFixed(feed.taking, out);
+  PutFixed(feed.taken_rows, out);
+  PutFixed(static_cast<std::uint32_t>(feed.taken.size()), out);
+  for (const std::uint64_t id : feed.taken) PutFixed(id, out);
+  out.append(feed.state);
+  return Sealed(std::move(out));
+}
+
+Result<FeedRecord> ParseFeed(Bytes value) {
+  SPANBOX_ASSIGN_OR_RETURN(const Bytes content, Unsealed(value, "record of a feed"));
+  ByteReader in(content);
+  FeedRecord feed;
+  feed.turn = in.Get<std::uint64_t>();
+  feed.taken_until = in.Get<std::uint64_t>();
+  feed.taking = in.Get<std::uint64_t>();
+  feed.taken_rows = in.Get<std::uint64_t>();
+  const auto taken = in.Get<std::uint32_t>();
+  for (std::uint32_t i = 0; i < taken && in.ok(); ++i) feed.taken.push_back(in.Get<std::uint64_t>());
+  if (!in.ok()) return DataLoss("record of a feed does not decode");
+  feed.state = in.GetText(in.remaining());
+  return feed;
+}
+
 std::string EncodeOpen(std::string_view records) {
   std::string out = NewRecord();
   out.append(records);

@@ -5,6 +5,7 @@
 // Units: integers of values are little-endian, of keys big-endian (so that keys sort as numbers).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -80,6 +81,21 @@ BlobId BlobIdOfKey(std::string_view key);  // zeros when the key has the wrong s
 std::string Encode(const BlobRecord& record);
 // With `verify` the checksum is checked; without it only the first bytes of the value are read.
 Result<BlobRecord> ParseBlob(std::string_view key, Bytes value, bool verify);
+
+// What a feed has taken, in table `meta` (store/feeds.h).
+struct FeedRecord {
+  std::uint64_t turn = 0;                    // counts its steps
+  std::uint64_t taken_until = 0;             // all segments up to this id are taken,
+  std::vector<std::uint64_t> taken;          // and these
+  std::uint64_t taking = 0, taken_rows = 0;  // the segment under way (0: none), and how far
+  std::string state;                         // the feed's own
+
+  bool HasTaken(std::uint64_t segment) const {
+    return segment <= taken_until || std::find(taken.begin(), taken.end(), segment) != taken.end();
+  }
+};
+std::string Encode(const FeedRecord& feed);
+Result<FeedRecord> ParseFeed(Bytes value);
 
 std::string EncodeOpen(std::string_view records);
 Result<std::string_view> ParseOpen(Bytes value);

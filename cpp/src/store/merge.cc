@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "store/disk.h"
+#include "store/feeds.h"
 #include "store/rollup.h"
 #include "store/segment_cells.h"
 #include "store/segment_rows.h"
@@ -185,9 +186,15 @@ Result<bool> StoreImpl::Replace(Table table, Plan plan) {
       gone = !still.has_value();
       if (gone) return OkStatus();
     }
+    std::vector<std::uint64_t> ids;
+    for (const SegmentRecord& source : sources) ids.push_back(source.meta.id);
+    SPANBOX_ASSIGN_OR_RETURN(const bool can_replace, CanReplace(txn, ids));
+    gone = !can_replace;
+    if (gone) return OkStatus();
     SPANBOX_RETURN_IF_ERROR(PutSegment(txn, table, encoded, Joined(sources)));
     for (const SegmentRecord& source : sources) SPANBOX_RETURN_IF_ERROR(DeleteSegment(txn, table, source));
-    return OkStatus();
+    SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t result, GetMetaNumber(txn, "last_segment"));
+    return ReplaceInFeeds(txn, ids, result);
   };
   SPANBOX_RETURN_IF_ERROR(env->Write(SizeOf(encoded), swap));
   return !gone;
@@ -196,25 +203,27 @@ Result<bool> StoreImpl::Replace(Table table, Plan plan) {
 // Empty when there is nothing to do.
 Result<std::vector<SegmentRecord>> StoreImpl::PlanReplace(const Txn& txn, Table table, Plan plan) const {
   const std::uint32_t target_rows = table == Table::kRollups ? kTargetCells : options_.target_segment_rows;
-  std::vector<Candidate> candidates;
+  SPANBOX_ASSIGN_OR_RETURN(const FeedRecords feeds, LoadFeeds(txn));
+  std::map<std::string, std::vector<Candidate>> classes;
   SPANBOX_RETURN_IF_ERROR(ForEachSegment(
       txn, table,
       [&](SegmentRecord record) {
-        if (!damaged_.contains(record.meta.id)) {
+        const auto of = ClassOf(feeds, record.meta.id);
+        if (of && !damaged_.contains(record.meta.id)) {
           const double fullness = Fullness(record, target_rows);
-          candidates.push_back({std::move(record), fullness});
+          classes[*of].push_back({std::move(record), fullness});
         }
         return OkStatus();
       },
       [](std::uint64_t, const Status&) {}));
-  switch (plan) {
-    case Plan::kMerge:
-      return SmallestTier(std::move(candidates), options_.merge_fan_in);
-    case Plan::kMergeAll:
-      return FirstSmall(std::move(candidates));
-    case Plan::kSettle:
-    case Plan::kSettleAll:
-      return FirstUnsettled(std::move(candidates), /*small=*/plan == Plan::kSettleAll);
+  const auto choose = [&](std::vector<Candidate> candidates) {
+    if (plan == Plan::kMerge) return SmallestTier(std::move(candidates), options_.merge_fan_in);
+    if (plan == Plan::kMergeAll) return FirstSmall(std::move(candidates));
+    return FirstUnsettled(std::move(candidates), /*small=*/plan == Plan::kSettleAll);
+  };
+  for (auto& [of, candidates] : classes) {
+    std::vector<SegmentRecord> group = choose(std::move(candidates));
+    if (!group.empty()) return group;
   }
   return std::vector<SegmentRecord>{};
 }

@@ -38,6 +38,10 @@ class StoreImpl : public Store {
   Result<Retention> GetRetention() override;
   Status SetRetention(const Retention& retention) override;
   Result<std::uint64_t> DropExpired(std::int64_t now_ns) override;
+  Result<Feed> ReadFeed(std::string_view name) override;
+  Status AdvanceFeed(std::string_view name, const FeedStep& step) override;
+  Status DropFeed(std::string_view name) override;
+  Result<std::vector<std::string>> Feeds() override;
   Result<std::unique_ptr<StorePause>> Pause() override;
   Status RemoveRows(std::uint64_t segment, std::span<const std::uint32_t> rows) override;
   Status RemoveBlob(const BlobId& id) override;
