@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from spanbox._cost_rows import CostReport
     from spanbox._cost_runaway import Runaways
     from spanbox._ingest import IngestReport
+    from spanbox._metrics import Metrics
     from spanbox._sessions import Session, Sessions
     from spanbox.cost import Prices
     from spanbox.importers import FormatName, ImportReport
@@ -290,6 +291,13 @@ class Box:
             {row.group["trace_id"]: row.cost_usd for row in costs},
             limit,
         )
+
+    def metrics(self, *, labels: Sequence[str] = (), max_series: int = 1000) -> Metrics:
+        """Counters, histograms and gauges for Prometheus and its like (docs/bridges.md). `labels` besides kind,
+        provider and model are any of tenant, feature, environment, name."""
+        from spanbox._metrics import Metrics
+
+        return Metrics(self, labels=labels, max_series=max_series)
 
     def grep(
         self,

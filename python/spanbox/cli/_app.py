@@ -17,7 +17,7 @@ from spanbox._paths import resolve_store
 from spanbox._render import clean, distinct_digits, fit, format_cost, format_time, one_line, plural
 from spanbox._sessions import SESSION_HEADER, SESSION_RIGHT
 from spanbox._trace import SHOWN_SPANS, Trace, TraceSpan
-from spanbox.cli import _bench, _demo, _doctor, _money, _summaries, _tail
+from spanbox.cli import _bench, _bridges, _demo, _doctor, _money, _summaries, _tail
 from spanbox.cli._options import Filter, Json, Since, Store
 from spanbox.cli._output import Output
 from spanbox.importers import FormatName
@@ -33,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_bridges.add_commands(app)
 
 
 def run() -> int:

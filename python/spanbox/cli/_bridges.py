@@ -1,0 +1,75 @@
+"""Commands that connect a store with other systems: metrics."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spanbox._box import open as open_box
+from spanbox._exposition import render
+from spanbox._render import clean, plural
+from spanbox._time import length_ns
+from spanbox.cli._options import Store
+from spanbox.cli._output import Output
+
+Every = Annotated[str | None, typer.Option("--every", help="Again and again at this interval, such as 15s")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    app.command()(metrics)
+
+
+def metrics(
+    store: Store = None,
+    textfile: Annotated[
+        Path | None, typer.Option("--textfile", help="Write to this file, for node_exporter's textfile collector")
+    ] = None,
+    dogstatsd: Annotated[
+        str | None, typer.Option("--dogstatsd", help="Send what is new to a Datadog agent at HOST:PORT")
+    ] = None,
+    every: Every = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="Also by tenant, feature, environment or name; repeatable")
+    ] = None,
+    max_series: Annotated[int, typer.Option(help="More label sets count as (other)", min=1)] = 1000,
+    reset: Annotated[bool, typer.Option("--reset", help="Count anew, from what is stored now")] = False,
+) -> None:
+    """Print metrics for Prometheus, or hand them to node_exporter or a Datadog agent."""
+    from spanbox._dogstatsd import push
+
+    out, box = Output(), open_box(store)
+    found = box.metrics(labels=label or (), max_series=max_series)
+    if reset:
+        found.reset()
+    interval_s = length_ns(every) / 1e9 if every is not None else None
+    while True:
+        if dogstatsd is not None:
+            lines = push(box, dogstatsd, labels=label or ())
+            out.line(f"{plural(lines, 'metric')} sent to {clean(dogstatsd)}", "dim")
+        if textfile is not None:
+            write_whole(textfile, render(found.collect(), "text"))
+        elif dogstatsd is None:
+            sys.stdout.write(render(found.collect(), "text").decode())
+            sys.stdout.flush()
+        if interval_s is None:
+            return
+        time.sleep(interval_s)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """The file is there with all of this content, or as it was. Whoever collects it is another user: 0644."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), 0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
