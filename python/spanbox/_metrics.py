@@ -336,7 +336,7 @@ class Metrics:
 
         total = Delta.from_json(take(store, self._name, self.labels, new_state))
         families = [*_span_families(total, self.labels), *_score_families(total), *_slow_families(total)]
-        families += _store_families(store)
+        families += [*_store_families(store), *_sink_families(store)]
         overflow = Family(
             "spanbox_metrics_folded", "counter", "Additions to the label set (other), of those beyond the limit"
         )
@@ -448,3 +448,19 @@ def _store_families(store: _core.Store) -> list[Family]:
         family.add((), value)
         families.append(family)
     return families
+
+
+def _sink_families(store: _core.Store) -> list[Family]:
+    waiting = Family("spanbox_sink_waiting_spans", "gauge", "Stored spans that the sink has not got yet")
+    sent = Family("spanbox_sink_sent_spans", "counter", "Spans that the sink has taken")
+    refused = Family("spanbox_sink_refused_spans", "counter", "Spans that the sink has refused for good")
+    for name in store.feeds():
+        if not name.startswith("sink "):
+            continue
+        feed = store.feed(name)
+        own = (("sink", name.removeprefix("sink ")),)
+        state = json.loads(feed["state"] or b"{}")
+        waiting.add(own, sum(rows for _, rows, of in feed["waiting"] if of == "spans") - feed["taken_rows"])
+        sent.add(own, state.get("sent", 0))
+        refused.add(own, state.get("refused", 0))
+    return [waiting, sent, refused]

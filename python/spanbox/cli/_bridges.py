@@ -1,4 +1,4 @@
-"""Commands that connect a store with other systems: metrics."""
+"""Commands that connect a store with other systems: serve, metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,57 @@ Every = Annotated[str | None, typer.Option("--every", help="Again and again at t
 
 
 def add_commands(app: typer.Typer) -> None:
-    app.command()(metrics)
+    for command in (serve, metrics):
+        app.command()(command)
+
+
+def serve(
+    store: Store = None,
+    otlp: Annotated[bool, typer.Option("--otlp", help="Take spans at /v1/traces, as OTLP over HTTP")] = False,
+    port: Annotated[int, typer.Option(help="0: any that is free", min=0, max=65_535)] = 4318,
+    host: Annotated[str, typer.Option(help="Address to listen at")] = "127.0.0.1",
+    understand: Annotated[
+        bool,
+        typer.Option("--i-understand", help="Listen beyond this machine: put TLS in front, everything needs the token"),
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None, typer.Option("--allow-host", help="Also answer to this Host, without its port; repeatable")
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", help="The token for all but ingest on loopback; made when it is not there"),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", help="/metrics also by tenant, feature, environment or name; repeatable"),
+    ] = None,
+) -> None:
+    """Serve the store on this machine: OTLP in, /metrics out (extra `ui`). Ctrl-C ends it."""
+    from spanbox.server import Server, read_token
+    from spanbox.server._run import is_loopback
+
+    if not is_loopback(host) and not understand:
+        raise typer.BadParameter(
+            f"{clean(host)} is reachable from other machines, and what is served is not encrypted: put a reverse proxy "
+            "with TLS in front, and say --i-understand",
+            param_hint="--host",
+        )
+    out, box = Output(), open_box(store, create=otlp)
+    server = Server(
+        box,
+        otlp=otlp,
+        metrics_labels=label or (),
+        host=host,
+        port=port,
+        token=read_token(token_file) if token_file is not None else None,
+        allowed_hosts=allow_host or (),
+    )
+    out.title(f"serving {clean(str(box.path))}")
+    if otlp:
+        out.line(f"  OTLP     {server.url}/v1/traces{'' if is_loopback(host) else '  (with the token)'}")
+    out.line(f"  metrics  {server.url}/metrics  (with the token)")
+    out.line(f"  token    {clean(str(token_file)) if token_file is not None else server.token}")
+    server.run()
 
 
 def metrics(
