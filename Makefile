@@ -64,9 +64,10 @@ asan: build/asan/built ## run the C++ tests under AddressSanitizer and Undefined
 tsan: build/tsan/built ## run the C++ tests under ThreadSanitizer
 	ctest --preset tsan -j $(jobs)
 
-soak: build/release/built ## kill recording programs (KILLS=n) and processes that share a store (ROUNDS=n), compare with the promises
+soak: build/release/built ## kill recording programs (KILLS=n) and processes that share a store (ROUNDS=n), damage store files (DAMAGES=n), compare with the promises
 	SPANBOX_KILLS=$(or $(KILLS),10000) build/release/core_tests --gtest_filter='KillTest.*'
 	SPANBOX_HISTORY_ROUNDS=$(or $(ROUNDS),200) build/release/core_tests --gtest_filter='HistoryTest.*'
+	SPANBOX_DAMAGES=$(or $(DAMAGES),20000) build/release/core_tests --gtest_filter='StoreDamageTest.*'
 
 seeded-bugs: $(python) | packages ## break the recorder on purpose, one bug at a time: the tests must notice each
 	$(python) scripts/seeded_bugs.py $(SEEDED_BUGS_ARGS)

@@ -81,6 +81,7 @@ Status Env::Start() {
 }
 
 Status Env::StartParts() {
+  SPANBOX_RETURN_IF_ERROR(CheckMetaPages(folder_));
   int code = mdb_env_create(&env_);
   if (code != 0) {
     env_ = nullptr;
@@ -97,6 +98,7 @@ Status Env::StartParts() {
   int dead = 0;
   mdb_reader_check(env_, &dead);
   SPANBOX_RETURN_IF_ERROR(CheckLength());
+  SPANBOX_RETURN_IF_ERROR(CheckPages());
   return OpenTables();
 }
 
@@ -133,6 +135,7 @@ Status Env::OpenTables() {
   const int code = OpenTablesIn(0, &opened);
   if (code == 0) return OkStatus();
   if (code != MDB_NOTFOUND) return Error(code, "cannot open");
+  SPANBOX_RETURN_IF_ERROR(Damaged());
   MDB_stat stat{};
   mdb_env_stat(env_, &stat);
   if (stat.ms_entries != 0 && opened < kFirstTables) {
@@ -311,9 +314,12 @@ int Env::TryWrite(std::uint64_t payload_bytes, const std::function<Status(WriteT
 Status Env::Write(std::uint64_t payload_bytes, const std::function<Status(WriteTxn&)>& body) {
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     SPANBOX_RETURN_IF_ERROR(Enter());
-    CheckReadersSometimes();
-    Status status;
-    const int code = TryWrite(payload_bytes, body, status);
+    Status status = Damaged();
+    int code = 0;
+    if (status.ok()) {
+      CheckReadersSometimes();
+      code = TryWrite(payload_bytes, body, status);
+    }
     Leave();
     if (code == 0) return status;
     if (!CanMend(code)) return status.ok() ? Error(code, "cannot write") : status;
@@ -355,6 +361,7 @@ ReadTxn::~ReadTxn() {
 }
 
 Result<std::optional<Bytes>> Txn::Get(Table table, std::string_view key) const {
+  SPANBOX_RETURN_IF_ERROR(env_->CheckKeyReadable(table, key));
   MDB_val k = ToVal(key), v{};
   const int code = mdb_get(txn_, env_->tables_[static_cast<int>(table)], &k, &v);
   if (code == MDB_NOTFOUND) return std::optional<Bytes>{};
@@ -371,6 +378,7 @@ Status Txn::ScanFrom(Table table, std::string_view first_key, const Visitor& vis
 }
 
 Status Txn::Walk(Table table, std::string_view from, std::string_view prefix, const Visitor& visit) const {
+  SPANBOX_RETURN_IF_ERROR(env_->CheckReadable(table, from, prefix));
   MDB_cursor* raw = nullptr;
   int code = mdb_cursor_open(txn_, env_->tables_[static_cast<int>(table)], &raw);
   if (code != 0) return env_->Error(code, "cannot read");
@@ -387,6 +395,7 @@ Status Txn::Walk(Table table, std::string_view from, std::string_view prefix, co
 }
 
 Result<std::optional<std::string>> Txn::LastKey(Table table, std::string_view prefix) const {
+  SPANBOX_RETURN_IF_ERROR(env_->CheckReadable(table, {}, {}));
   MDB_cursor* raw = nullptr;
   int code = mdb_cursor_open(txn_, env_->tables_[static_cast<int>(table)], &raw);
   if (code != 0) return env_->Error(code, "cannot read");
@@ -408,6 +417,7 @@ Result<std::uint64_t> Txn::Count(Table table) const {
 }
 
 Status WriteTxn::PutWith(Table table, std::string_view key, Bytes value, unsigned flags) {
+  if ((flags & MDB_NOOVERWRITE) == 0) SPANBOX_RETURN_IF_ERROR(CheckOld(table, key));
   MDB_val k = ToVal(key), v = ToVal(AsText(value));
   const int code = mdb_put(txn_, env_->tables_[static_cast<int>(table)], &k, &v, flags);
   if (code == 0) return OkStatus();
@@ -425,6 +435,7 @@ Status WriteTxn::PutNew(Table table, std::string_view key, Bytes value) {
 }
 
 Status WriteTxn::Delete(Table table, std::string_view key) {
+  SPANBOX_RETURN_IF_ERROR(CheckOld(table, key));
   MDB_val k = ToVal(key);
   const int code = mdb_del(txn_, env_->tables_[static_cast<int>(table)], &k, nullptr);
   if (code == 0 || code == MDB_NOTFOUND) return OkStatus();

@@ -27,6 +27,7 @@
 
 #include "spanbox/status.h"
 #include "store/disk.h"
+#include "store/tree_check.h"
 
 namespace spanbox {
 
@@ -75,6 +76,7 @@ class WriteTxn : public Txn {
   friend class Env;
   using Txn::Txn;
   Status PutWith(Table table, std::string_view key, Bytes value, unsigned flags);
+  Status CheckOld(Table table, std::string_view key) const;
   int failed_ = 0;  // LMDB's code when a call failed in a way that Env::Write can mend
 };
 
@@ -112,6 +114,8 @@ class Env {
   Status CopyTo(const std::string& file);
 
   std::uint64_t file_bytes() const;
+  // DataLoss: pages were damaged when it was opened. What lies beside them can be read; nothing is written.
+  Status Damaged() const;
   bool forked() const;  // this is a child's copy of its parent's environment
 
   // Called in the child after fork, when no other thread lives.
@@ -126,6 +130,10 @@ class Env {
   Status Start();  // opens env_ and the tables; env_ stays null when it fails
   Status StartParts();
   Status CheckLength() const;
+  Status CheckPages();
+  // OK: LMDB can look for `key`; for all keys from `from` on that begin with `prefix`.
+  Status CheckKeyReadable(Table table, std::string_view key) const;
+  Status CheckReadable(Table table, std::string_view from, std::string_view prefix) const;
   Status OpenTables();
   int OpenTablesIn(unsigned flags, int* opened);
   Status Enter();
@@ -155,6 +163,7 @@ class Env {
   MDB_env* env_ = nullptr;
   MDB_dbi tables_[kTables] = {};
   std::uint64_t map_bytes_ = 0;
+  TreeDamage damage_;  // seen when it was opened
 
   std::mutex writing_;  // see WriterTurn
 

@@ -86,7 +86,8 @@ Status Env::WaitForOldReaders() {
 
 Status Env::WipeFreeSpace() {
   SPANBOX_RETURN_IF_ERROR(Enter());
-  const Status waited = WaitForOldReaders();
+  Status waited = Damaged();
+  if (waited.ok()) waited = WaitForOldReaders();
   Leave();
   SPANBOX_RETURN_IF_ERROR(waited);
   // LMDB writes pages from buffers that it uses again without clearing them, so the gaps of a page that is in use may
@@ -196,7 +197,8 @@ Status Env::CopyTo(const std::string& file) {
   if (fd < 0) return LmdbError(errno, file, "cannot write the backup of");
   Status status = Enter();
   if (status.ok()) {
-    int code = mdb_env_copyfd2(env_, fd, MDB_CP_COMPACT);
+    status = Damaged();
+    int code = status.ok() ? mdb_env_copyfd2(env_, fd, MDB_CP_COMPACT) : 0;
     if (code == 0 && fsync(fd) != 0) code = errno;
     if (code != 0) status = LmdbError(code, file, "cannot write the backup of");
     Leave();

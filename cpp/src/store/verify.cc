@@ -149,17 +149,24 @@ Result<VerifyReport> StoreImpl::Verify() {
   // No merging meanwhile: it would move rows from before us to behind us.
   const FolderLock lock(ring_dir());
   VerifyReport report;
+  const Status damaged = env->Damaged();
+  if (!damaged.ok()) report.problems.push_back(damaged.message());
+  const auto unless_said = [&](const Status& status) {
+    return !damaged.ok() && status.code() == StatusCode::kDataLoss ? OkStatus() : status;
+  };
   for (const Table table : kSegmentTables) {
     std::optional<std::uint64_t> last = 0;
     while (last) {
       SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
-      SPANBOX_ASSIGN_OR_RETURN(last, VerifySlice(*txn, table, *last, report));
+      const auto next = VerifySlice(*txn, table, *last, report);
+      SPANBOX_RETURN_IF_ERROR(unless_said(next.status()));
+      last = next.ok() ? *next : std::nullopt;
     }
   }
-  SPANBOX_RETURN_IF_ERROR(VerifyBlobs(*env, report));
+  SPANBOX_RETURN_IF_ERROR(unless_said(VerifyBlobs(*env, report)));
   SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
-  SPANBOX_RETURN_IF_ERROR(VerifyRings(*txn, report));
-  SPANBOX_RETURN_IF_ERROR(VerifyNoOrphans(*txn, report));
+  SPANBOX_RETURN_IF_ERROR(unless_said(VerifyRings(*txn, report)));
+  SPANBOX_RETURN_IF_ERROR(unless_said(VerifyNoOrphans(*txn, report)));
   return report;
 }
 
