@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "base/moment.h"
 #include "query/arrow_column.h"
 #include "query/ingest.h"
-#include "query/moment.h"
 #include "spanbox/query.h"
 
 namespace spanbox {

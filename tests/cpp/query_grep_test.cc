@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "query/utf8.h"
+#include "base/utf8.h"
 #include "query_testing.h"
 
 namespace spanbox {

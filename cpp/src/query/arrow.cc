@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "base/utf8.h"
 #include "query/arrow_column.h"
-#include "query/utf8.h"
 
 namespace spanbox {
 namespace {

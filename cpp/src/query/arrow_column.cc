@@ -6,8 +6,8 @@
 #include <cstring>
 #include <limits>
 
+#include "base/moment.h"
 #include "base/msgpack.h"
-#include "query/moment.h"
 
 namespace spanbox {
 namespace {

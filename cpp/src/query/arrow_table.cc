@@ -1,10 +1,10 @@
 // A Table of an Arrow stream.
+#include "base/moment.h"
 #include "base/msgpack.h"
+#include "base/utf8.h"
 #include "query/arrow.h"
 #include "query/arrow_column.h"
 #include "query/cells.h"
-#include "query/moment.h"
-#include "query/utf8.h"
 
 namespace spanbox {
 namespace {

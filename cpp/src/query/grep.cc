@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/utf8.h"
 #include "query/block_test.h"
 #include "query/matchers.h"
 #include "query/pattern.h"
 #include "query/query_run.h"
-#include "query/utf8.h"
 #include "spanbox/query.h"
 
 namespace spanbox {

@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cmath>
 
-#include "query/utf8.h"
+#include "base/utf8.h"
 
 namespace spanbox {
 namespace {

@@ -6,9 +6,9 @@
 #include <cstring>
 
 #include "base/hash.h"
+#include "base/moment.h"
 #include "base/msgpack.h"
-#include "query/moment.h"
-#include "query/utf8.h"
+#include "base/utf8.h"
 
 namespace spanbox {
 namespace {

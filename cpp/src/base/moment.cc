@@ -1,4 +1,4 @@
-#include "query/moment.h"
+#include "base/moment.h"
 
 #include <array>
 #include <charconv>
