@@ -18,6 +18,10 @@ struct PyStore {
   RecoveryReport recovery;
 };
 
+struct PyTable {
+  std::shared_ptr<const Table> table;
+};
+
 template <typename Function>
 auto WithoutGil(Function function) {
   pybind11::gil_scoped_release release;
@@ -32,6 +36,7 @@ void RegisterTable(pybind11::module_& module);
 void RegisterStore(pybind11::module_& module);
 void RegisterTraces(pybind11::class_<PyStore>& store);  // its methods about traces and sessions
 void RegisterFeeds(pybind11::class_<PyStore>& store);   // its methods about feeds
+void RegisterWire(pybind11::module_& module, pybind11::class_<PyStore>& store);
 void RegisterIngest(pybind11::module_& module);
 void RegisterHandOver(pybind11::module_& module);
 

@@ -4,8 +4,6 @@
 #include <pybind11/stl.h>
 
 #include <chrono>
-#include <deque>
-#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -13,10 +11,9 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/record_codec.h"
-#include "capture.h"
 #include "casters.h"
 #include "query.h"
+#include "row_reader.h"
 #include "spanbox/query.h"
 #include "spanbox/recorder.h"
 #include "spanbox/trace.h"
@@ -54,93 +51,6 @@ PyStore OpenStore(const std::string& path, bool create) {
 }
 
 // --- import ----------------------------------------------------------------------------------------------------------
-
-// Turns dicts into rows by way of the record codec, which knows every Python value.
-class RowReader {
- public:
-  // ValueError names the row and what is wrong with it.
-  void Add(std::size_t index, const py::dict& row) {
-    index_ = index;
-    const TraceId trace = ParseId<TraceId>(row, "trace_id", TraceIdFromHex, "32");
-    const SpanId span = ParseId<SpanId>(row, "span_id", SpanIdFromHex, "16");
-    const SpanId parent = Has(row, "parent_id") ? ParseId<SpanId>(row, "parent_id", SpanIdFromHex, "16") : 0;
-    const std::string name = Has(row, "name") ? Str(row, "name") : "";
-    const SpanKind kind = OneOf(row, "kind", SpanKindFromString, SpanKind::kSpan);
-    const SpanStatus status = OneOf(row, "status", SpanStatusFromString, SpanStatus::kOk);
-
-    ByteBuffer& start = payloads_.emplace_back();
-    RecordWriter(start).Start(trace, span, parent, Int(row, "start_ns"), kind, name);
-    ByteBuffer& end = payloads_.emplace_back();
-    RecordWriter record(end);
-    record.End(span, Has(row, "duration_ns") ? Int(row, "duration_ns") : -1, status);
-    AddFields(row, record);
-    const RecordView records[] = {{RecordType::kStart, start.bytes()}, {RecordType::kEnd, end.bytes()}};
-    rows_.push_back(Unwrap(AssembleSpan(records, arena_)));
-  }
-
-  std::vector<SpanRow>& rows() { return rows_; }
-
- private:
-  static bool Has(const py::dict& row, const char* key) { return row.contains(key) && !row[key].is_none(); }
-
-  [[noreturn]] void Wrong(const std::string& what) const {
-    Throw(InvalidArgument("row " + std::to_string(index_) + ": " + what));
-  }
-
-  std::string Str(const py::dict& row, const char* key) const {
-    const py::object value = row[key];
-    if (!PyUnicode_Check(value.ptr())) Wrong(std::string(key) + " must be text");
-    return std::string(Utf8(value.ptr()).view());
-  }
-
-  std::int64_t Int(const py::dict& row, const char* key) const {
-    if (!Has(row, key)) Wrong(std::string(key) + " is missing");
-    const py::object value = row[key];
-    int overflow = 0;
-    const std::int64_t integer = PyLong_Check(value.ptr()) ? PyLong_AsLongLongAndOverflow(value.ptr(), &overflow) : -1;
-    if (!PyLong_Check(value.ptr()) || overflow != 0) Wrong(std::string(key) + " must be a 64-bit int of nanoseconds");
-    return integer;
-  }
-
-  template <typename Id, typename Parse>
-  Id ParseId(const py::dict& row, const char* key, Parse parse, const char* digits) const {
-    if (!Has(row, key)) Wrong(std::string(key) + " is missing");
-    const auto id = parse(Str(row, key));
-    if (!id) Wrong(std::string(key) + " must be " + digits + " hexadecimal digits, not all zero");
-    return *id;
-  }
-
-  template <typename T, typename Parse>
-  T OneOf(const py::dict& row, const char* key, Parse parse, T otherwise) const {
-    if (!Has(row, key)) return otherwise;
-    const std::string text = Str(row, key);
-    const auto value = parse(text);
-    if (!value) Wrong(std::string(key) + " \"" + text + "\" is none of the known ones");
-    return *value;
-  }
-
-  void AddFields(const py::dict& row, RecordWriter& record) {
-    static constexpr CaptureLimits kNoLimits{.bytes = std::numeric_limits<std::uint32_t>::max(),
-                                             .nodes = std::numeric_limits<std::uint32_t>::max(),
-                                             .depth = kMaxCaptureDepth,
-                                             .redact_keys = false,
-                                             .redact_text = false,
-                                             .value_bytes = std::numeric_limits<std::uint32_t>::max()};
-    Capture capture(record, kNoLimits);
-    for (const auto& [key, value] : row) {
-      if (!PyUnicode_Check(key.ptr())) Wrong("column names must be text");
-      const Utf8 column_name(key.ptr());
-      const ColumnInfo* info = FindColumn(column_name.view());
-      const bool identity = info != nullptr && info->name == column_name.view() && info->column <= Column::kDurationNs;
-      if (!identity) capture.AddNamed(key.ptr(), value.ptr());
-    }
-  }
-
-  std::size_t index_ = 0;
-  std::deque<ByteBuffer> payloads_;
-  RowArena arena_;
-  std::vector<SpanRow> rows_;
-};
 
 // Drops rows that are stored already or stand twice among `rows`.
 Status KeepNew(Store& store, std::vector<SpanRow>& rows) {
@@ -330,6 +240,7 @@ void RegisterStore(py::module_& module) {
   py::class_<PyStore> store(module, "Store", "A store on disk; opened by spanbox.open().", py::is_final());
   RegisterTraces(store);
   RegisterFeeds(store);
+  RegisterWire(module, store);
   store.def(py::init(&OpenStore), "path"_a, "create"_a)
       .def_property_readonly("path", [](const PyStore& self) { return self.store->path(); })
       .def_property_readonly("recovery", RecoveryDict)

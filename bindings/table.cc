@@ -14,10 +14,6 @@ namespace py = pybind11;
 namespace spanbox::python {
 namespace {
 
-struct PyTable {
-  std::shared_ptr<const Table> table;
-};
-
 py::object Cell(const TableColumn& column, std::uint64_t row) {
   if (!column.valid.empty() && column.valid[row] == 0) return py::none();
   switch (column.type) {

@@ -578,6 +578,9 @@ class Store:
     def drop_feed(self, name: str) -> None: ...
     def feeds(self) -> list[str]: ...
     def processes(self) -> list[dict[str, object]]: ...
+    def receive_otlp(self, body: bytes, is_json: bool) -> tuple[int, int, int, str]:
+        """Stores the spans of an OTLP body and their scores: spans stored, in the store already, rejected; and why the
+        first was. ValueError when the body cannot be read; then nothing is stored."""
 
 @final
 class SpanStream:
@@ -644,6 +647,21 @@ class Ingest:
 
 def check_filter(filter: str, scores: bool = False) -> None:
     """Raises FilterError when the filter does not parse."""
+
+CONVENTIONS: str  # the release of the emitter whose attribute names are followed
+
+def encode_otlp(rows: Table | Sequence[Mapping[str, Any]], is_json: bool, openinference: bool) -> bytes:
+    """An ExportTraceServiceRequest of spans: of a Table with their ids and start, or of dicts as Store.append takes
+    them or Store.trace gives them. Only dicts keep the type of every value: a Table has one for each column.
+
+    `openinference`: with the names that Phoenix reads, too."""
+
+def normalise(attributes: dict[str, Any], start_ns: int | None = None) -> dict[str, Any]:
+    """Columns and attributes of a span, as Store.append takes them, from the attributes of any dialect; `kind` is
+    always there. encode_otlp gives back the attributes."""
+
+def attribute_rules() -> list[tuple[str, str]]:
+    """Column and attribute, in order of precedence: the first of a column is its name on export."""
 
 def columns() -> list[tuple[str, str, str, str]]:
     """Name, alias, type and description of every named column."""

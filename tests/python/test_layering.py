@@ -20,7 +20,7 @@ ALLOWED_LAYERS = {
     "store": {"base", "stats"},
     "stats": {"base"},
     "wire": {"base"},
-    "query": {"base", "store", "stats"},
+    "query": {"base", "store", "stats", "wire"},
     "eval": {"base", "stats"},
 }
 
@@ -68,7 +68,7 @@ def test_build_links_the_same_graph_as_the_includes() -> None:
         name: set((depends or "").split())
         for name, depends in re.findall(r"^spanbox_layer\((\w+)(?:\s+DEPENDS ((?:[a-z]+ ?)+))?", text, re.MULTILINE)
     }
-    assert linked.keys() >= {"base", "record", "store", "stats", "query"}
+    assert linked.keys() >= {"base", "record", "store", "stats", "wire", "query"}
     for layer, depends in linked.items():
         assert depends <= ALLOWED_LAYERS[layer], layer
 
