@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -103,6 +104,17 @@ class MemoryStore : public Store {
     segments_.push_back(Build(next_id_++, rows));
   }
 
+  // Bits of all its columns, in views to come.
+  void Damage(std::uint64_t id) {
+    for (auto& segment : segments_) {
+      if (segment->meta.id != id) continue;
+      auto damaged = std::make_shared<BuiltSegment>(*segment);
+      auto& bytes = damaged->encoded.columns;
+      for (std::size_t i = bytes.size() / 8; i < bytes.size(); i += 16) bytes[i] ^= 1;
+      segment = std::move(damaged);
+    }
+  }
+
   const std::string& path() const override { return path_; }
   std::string ring_dir() const override { return path_; }
   Status Append(std::span<const SpanRow>) override { return Unsupported("memory"); }
@@ -134,7 +146,7 @@ class MemoryStore : public Store {
   Status Commit(const SpanBatch&) override { return Unsupported("memory"); }
 
   int loads = 0;  // segments loaded by all views so far
-  int reads = 0;  // views made
+  int reads = 0;               // views made
 
  private:
   class View : public ReadView {
@@ -149,7 +161,7 @@ class MemoryStore : public Store {
     std::span<const SegmentMeta> scores() const override { return score_metas_; }
     std::span<const SegmentMeta> segments() const override { return metas_; }
     Result<Segment> Load(const SegmentMeta& meta) override {
-      ++*loads_;
+      std::atomic_ref(*loads_).fetch_add(1);
       for (const auto& segment : segments_) {
         if (segment->meta.id != meta.id) continue;
         return Segment::Open(std::as_bytes(std::span(segment->encoded.columns)),

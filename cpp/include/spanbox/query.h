@@ -53,6 +53,10 @@ struct SpanQuery {
   // Asked every few milliseconds, by the thread that put the question; true: it ends with Cancelled.
   std::function<bool()> cancelled = {};
 
+  // Up to so many threads, the asking one among them, share the segments of Count, QuantilesOf, Aggregated and Grep.
+  // The answers are those of one thread, but for the last digits of sums of floats, which are added in another order.
+  unsigned threads = 1;
+
   // A view of the store is held no longer than this where that can be, so that merging can use the pages it has freed.
   // The answer is of the moment when the question was put all the same; only spans that sampling drops meanwhile may
   // be counted, too, and the rows of Scan may be those of a later moment when segments were merged meanwhile.

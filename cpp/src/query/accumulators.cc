@@ -61,6 +61,11 @@ class CountAccumulator : public Accumulator {
     return OkStatus();
   }
 
+  Status Join(Accumulator& other, const GroupMap& groups) override {
+    JoinSums(counts_, static_cast<CountAccumulator&>(other).counts_, groups);
+    return OkStatus();
+  }
+
   TableColumn Output(const AggregateSpec&, GroupList groups) const override { return CountColumn(counts_, groups); }
 
  private:
@@ -78,6 +83,12 @@ struct Sums {
 
   void Add(std::int64_t value) { ints += value; }
   void Add(double value) { floats += value; }
+  Sums& operator+=(const Sums& other) {
+    ints += other.ints;
+    floats += other.floats;
+    count += other.count;
+    return *this;
+  }
   double total() const { return static_cast<double>(ints) + floats; }
 };
 struct Extremes {
@@ -95,6 +106,14 @@ struct Extremes {
     any_float = true;
     float_min = std::min(float_min, value);
     float_max = std::max(float_max, value);
+  }
+  void Add(const Extremes& other) {
+    any_int |= other.any_int;
+    any_float |= other.any_float;
+    int_min = std::min(int_min, other.int_min);
+    int_max = std::max(int_max, other.int_max);
+    float_min = std::min(float_min, other.float_min);
+    float_max = std::max(float_max, other.float_max);
   }
   double Float(bool smallest) const {
     if (!any_int && !any_float) return std::numeric_limits<double>::quiet_NaN();
@@ -139,6 +158,13 @@ class SumsAccumulator : public Accumulator {
                         [&](std::size_t i, auto count) { numbers[i] = static_cast<std::uint64_t>(count); }));
     }
     for (std::size_t i = 0; i < numbers.size(); ++i) sums_[group_of[i]].count += numbers[i];
+    return OkStatus();
+  }
+
+  Status Join(Accumulator& other, const GroupMap& groups) override {
+    auto& sums = static_cast<SumsAccumulator&>(other);
+    any_float_ |= sums.any_float_;
+    JoinSums(sums_, sums.sums_, groups);
     return OkStatus();
   }
 
@@ -235,6 +261,13 @@ class ExtremesAccumulator : public Accumulator {
     return AddNumbers(in, cells.columns, CellColumn(column_.name, CellPart::kMax));
   }
 
+  Status Join(Accumulator& other, const GroupMap& groups) override {
+    auto& extremes = static_cast<ExtremesAccumulator&>(other);
+    any_float_ |= extremes.any_float_;
+    JoinGroups(extremes_, extremes.extremes_, groups, [](Extremes& mine, const Extremes& theirs) { mine.Add(theirs); });
+    return OkStatus();
+  }
+
   TableColumn Output(const AggregateSpec& spec, GroupList groups) const override {
     const bool smallest = spec.function == Function::kMin;
     if (HoldsFloats(column_) || any_float_) {
@@ -292,6 +325,13 @@ class RateAccumulator : public Accumulator {
       totals_[group_of[i]] += spans;
       hits_[group_of[i]] += holds[rows[i]] ? spans : 0;
     }
+    return OkStatus();
+  }
+
+  Status Join(Accumulator& other, const GroupMap& groups) override {
+    auto& rate = static_cast<RateAccumulator&>(other);
+    JoinSums(totals_, rate.totals_, groups);
+    JoinSums(hits_, rate.hits_, groups);
     return OkStatus();
   }
 

@@ -43,6 +43,23 @@ struct AggregateSpec {
 // p99(ttft), count(), ... InvalidArgument with the place.
 Result<AggregateSpec> ParseAggregate(std::string_view expression, About about);
 
+// The groups of another Groups, as Groups::Join has numbered them here, and how many there are here.
+struct GroupMap {
+  std::span<const std::uint32_t> group_of;
+  std::uint32_t count;
+};
+
+// join(mine[group here], theirs[group there]) for each of theirs.
+template <typename T, typename Fn>
+void JoinGroups(std::vector<T>& mine, std::vector<T>& theirs, const GroupMap& groups, Fn join, const T& empty = {}) {
+  mine.resize(groups.count, empty);
+  for (std::size_t group = 0; group < theirs.size(); ++group) join(mine[groups.group_of[group]], theirs[group]);
+}
+template <typename T>
+void JoinSums(std::vector<T>& mine, std::vector<T>& theirs, const GroupMap& groups) {
+  JoinGroups(mine, theirs, groups, [](T& sum, const T& other) { sum += other; });
+}
+
 class Accumulator {
  public:
   virtual ~Accumulator() = default;
@@ -50,6 +67,9 @@ class Accumulator {
 
   // The same of dropped spans: the rows are cells. REQUIRES: AddNeeds leaves them answerable.
   virtual Status AddCells(GroupedRows& rows, const RollupCells& cells) = 0;
+
+  // Takes in what another one of the same spec has kept of the groups of its own.
+  virtual Status Join(Accumulator& other, const GroupMap& groups) = 0;
 
   // The answer for these groups, in this order. Groups that no Add has seen are empty sets.
   virtual TableColumn Output(const AggregateSpec& spec, std::span<const std::uint32_t> groups) const = 0;

@@ -34,6 +34,48 @@ constexpr std::string_view kExamples =
 constexpr std::size_t kDefaultTop = 10;
 constexpr std::int64_t kMaxTop = 1000;
 
+// The groups that some segments have, and what is kept of each.
+class PartialAnswer {
+ public:
+  explicit PartialAnswer(Groups groups) : groups_(std::move(groups)) {}
+
+  void Keep(const AggregateSpec& spec) { accumulators_.push_back(NewAccumulator(spec)); }
+
+  Status Add(SegmentColumns& columns, const Bitmap& selected) {
+    SPANBOX_ASSIGN_OR_RETURN(const SegmentGroups numbered, groups_.Read(columns, selected));
+    GroupedRows in(columns, selected, numbered, groups_.count());
+    for (const auto& accumulator : accumulators_) SPANBOX_RETURN_IF_ERROR(accumulator->Add(in));
+    return OkStatus();
+  }
+
+  Status AddCells(const RollupCells& cells, const Bitmap& selected) {
+    SPANBOX_ASSIGN_OR_RETURN(const SegmentGroups numbered, groups_.Read(cells.columns, selected));
+    GroupedRows in(cells.columns, selected, numbered, groups_.count());
+    for (const auto& accumulator : accumulators_) SPANBOX_RETURN_IF_ERROR(accumulator->AddCells(in, cells));
+    return OkStatus();
+  }
+
+  // Of the same question about other segments.
+  Status Join(PartialAnswer& other) {
+    const std::vector<std::uint32_t> group_of = groups_.Join(other.groups_);
+    const GroupMap map{group_of, groups_.count()};
+    for (std::size_t i = 0; i < accumulators_.size(); ++i) {
+      SPANBOX_RETURN_IF_ERROR(accumulators_[i]->Join(*other.accumulators_[i], map));
+    }
+    return OkStatus();
+  }
+
+  std::vector<std::uint32_t> Ordered() const { return groups_.Ordered(); }
+  const Accumulator& accumulator(std::size_t i) const { return *accumulators_[i]; }
+  std::vector<TableColumn> OutputGroups(std::span<const std::uint32_t> order) && {
+    return std::move(groups_).Output(order);
+  }
+
+ private:
+  Groups groups_;
+  std::vector<std::unique_ptr<Accumulator>> accumulators_;
+};
+
 // p99, p99.9: the percentile; nothing for other names.
 bool ReadPercentile(std::string_view name, double& q) {
   if (name.size() < 2 || name.front() != 'p') return false;
@@ -130,19 +172,24 @@ Result<AggregateSpec> ParseAggregate(std::string_view expression, About about) {
 
 Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& grouping,
                          std::span<const Aggregate> aggregates) {
-  SPANBOX_ASSIGN_OR_RETURN(TimeBuckets buckets, TimeBuckets::Make(grouping.every_ns, grouping.time_zone));
+  SPANBOX_ASSIGN_OR_RETURN(const TimeBuckets buckets, TimeBuckets::Make(grouping.every_ns, grouping.time_zone));
   std::vector<AggregateSpec> specs;
   for (const Aggregate& aggregate : aggregates) {
     SPANBOX_ASSIGN_OR_RETURN(specs.emplace_back(), ParseAggregate(aggregate.expression, query.about));
   }
   SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
-  Groups groups(grouping.by, query.about, std::move(buckets));
-  for (const KeyColumn& column : groups.columns()) SPANBOX_RETURN_IF_ERROR(run->CheckKnown(column.column()));
   CellNeeds needs;
   needs.Every(grouping.every_ns, !grouping.time_zone.empty());
-  for (const KeyColumn& column : groups.columns()) needs.Dimension(column.column());
+  for (const std::string& name : grouping.by) {
+    const ColumnRef column = Resolve(name, query.about);
+    SPANBOX_RETURN_IF_ERROR(run->CheckKnown(column));
+    needs.Dimension(column);
+  }
   for (const AggregateSpec& spec : specs) AddNeeds(spec, needs);
-  std::vector<std::unique_ptr<Accumulator>> accumulators;
+  std::vector<PartialAnswer> answers;  // by worker
+  for (unsigned worker = 0; worker < run->workers(); ++worker) {
+    answers.emplace_back(Groups(grouping.by, query.about, buckets));
+  }
   std::vector<std::string> keys;
   std::vector<std::size_t> accumulator_of_spec;
   for (AggregateSpec& spec : specs) {
@@ -153,37 +200,36 @@ Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& g
     accumulator_of_spec.push_back(static_cast<std::size_t>(known - keys.begin()));
     if (known != keys.end()) continue;
     keys.push_back(SharingKey(spec));
-    accumulators.push_back(NewAccumulator(spec));
+    for (PartialAnswer& answer : answers) answer.Keep(spec);
   }
 
-  const auto add = [&](SegmentColumns& columns, const Bitmap& selected) {
-    SPANBOX_ASSIGN_OR_RETURN(const SegmentGroups numbered, groups.Read(columns, selected));
-    GroupedRows in(columns, selected, numbered, groups.count());
-    for (const auto& accumulator : accumulators) SPANBOX_RETURN_IF_ERROR(accumulator->Add(in));
-    return OkStatus();
-  };
-  const auto add_cells = [&](const RollupCells& cells, const Bitmap& selected) {
-    SPANBOX_ASSIGN_OR_RETURN(const SegmentGroups numbered, groups.Read(cells.columns, selected));
-    GroupedRows in(cells.columns, selected, numbered, groups.count());
-    for (const auto& accumulator : accumulators) SPANBOX_RETURN_IF_ERROR(accumulator->AddCells(in, cells));
-    return OkStatus();
-  };
   CellNeeds with_filter = needs;
   with_filter.Test(run->filter());
-  SPANBOX_RETURN_IF_ERROR(run->Visit(run->AllSegments(), [&](const SegmentMeta& segment) -> Status {
+  const auto visit = [&](unsigned worker, const SegmentMeta& segment) -> Status {
+    PartialAnswer& answer = answers[worker];
+    const auto add_cells = [&](const auto& cells, const auto& selected) { return answer.AddCells(cells, selected); };
     SPANBOX_ASSIGN_OR_RETURN(const bool answered, VisitCells(*run, with_filter, segment, add_cells));
-    return answered ? OkStatus() : run->WithRows(segment, add);
-  }));
+    if (answered) return OkStatus();
+    return run->WithRows(segment, [&](auto& columns, const auto& selected) { return answer.Add(columns, selected); });
+  };
+  SPANBOX_RETURN_IF_ERROR(run->VisitShared(run->AllSegments(), visit));
+  PartialAnswer& answer = answers[0];
+  for (unsigned worker = 1; worker < run->workers(); ++worker) {
+    SPANBOX_RETURN_IF_ERROR(answer.Join(answers[worker]));
+  }
 
   Table table;
+  const auto add_cells = [&](const auto& cells, const auto& selected) { return answer.AddCells(cells, selected); };
   SPANBOX_ASSIGN_OR_RETURN(table.sampled_out, ForEachRollup(*run, needs, add_cells));
-  const std::vector<std::uint32_t> order = groups.Ordered();
+  const std::vector<std::uint32_t> order = answer.Ordered();
   table.rows = order.size();
-  table.columns = std::move(groups).Output(order);
+  std::vector<TableColumn> outputs;
   for (std::size_t i = 0; i < specs.size(); ++i) {
-    table.columns.push_back(accumulators[accumulator_of_spec[i]]->Output(specs[i], order));
-    table.columns.back().name = aggregates[i].name;
+    outputs.push_back(answer.accumulator(accumulator_of_spec[i]).Output(specs[i], order));
+    outputs.back().name = aggregates[i].name;
   }
+  table.columns = std::move(answer).OutputGroups(order);
+  std::ranges::move(outputs, std::back_inserter(table.columns));
   return table;
 }
 

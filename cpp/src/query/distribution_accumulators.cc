@@ -46,6 +46,17 @@ class SketchAccumulator : public Accumulator {
                          [&](std::size_t i, const auto& sketch) { return sketches_[group_of[i]].Merge(sketch); });
   }
 
+  Status Join(Accumulator& other, const GroupMap& groups) override {
+    Status joined;
+    JoinGroups(
+        sketches_, static_cast<SketchAccumulator&>(other).sketches_, groups,
+        [&](DDSketch& mine, const DDSketch& theirs) {
+          if (joined.ok()) joined = mine.Merge(theirs);
+        },
+        empty_);
+    return joined;
+  }
+
   TableColumn Output(const AggregateSpec& spec, GroupList groups) const override {
     const auto of = [this](std::uint32_t group) -> const DDSketch& {
       return group < sketches_.size() ? sketches_[group] : empty_;
@@ -152,6 +163,14 @@ class NumbersAccumulator : public Accumulator {
 
   Status AddCells(GroupedRows&, const RollupCells&) override {
     return Internal("cells hold no single numbers");  // AddNeeds rules them out
+  }
+
+  Status Join(Accumulator& other, const GroupMap& groups) override {
+    JoinGroups(numbers_, static_cast<NumbersAccumulator&>(other).numbers_, groups, [](auto& mine, auto& theirs) {
+      mine.insert(mine.end(), theirs.begin(), theirs.end());
+      theirs = {};
+    });
+    return OkStatus();
   }
 
   TableColumn Output(const AggregateSpec& spec, GroupList groups) const override {

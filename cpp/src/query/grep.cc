@@ -123,6 +123,14 @@ class Hits {
     std::ranges::push_heap(result_.hits, Before);
   }
 
+  void Join(Hits&& other) {
+    result_.matched += other.result_.matched;
+    auto& hits = result_.hits;
+    std::ranges::move(other.result_.hits, std::back_inserter(hits));
+    std::ranges::sort(hits, Before);
+    if (hits.size() > limit_) hits.resize(limit_);
+  }
+
   GrepResult Take() && {
     std::ranges::sort(result_.hits, Before);
     return std::move(result_);
@@ -223,11 +231,14 @@ Result<GrepResult> Grep(Store& store, const SpanQuery& query, std::string_view p
                         std::uint64_t limit) {
   SPANBOX_ASSIGN_OR_RETURN(const Searcher searcher, Searcher::Make(pattern, regex, ignore_case));
   SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
-  Hits hits(limit);
-  SPANBOX_RETURN_IF_ERROR(run->ForEach([&](SegmentColumns& columns, const Bitmap& selected) {
-    return SegmentGrep(searcher, columns, hits).Run(selected);
+  std::vector<Hits> hits(run->workers(), Hits(limit));
+  SPANBOX_RETURN_IF_ERROR(run->VisitShared(run->AllSegments(), [&](unsigned worker, const SegmentMeta& segment) {
+    return run->WithRows(segment, [&](SegmentColumns& columns, const Bitmap& selected) {
+      return SegmentGrep(searcher, columns, hits[worker]).Run(selected);
+    });
   }));
-  return std::move(hits).Take();
+  for (unsigned worker = 1; worker < run->workers(); ++worker) hits[0].Join(std::move(hits[worker]));
+  return std::move(hits[0]).Take();
 }
 
 }  // namespace spanbox

@@ -77,11 +77,7 @@ Result<KeyCodes> Groups::ReadBuckets(SegmentColumns& columns) {
   const auto find = [&](std::int64_t start_ns) {
     const std::int64_t begin_ns = time_.BucketOf(start_ns);
     const auto [place, added] = local.try_emplace(begin_ns, static_cast<std::uint32_t>(local.size()));
-    if (added) {
-      const auto [known, fresh] = bucket_numbers_.try_emplace(begin_ns, static_cast<std::uint32_t>(buckets_.size()));
-      if (fresh) buckets_.push_back(begin_ns);
-      keys.keys.push_back(known->second);
-    }
+    if (added) keys.keys.push_back(NumberOfBucket(begin_ns));
     last = place->second;
     from_ns = begin_ns;
     to_ns = time_.known_until_ns();
@@ -187,6 +183,30 @@ std::uint32_t Groups::Level::NumberOf(Part part) {
     parts.push_back(part);
   }
   return *number;
+}
+
+std::vector<std::uint32_t> Groups::Join(const Groups& other) {
+  std::vector<std::uint32_t> numbers{0};
+  for (std::size_t i = 0; i < levels_.size(); ++i) {
+    std::vector<std::uint32_t> keys;
+    if (i < TimeLevels()) {
+      for (const std::int64_t begin_ns : other.buckets_) keys.push_back(NumberOfBucket(begin_ns));
+    } else {
+      keys = columns_[i - TimeLevels()].Join(other.columns_[i - TimeLevels()]);
+    }
+    std::vector<std::uint32_t> next;
+    for (const Part part : other.levels_[i].parts) {
+      next.push_back(levels_[i].NumberOf({numbers[part.before], keys[part.key]}));
+    }
+    numbers = std::move(next);
+  }
+  return numbers;
+}
+
+std::uint32_t Groups::NumberOfBucket(std::int64_t begin_ns) {
+  const auto [known, fresh] = bucket_numbers_.try_emplace(begin_ns, static_cast<std::uint32_t>(buckets_.size()));
+  if (fresh) buckets_.push_back(begin_ns);
+  return known->second;
 }
 
 std::vector<std::uint32_t> Groups::KeysOf(std::span<const std::uint32_t> groups, std::size_t level) const {

@@ -41,6 +41,9 @@ class Groups {
 
   Result<SegmentGroups> Read(SegmentColumns& columns, const Bitmap& selected);
 
+  // Takes the groups of another one of the same grouping in; gives the number here for each number there.
+  std::vector<std::uint32_t> Join(const Groups& other);
+
   std::uint32_t count() const { return levels_.empty() ? 1 : static_cast<std::uint32_t>(levels_.back().parts.size()); }
 
   // All groups, by time, then by the columns' values in their order.
@@ -70,6 +73,7 @@ class Groups {
     std::vector<std::uint32_t> groups;  // by number, those of the whole answer as they become known
   };
 
+  std::uint32_t NumberOfBucket(std::int64_t begin_ns);
   Result<KeyCodes> ReadBuckets(SegmentColumns& columns);
   static Step Combine(const KeyCodes& keys, const Bitmap& selected, SegmentGroups& groups);
   std::uint32_t GroupOf(std::uint32_t number, std::span<Step> steps, std::span<KeyCodes> keys);

@@ -197,6 +197,31 @@ std::uint32_t KeyColumn::OfString(std::string_view value) {
   return key_of_string_[code];
 }
 
+std::vector<std::uint32_t> KeyColumn::Join(const KeyColumn& other) {
+  std::vector<std::uint32_t> keys;
+  for (std::uint32_t key = 0; key < other.size(); ++key) {
+    const Cells::Raw cell = other.values_[key];
+    switch (cell.tag) {
+      case Cells::Tag::kInt:
+        keys.push_back(OfInt(static_cast<std::int64_t>(cell.payload)));
+        break;
+      case Cells::Tag::kFloat:
+        keys.push_back(OfFloat(std::bit_cast<double>(cell.payload)));
+        break;
+      case Cells::Tag::kBool:
+        keys.push_back(OfBool(cell.payload != 0));
+        break;
+      case Cells::Tag::kString:
+        keys.push_back(OfString(other.values_.strings()[static_cast<std::uint32_t>(cell.payload)]));
+        break;
+      case Cells::Tag::kAbsent:
+        keys.push_back(kAbsent);
+        break;
+    }
+  }
+  return keys;
+}
+
 std::vector<std::uint32_t> KeyColumn::Ranks() const {
   std::vector<std::uint32_t> keys(values_.size());
   std::iota(keys.begin(), keys.end(), 0u);

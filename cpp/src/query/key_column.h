@@ -40,6 +40,9 @@ class KeyColumn {
   Result<KeyCodes> ReadCodes(SegmentColumns& columns, const Bitmap& selected);
   std::uint32_t KeyOf(std::uint32_t code, KeyCodes& codes);
 
+  // Takes the values of another one of the same column in; gives the key here for each key there.
+  std::vector<std::uint32_t> Join(const KeyColumn& other);
+
   const ColumnRef& column() const { return column_; }
   std::uint32_t size() const { return static_cast<std::uint32_t>(values_.size()); }
 

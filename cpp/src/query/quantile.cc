@@ -61,30 +61,43 @@ Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_
   SPANBOX_RETURN_IF_ERROR(CheckNumeric(ref));
   SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
   SPANBOX_RETURN_IF_ERROR(run->CheckKnown(ref));
-  DDSketch sketch;
-  std::vector<double> values;
-  const auto add = [&](SegmentColumns& columns, const Bitmap& selected) {
-    if (!exact) values.clear();
-    SPANBOX_RETURN_IF_ERROR(AppendNumbers(columns, ref.name, selected, values));
-    if (!exact) sketch.Add(values);
-    return OkStatus();
+  struct Part {
+    DDSketch sketch;
+    std::vector<double> values;
   };
-  const auto add_cells = [&](const RollupCells& cells, const Bitmap& selected) {
-    return ForEachSketch(cells, ref.name, selected.Rows(),
-                         [&](std::size_t, const auto& other) { return sketch.Merge(other); });
+  std::vector<Part> parts(run->workers());
+  const auto add_cells_to = [&](DDSketch& sketch) {
+    return [&](const RollupCells& cells, const Bitmap& selected) {
+      return ForEachSketch(cells, ref.name, selected.Rows(),
+                           [&](std::size_t, const auto& other) { return sketch.Merge(other); });
+    };
   };
   CellNeeds needs;
   needs.Sketched(ref);
   if (exact) needs.Numbers();
   CellNeeds with_filter = needs;
   with_filter.Test(run->filter());
-  SPANBOX_RETURN_IF_ERROR(run->Visit(run->AllSegments(), [&](const SegmentMeta& segment) -> Status {
-    SPANBOX_ASSIGN_OR_RETURN(const bool answered, VisitCells(*run, with_filter, segment, add_cells));
-    return answered ? OkStatus() : run->WithRows(segment, add);
-  }));
+  const auto visit = [&](unsigned worker, const SegmentMeta& segment) -> Status {
+    auto& [sketch, values] = parts[worker];
+    SPANBOX_ASSIGN_OR_RETURN(const bool answered, VisitCells(*run, with_filter, segment, add_cells_to(sketch)));
+    if (answered) return OkStatus();
+    return run->WithRows(segment, [&](SegmentColumns& columns, const Bitmap& selected) {
+      if (!exact) values.clear();
+      SPANBOX_RETURN_IF_ERROR(AppendNumbers(columns, ref.name, selected, values));
+      if (!exact) sketch.Add(values);
+      return OkStatus();
+    });
+  };
+  SPANBOX_RETURN_IF_ERROR(run->VisitShared(run->AllSegments(), visit));
+  auto& [sketch, values] = parts[0];
+  for (Part& part : std::span(parts).subspan(1)) {
+    SPANBOX_RETURN_IF_ERROR(sketch.Merge(part.sketch));
+    values.insert(values.end(), part.values.begin(), part.values.end());
+    part = {};
+  }
   if (exact) std::erase_if(values, [](double number) { return std::isnan(number); });
   Quantiles result;
-  SPANBOX_ASSIGN_OR_RETURN(result.sampled_out, ForEachRollup(*run, needs, add_cells));
+  SPANBOX_ASSIGN_OR_RETURN(result.sampled_out, ForEachRollup(*run, needs, add_cells_to(sketch)));
   result.count = exact ? values.size() : sketch.count();
   result.relative_error = exact ? 0 : sketch.relative_error();
   for (const double q : qs) {

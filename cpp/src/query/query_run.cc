@@ -1,7 +1,12 @@
 #include "query/query_run.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
+#include <mutex>
+#include <numeric>
+#include <system_error>
+#include <thread>
 
 #include "base/clock.h"
 #include "query/lexer.h"
@@ -42,6 +47,8 @@ bool MayHoldTraces(const FilterNode& node, const SegmentMeta& segment) {
          std::ranges::any_of(term.values, [&](const Literal& literal) { return segment.MayHold(literal.trace_id); });
 }
 
+constexpr unsigned kMaxWorkers = 64;
+
 Result<SampledOut> CountDropped(QueryRun& run) {
   return ForEachRollup(run, {}, [](const RollupCells&, const Bitmap&) { return OkStatus(); });
 }
@@ -66,6 +73,7 @@ QueryRun::QueryRun(Store& store, const SpanQuery& query)
       since_ns_(query.since_ns),
       until_ns_(query.until_ns),
       max_view_ns_(query.only ? std::numeric_limits<std::int64_t>::max() : query.max_view_ns),
+      workers_(std::clamp(query.threads, 1u, kMaxWorkers)),
       only_(query.only) {
   if (only_) std::ranges::sort(*only_);
 }
@@ -165,11 +173,59 @@ std::vector<const SegmentMeta*> QueryRun::AllSegments() const {
 
 Status QueryRun::Visit(std::vector<const SegmentMeta*> segments, const SegmentVisitor& visit) {
   for (std::size_t i = 0; i < segments.size(); ++i) {
-    const bool due = MonotonicNowNs() - looked_ns_ >= max_view_ns_;
-    if (due && i > 0 && segments[i]->id != kOpenSpans) RenewView(std::span(segments).subspan(i));
+    if (IsDue() && i > 0 && segments[i]->id != kOpenSpans) RenewView(std::span(segments).subspan(i));
     SPANBOX_RETURN_IF_ERROR(visit(*segments[i]));
   }
   return OkStatus();
+}
+
+bool QueryRun::IsDue() const { return MonotonicNowNs() - looked_ns_ >= max_view_ns_; }
+
+Status QueryRun::VisitShared(std::vector<const SegmentMeta*> segments, const WorkerVisitor& visit) {
+  if (workers_ == 1) {
+    return Visit(std::move(segments), [&](const SegmentMeta& segment) { return visit(0, segment); });
+  }
+  std::size_t next = 0;
+  for (; next < segments.size() && segments[next]->id == kOpenSpans; ++next) {
+    SPANBOX_RETURN_IF_ERROR(visit(0, *segments[next]));
+  }
+  while (next < segments.size()) {
+    if (IsDue()) RenewView(std::span(segments).subspan(next));
+    SPANBOX_RETURN_IF_ERROR(VisitUntilDue(segments, next, visit));
+  }
+  return OkStatus();
+}
+
+// Moves `next` on, at least by one: the view can only be renewed while no thread reads it.
+Status QueryRun::VisitUntilDue(std::span<const SegmentMeta* const> segments, std::size_t& next,
+                               const WorkerVisitor& visit) {
+  std::atomic<std::size_t> taken{next};
+  std::mutex mutex;
+  Status first_error;  // guarded by mutex
+  const auto work = [&](unsigned worker) {
+    do {
+      const std::size_t i = taken.fetch_add(1);
+      if (i >= segments.size()) return;
+      const Status status = visit(worker, *segments[i]);
+      if (status.ok()) continue;
+      const std::lock_guard lock(mutex);
+      if (first_error.ok()) first_error = status;
+      return interrupt_.Stop();  // what the others end with comes later
+    } while (interrupt_.Check().ok() && !IsDue());
+  };
+  std::vector<std::thread> others;
+  for (unsigned worker = 1; worker < std::min<std::size_t>(workers_, segments.size() - next); ++worker) {
+    try {
+      others.emplace_back(work, worker);
+    } catch (const std::system_error&) {
+      break;  // no more threads: those that are there do the work
+    }
+  }
+  work(0);
+  for (std::thread& other : others) other.join();
+  SPANBOX_RETURN_IF_ERROR(first_error);
+  next = std::min(taken.load(), segments.size());
+  return interrupt_.Check();
 }
 
 // A store that cannot be looked at now is asked again later: the view that is there goes on.
@@ -235,19 +291,19 @@ Status QueryRun::DropStored(SegmentColumns& open, Bitmap& rows) {
 
 Result<std::uint64_t> Count(Store& store, const SpanQuery& query) {
   SPANBOX_ASSIGN_OR_RETURN(const auto run, QueryRun::Start(store, query));
-  std::uint64_t count = 0;
-  SPANBOX_RETURN_IF_ERROR(run->Visit(run->AllSegments(), [&](const SegmentMeta& segment) -> Status {
+  std::vector<std::uint64_t> counts(run->workers());
+  SPANBOX_RETURN_IF_ERROR(run->VisitShared(run->AllSegments(), [&](unsigned worker, const SegmentMeta& segment) {
     if (run->TakesAll(segment)) {
-      count += segment.rows;
+      counts[worker] += segment.rows;
       return OkStatus();
     }
-    SPANBOX_ASSIGN_OR_RETURN(const auto columns, run->Load(segment));
-    SPANBOX_ASSIGN_OR_RETURN(const Bitmap rows, run->Rows(segment, *columns));
-    count += rows.count();
-    return OkStatus();
+    return run->WithRows(segment, [&](SegmentColumns&, const Bitmap& rows) {
+      counts[worker] += rows.count();
+      return OkStatus();
+    });
   }));
   SPANBOX_ASSIGN_OR_RETURN(const SampledOut dropped, CountDropped(*run));
-  return count + dropped.included;
+  return std::accumulate(counts.begin(), counts.end(), dropped.included);
 }
 
 Result<SampledOut> SampledOutOf(Store& store, const SpanQuery& query) {

@@ -1,7 +1,7 @@
 // One question over one view of a store: which segments to read and which of their rows count.
 //
-// Thread rule: one thread. Ownership: holds the view; a SegmentColumns from Load must not outlive it.
-// Invariant: a span that is stored and also among the open spans is seen once, as it is stored.
+// Thread rule: one thread, but for VisitShared. Ownership: holds the view; a SegmentColumns from Load must not outlive
+// it. Invariant: a span that is stored and also among the open spans is seen once, as it is stored.
 #pragma once
 
 #include <functional>
@@ -69,6 +69,12 @@ class QueryRun {
   Status Visit(std::vector<const SegmentMeta*> segments, const SegmentVisitor& visit);
   std::vector<const SegmentMeta*> AllSegments() const;
 
+  // The same on as many threads as the question may use: visit(worker, segment) with worker < workers(), one at a time
+  // of each. All of Load, Rows and WithRows may be called by them at once.
+  using WorkerVisitor = std::function<Status(unsigned worker, const SegmentMeta& segment)>;
+  Status VisitShared(std::vector<const SegmentMeta*> segments, const WorkerVisitor& visit);
+  unsigned workers() const { return workers_; }
+
   // The rows of the segment the question is about.
   Result<Bitmap> Rows(const SegmentMeta& segment, SegmentColumns& columns);
 
@@ -98,6 +104,8 @@ class QueryRun {
   QueryRun(Store& store, const SpanQuery& query);
   Status CheckAllThere() const;
   void RenewView(std::span<const SegmentMeta*> waiting);
+  bool IsDue() const;
+  Status VisitUntilDue(std::span<const SegmentMeta* const> segments, std::size_t& next, const WorkerVisitor& visit);
   Result<bool> IsKnown(std::string_view attribute);
   Status ReadScores(std::string_view column);
   static std::span<const SegmentMeta> SegmentsOf(ReadView& view, About about) {
@@ -108,6 +116,7 @@ class QueryRun {
   const About about_;
   const Interrupt interrupt_;
   const std::int64_t since_ns_, until_ns_, max_view_ns_;
+  const unsigned workers_;
   std::optional<std::vector<std::uint64_t>> only_;  // sorted
   std::unique_ptr<ReadView> view_;
   std::int64_t looked_ns_ = 0;  // when the store was looked at last

@@ -3,6 +3,7 @@
 // Thread rule: one thread. Ownership: borrows the segment's bytes; references and strings live as long as this object.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <map>
@@ -10,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <variant>
 #include <vector>
 
@@ -18,14 +20,20 @@
 
 namespace spanbox {
 
-// Tells whether to go on.
+// Tells whether to go on. Any thread may ask; only the one that made it asks `cancelled`.
 class Interrupt {
  public:
   explicit Interrupt(std::function<bool()> cancelled = {}) : cancelled_(std::move(cancelled)) {}
-  Status Check() const { return cancelled_ && cancelled_() ? Cancelled("the question was cancelled") : OkStatus(); }
+  Status Check() const {
+    if (!stopped_ && cancelled_ && std::this_thread::get_id() == asker_ && cancelled_()) stopped_ = true;
+    return stopped_ ? Cancelled("the question was cancelled") : OkStatus();
+  }
+  void Stop() const { stopped_ = true; }  // for all threads
 
  private:
-  std::function<bool()> cancelled_;
+  const std::function<bool()> cancelled_;
+  const std::thread::id asker_ = std::this_thread::get_id();
+  mutable std::atomic<bool> stopped_{false};
 };
 
 // What is wanted of a score that has a number and a label.

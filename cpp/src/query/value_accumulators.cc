@@ -29,6 +29,20 @@ class ValuesAccumulator : public Accumulator {
     return Count(in, [&](std::uint32_t row) { return cells.spans[row]; });
   }
 
+  Status Join(Accumulator& other, const GroupMap& groups) override {
+    const auto& values = static_cast<ValuesAccumulator&>(other);
+    const std::vector<std::uint32_t> keys = keys_.Join(values.keys_);
+    distinct_.resize(groups.count);
+    for (const auto& [pair, spans] : values.spans_) {
+      const std::uint32_t group = groups.group_of[pair >> 32];
+      const std::uint64_t mine = std::uint64_t{group} << 32 | keys[static_cast<std::uint32_t>(pair)];
+      const auto [place, added] = spans_.try_emplace(mine, 0);
+      if (added) ++distinct_[group];
+      place->second += spans;
+    }
+    return OkStatus();
+  }
+
   TableColumn Output(const AggregateSpec& spec, GroupList groups) const override {
     if (spec.function == Function::kTop) return Top(spec.top, groups);
     return CountColumn(distinct_, groups);
@@ -113,6 +127,12 @@ class HashesAccumulator : public Accumulator {
     return OkStatus();
   }
   Status AddCells(GroupedRows& in, const RollupCells&) override { return Add(in); }
+
+  Status Join(Accumulator& other, const GroupMap& groups) override {
+    JoinGroups(sketches_, static_cast<HashesAccumulator&>(other).sketches_, groups,
+               [](HyperLogLog& mine, const HyperLogLog& theirs) { mine.Merge(theirs); });
+    return OkStatus();
+  }
 
   TableColumn Output(const AggregateSpec&, GroupList groups) const override {
     std::vector<std::uint64_t> counts;

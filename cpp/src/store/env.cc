@@ -363,6 +363,7 @@ ReadTxn::~ReadTxn() {
 Result<std::optional<Bytes>> Txn::Get(Table table, std::string_view key) const {
   SPANBOX_RETURN_IF_ERROR(env_->CheckKeyReadable(table, key));
   MDB_val k = ToVal(key), v{};
+  const std::lock_guard lock(*get_mutex_);
   const int code = mdb_get(txn_, env_->tables_[static_cast<int>(table)], &k, &v);
   if (code == MDB_NOTFOUND) return std::optional<Bytes>{};
   if (code != 0) return env_->Error(code, "cannot read");

@@ -1,7 +1,7 @@
 // The LMDB environment of one store in this process: transactions that cope with a map that grows, readers that died,
 // a disk that is full, and a process that forks.
 //
-// Thread rule: any thread, except that WriteTxn and ReadTxn belong to the thread that uses them.
+// Thread rule: any thread, except that WriteTxn and ReadTxn belong to the thread that uses them, but for Get.
 // Ownership: Env owns the environment; transactions must end before it does. After fork the child's copy is dead: every
 // call returns Unavailable, and nothing of the parent is touched (LMDB's reader slots and locks are shared memory). It
 // must be leaked, not destroyed: threads of the parent may have been waiting inside it.
@@ -47,7 +47,7 @@ class Env;
 // Reading side of both kinds of transaction. Bytes returned live until the transaction ends or writes.
 class Txn {
  public:
-  // nullopt: no such key.
+  // nullopt: no such key. Any thread, while nobody calls anything else.
   Result<std::optional<Bytes>> Get(Table table, std::string_view key) const;
   // Calls `visit(key, value)` in key order for every key that begins with `prefix`, until it returns false.
   using Visitor = std::function<Result<bool>(std::string_view key, Bytes value)>;
@@ -64,6 +64,9 @@ class Txn {
   Status Walk(Table table, std::string_view from, std::string_view prefix, const Visitor& visit) const;
   const Env* env_;
   MDB_txn* txn_;
+
+ private:
+  std::shared_ptr<std::mutex> get_mutex_ = std::make_shared<std::mutex>();  // of all copies
 };
 
 class WriteTxn : public Txn {
