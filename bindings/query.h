@@ -16,6 +16,7 @@ namespace spanbox::python {
 struct PyStore {
   std::shared_ptr<Store> store;
   RecoveryReport recovery;
+  unsigned threads = 1;  // of a question
 };
 
 struct PyTable {
@@ -30,7 +31,7 @@ auto WithoutGil(Function function) {
 
 // A question that Ctrl-C ends.
 using OptionalNs = std::optional<std::int64_t>;
-SpanQuery MakeQuery(std::string filter, OptionalNs since_ns, OptionalNs until_ns, bool scores = false);
+SpanQuery MakeQuery(const PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns, bool scores = false);
 
 void RegisterTable(pybind11::module_& module);
 void RegisterStore(pybind11::module_& module);

@@ -83,7 +83,7 @@ std::size_t AppendRows(PyStore& self, const py::sequence& dicts) {
 
 py::tuple GrepText(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
                    const std::string& pattern, bool regex, bool ignore_case, std::uint64_t limit) {
-  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+  const SpanQuery query = MakeQuery(self, std::move(filter), since_ns, until_ns);
   const GrepResult found =
       Unwrap(WithoutGil([&] { return Grep(*self.store, query, pattern, regex, ignore_case, limit); }), Wrong::kFilter);
   py::list hits;
@@ -110,7 +110,7 @@ py::object AggregateTable(PyStore& self, std::string filter, OptionalNs since_ns
                           std::vector<std::string> by, std::int64_t every_ns, std::string time_zone,
                           const std::vector<std::pair<std::string, std::string>>& expressions, bool scores,
                           Segments only) {
-  SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns, scores);
+  SpanQuery query = MakeQuery(self, std::move(filter), since_ns, until_ns, scores);
   query.only = std::move(only);
   const Grouping grouping{.by = std::move(by), .every_ns = every_ns, .time_zone = std::move(time_zone)};
   std::vector<Aggregate> aggregates;
@@ -122,7 +122,7 @@ py::object AggregateTable(PyStore& self, std::string filter, OptionalNs since_ns
 py::object ScanTable(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
                      std::vector<std::string> columns, std::optional<std::uint64_t> limit, std::string order_by,
                      bool descending, bool scores, Segments only, std::uint64_t skip) {
-  SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns, scores);
+  SpanQuery query = MakeQuery(self, std::move(filter), since_ns, until_ns, scores);
   query.only = std::move(only);
   ScanOptions options{
       .columns = std::move(columns), .skip = skip, .order_by = std::move(order_by), .descending = descending};
@@ -166,7 +166,7 @@ std::size_t MergeAll(PyStore& self) {
 }
 
 py::tuple EraseSpans(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns, bool secure) {
-  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+  const SpanQuery query = MakeQuery(self, std::move(filter), since_ns, until_ns);
   const Erased erased = Unwrap(WithoutGil([&] { return Erase(*self.store, query, secure); }), Wrong::kFilter);
   return py::make_tuple(erased.spans, erased.blobs);
 }
@@ -204,14 +204,14 @@ py::dict RecoveryDict(const PyStore& self) {
 
 py::tuple QuantileValues(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
                          const std::string& column, const std::vector<double>& qs, bool exact, bool scores) {
-  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns, scores);
+  const SpanQuery query = MakeQuery(self, std::move(filter), since_ns, until_ns, scores);
   const Quantiles quantiles =
       Unwrap(WithoutGil([&] { return QuantilesOf(*self.store, query, column, qs, exact); }), Wrong::kFilter);
   return py::make_tuple(quantiles.values, quantiles.count, quantiles.relative_error, Pair(quantiles.sampled_out));
 }
 
 py::tuple SampledOutPair(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns, bool scores) {
-  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns, scores);
+  const SpanQuery query = MakeQuery(self, std::move(filter), since_ns, until_ns, scores);
   return Pair(Unwrap(WithoutGil([&] { return SampledOutOf(*self.store, query); }), Wrong::kFilter));
 }
 
@@ -227,8 +227,8 @@ py::list ColumnList() {
 
 }  // namespace
 
-SpanQuery MakeQuery(std::string filter, OptionalNs since_ns, OptionalNs until_ns, bool scores) {
-  SpanQuery query{.filter = std::move(filter), .cancelled = SignalCheck()};
+SpanQuery MakeQuery(const PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns, bool scores) {
+  SpanQuery query{.filter = std::move(filter), .cancelled = SignalCheck(), .threads = self.threads};
   if (scores) query.about = About::kScores;
   if (since_ns) query.since_ns = *since_ns;
   if (until_ns) query.until_ns = *until_ns;
@@ -244,12 +244,13 @@ void RegisterStore(py::module_& module) {
   store.def(py::init(&OpenStore), "path"_a, "create"_a)
       .def_property_readonly("path", [](const PyStore& self) { return self.store->path(); })
       .def_property_readonly("recovery", RecoveryDict)
+      .def_readwrite("threads", &PyStore::threads)
       .def("append", AppendRows, "rows"_a)
       .def("append_scores", AppendScores, "scores"_a)
       .def(
           "count",
           [](PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns, bool scores) {
-            const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns, scores);
+            const SpanQuery query = MakeQuery(self, std::move(filter), since_ns, until_ns, scores);
             return Unwrap(WithoutGil([&] { return Count(*self.store, query); }), Wrong::kFilter);
           },
           "filter"_a, "since_ns"_a, "until_ns"_a, "scores"_a = false)

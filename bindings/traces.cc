@@ -147,7 +147,7 @@ py::list SummaryDicts(PyStore& self, const std::vector<std::string>& trace_ids) 
 
 py::object SessionTable(PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
                         std::string order_by, bool descending, std::optional<std::uint64_t> limit) {
-  const SpanQuery query = MakeQuery(std::move(filter), since_ns, until_ns);
+  const SpanQuery query = MakeQuery(self, std::move(filter), since_ns, until_ns);
   SessionOptions options{.order_by = std::move(order_by), .descending = descending};
   if (limit) options.limit = *limit;
   return NewTable(Unwrap(WithoutGil([&] { return SessionsOf(*self.store, query, options); }), Wrong::kFilter));

@@ -469,12 +469,20 @@ class Box:
         )
 
 
-def open(path: str | os.PathLike[str] | None = None, *, create: bool = False) -> Box:
-    """Opens a store: `path`, else $SPANBOX_DIR, else the nearest .spanbox folder upward from the working directory."""
+def open(path: str | os.PathLike[str] | None = None, *, create: bool = False, threads: int = 1) -> Box:
+    """Opens a store: `path`, else $SPANBOX_DIR, else the nearest .spanbox folder upward from the working directory.
+
+    threads: how many may share the work of one count, quantile, aggregate or text search. The answers are those of one
+    thread, but for the last digits of sums of floats.
+    """
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; give 1 or more")
     found = resolve_store(path) if create else find_store(path)
     if found is None:
         raise _core.NotFoundError(
             f"no {FOLDER} folder in {Path.cwd()} or above it, and ${VARIABLE} is not set; record something first, "
             f"give a path, or create an empty store: spanbox.open('{FOLDER}', create=True)"
         )
-    return Box(_core.Store(str(found), create))
+    store = _core.Store(str(found), create)
+    store.threads = threads
+    return Box(store)

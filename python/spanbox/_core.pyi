@@ -459,6 +459,8 @@ class Store:
     def path(self) -> str: ...
     @property
     def recovery(self) -> Recovery: ...
+    threads: int
+    """How many threads a question may use, from 1."""
     def append(self, rows: Sequence[dict[str, object]]) -> int:
         """Stores rows made elsewhere in one commit; returns how many were new.
 

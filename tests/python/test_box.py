@@ -63,6 +63,17 @@ def hundred(box: Box) -> Box:
     return box
 
 
+def test_threads_of_a_box_give_the_answers_of_one(hundred: Box) -> None:
+    shared = spanbox.open(hundred.path, threads=3)
+    for box in (hundred, shared):
+        assert box.spans("kind == llm").count() == 100
+        assert box.spans().quantile("ttft", 0.5, exact=True) == pytest.approx(50.5e6)
+        rows = list(box.spans().by("model").agg(n="count()", top="top(tenant, 1)"))
+        assert [(row["model"], row["n"]) for row in rows] == [("big", 50), ("small", 50)]
+    with pytest.raises(ValueError, match="threads is 0"):
+        spanbox.open(hundred.path, threads=0)
+
+
 # --- which store ------------------------------------------------------------------------------------------------------
 
 

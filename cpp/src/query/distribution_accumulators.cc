@@ -106,6 +106,14 @@ class BucketsAccumulator : public Accumulator {
     });
   }
 
+  Status Join(Accumulator& other, const GroupMap& groups) override {
+    JoinGroups(counts_, static_cast<BucketsAccumulator&>(other).counts_, groups,
+               [](Counts& mine, const Counts& theirs) {
+                 for (const auto& [bucket, count] : theirs) mine[bucket] += count;
+               });
+    return OkStatus();
+  }
+
   // [[i, count], ...], ascending; i is null for what is not above zero.
   TableColumn Output(const AggregateSpec&, GroupList groups) const override {
     std::vector<std::string> texts;
