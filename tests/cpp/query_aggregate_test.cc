@@ -135,10 +135,11 @@ TEST(AggregateTest, SumsOfWholeNumbersAreExactPast53Bits) {
 TEST(AggregateTest, WrongExpressionsSayWhatWouldBeRight) {
   MemoryStore store = SmallStore();
   const auto error = [&](const char* expression) { return Answer(store, {}, {{"x", expression}}); };
-  EXPECT_EQ(error("avg(ttft)"),
-            "column 1: \"avg\" is no aggregate: write one of count() count(x) sum(x) mean(x) min(x) "
-            "max(x) p99(x) p99(x, exact) histogram(x) rate(filter) distinct(x) approx_distinct(x) top(x, 5)\n"
-            "avg(ttft)\n^");
+  EXPECT_EQ(
+      error("avg(ttft)"),
+      "column 1: \"avg\" is no aggregate: write one of count() count(x) sum(x) mean(x) min(x) "
+      "max(x) p99(x) p99(x, exact) histogram(x) buckets(x) rate(filter) distinct(x) approx_distinct(x) top(x, 5)\n"
+      "avg(ttft)\n^");
   EXPECT_EQ(error("p99(ttft, about)"), "column 11: expected exact, as in p99(x, exact)\np99(ttft, about)\n          ^");
   EXPECT_EQ(error("top(model, 0)"), "column 12: expected how many values, 1 to 1000\ntop(model, 0)\n           ^");
   EXPECT_EQ(error("sum(cost, 3)"), "column 11: expected ) after the column\nsum(cost, 3)\n          ^");
