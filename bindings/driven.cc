@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "limits.h"
 
 namespace spanbox::python {
 namespace {
@@ -296,6 +297,8 @@ bool IsShell(PyCodeObject* code) {
 
 PyObject* CallDriven(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
   auto* observed = reinterpret_cast<ObservedObject*>(self);
+  if (!WithinLimits(observed->shape->kind)) [[unlikely]]
+    return nullptr;
   PyObject* inner = PyObject_Vectorcall(observed->fn, args, nargsf, keyword_names);
   if (inner == nullptr || ActiveRecorder() == nullptr) return inner;
   PyObject* shell = shells[static_cast<std::size_t>(observed->shape->returns)];

@@ -3,6 +3,7 @@
 
 #include "capture_settings.h"
 #include "casters.h"
+#include "limits.h"
 #include "query.h"
 #include "recording.h"
 #include "redaction.h"
@@ -14,7 +15,7 @@ PYBIND11_MODULE(_core, module) {
       spanbox::python::RegisterSpans(module.ptr()) < 0 || spanbox::python::RegisterObserved(module.ptr()) < 0 ||
       spanbox::python::RegisterDriven(module.ptr()) < 0 || spanbox::python::RegisterCapture(module.ptr()) < 0 ||
       spanbox::python::RegisterScores(module.ptr()) < 0 || spanbox::python::RegisterTracer(module.ptr()) < 0 ||
-      spanbox::python::RegisterOtelContext(module.ptr()) < 0) {
+      spanbox::python::RegisterOtelContext(module.ptr()) < 0 || spanbox::python::RegisterLimits(module.ptr()) < 0) {
     throw pybind11::error_already_set();
   }
   spanbox::python::RegisterRedaction(module);

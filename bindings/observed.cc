@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "base/msgpack.h"
+#include "limits.h"
 #include "scalars.h"
 
 namespace spanbox::python {
@@ -27,6 +28,8 @@ bool AddShortOutput(RecordWriter& record, PyObject* result) {
 
 PyObject* Call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* keyword_names) {
   auto* observed = reinterpret_cast<ObservedObject*>(self);
+  if (!WithinLimits(observed->shape->kind)) [[unlikely]]
+    return nullptr;
   PyObject* token = nullptr;
   SpanObject* span = StartCall(observed, args, nargsf, keyword_names, &token);
   PyObject* result = PyObject_Vectorcall(observed->fn, args, nargsf, keyword_names);

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/ids.h"
+#include "limits.h"
 #include "otel.h"
 #include "recording.h"
 
@@ -75,6 +76,8 @@ PyObject* SpanEnter(PyObject* self, PyObject*) {
     PyErr_SetString(PyExc_RuntimeError, "this span is open already; make a new one with spanbox.span()");
     return nullptr;
   }
+  if (!WithinLimits(span->kind)) [[unlikely]]
+    return nullptr;
   ContextObject* given = span->start_monotonic_ns == 0 ? std::exchange(span->parent, nullptr) : nullptr;
   if (Recorder* recorder = ActiveRecorder()) {
     ContextObject* under = given == nullptr ? nullptr : EnterUnder(given, nullptr);
@@ -114,6 +117,16 @@ PyObject* SpanExit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   Py_RETURN_FALSE;
 }
 
+// What is set may be what a call has cost.
+void TellLimits(SpanKind kind, PyObject* const* values, PyObject* names) {
+  PyObject* attributes = PyDict_New();
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names) && attributes != nullptr; ++i) {
+    if (PyDict_SetItem(attributes, PyTuple_GET_ITEM(names, i), values[i]) < 0) PyErr_Clear();
+  }
+  if (attributes == nullptr || !AskLimits(kind, attributes)) PyErr_Clear();  // only a start can be refused
+  Py_XDECREF(attributes);
+}
+
 PyObject* SpanSet(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
   auto* span = reinterpret_cast<SpanObject*>(self);
   if (count != 0) {
@@ -121,6 +134,8 @@ PyObject* SpanSet(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObj
     return nullptr;
   }
   const Py_ssize_t total = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
+  if (limit_hook != nullptr && total > 0) [[unlikely]]
+    TellLimits(span->kind, args, names);
   if (!span->open && span->start_monotonic_ns == 0) {  // not started: they go into START
     if (span->attributes == nullptr) span->attributes = PyDict_New();
     for (Py_ssize_t i = 0; i < total && span->attributes != nullptr; ++i) {

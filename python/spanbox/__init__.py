@@ -38,6 +38,7 @@ from spanbox._sampling import Sampling, keep
 if TYPE_CHECKING:
     from spanbox import cost, replies
     from spanbox._box import Box, open
+    from spanbox._limit import LimitExceeded, limit
     from spanbox._redact import decrypt, redact
     from spanbox._spans import Scores, Spans
     from spanbox._trace import Trace
@@ -48,6 +49,7 @@ __all__ = [
     "CorruptionError",
     "FilterError",
     "Handle",
+    "LimitExceeded",
     "NotFoundError",
     "Sampling",
     "Scores",
@@ -69,6 +71,7 @@ __all__ = [
     "flush",
     "health",
     "keep",
+    "limit",
     "observe",
     "off",
     "on",
@@ -90,10 +93,12 @@ _atexit.register(_core.close)
 # Asking is imported when it is asked for: a program that only records should not wait for it.
 _ASKING = {
     "Box": "_box",
+    "LimitExceeded": "_limit",
     "Scores": "_spans",
     "Spans": "_spans",
     "Trace": "_trace",
     "cost": "cost",
+    "limit": "_limit",
     "decrypt": "_redact",
     "open": "_box",
     "redact": "_redact",
