@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import polars
 
     from spanbox._cost_bill import Reconciliation
+    from spanbox._cost_corrections import Correction
     from spanbox._cost_projection import Projection
     from spanbox._cost_rows import CostReport
     from spanbox._cost_runaway import Runaways
@@ -244,6 +245,53 @@ class Box:
             by,
             time.time_ns() if at_ns is None else at_ns,
             level,
+        )
+
+    def reprice(
+        self,
+        filter: str = "",
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        prices: Prices = None,
+        dry_run: bool = False,
+    ) -> Correction:
+        """Computes what stored model calls cost anew, by the prices of their day, and keeps what has changed as scores:
+        spans stay as they are, `cost` is what was recorded, score.cost_usd the newest, and cost(as_of=) what was known
+        at a moment. Called again it changes nothing."""
+        from spanbox._cost_corrections import reprice
+
+        period = (moment_ns(since, what="since"), moment_ns(until, what="until"))
+        store = self._fresh_store()
+        return reprice(
+            lambda rule: Spans(lambda: store, self._query(rule, *period)),
+            None if dry_run else self.add_scores,
+            filter,
+            prices,
+        )
+
+    def reparse(
+        self,
+        filter: str = "",
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        prices: Prices = None,
+        dry_run: bool = False,
+    ) -> Correction:
+        """Reads the replies kept in stored model calls (their `usage`, or their output) with this version's parsers,
+        and keeps other token counts, and the cost of them, as reprice() does."""
+        from spanbox._cost_corrections import reparse
+
+        period = (moment_ns(since, what="since"), moment_ns(until, what="until"))
+        store = self._fresh_store()
+        return reparse(
+            lambda rule, begin, end: Spans(lambda: store, self._query(rule, begin, end)),
+            store.blob,
+            None if dry_run else self.add_scores,
+            filter,
+            period,
+            prices,
         )
 
     def reconcile(

@@ -21,11 +21,12 @@ from spanbox._time import length_ns
 if TYPE_CHECKING:
     from spanbox._spans import Result, Scores, Spans
 
-CORRECTION = 'name == "cost_usd" and evaluator == "spanbox"'  # scores that reprice and reparse store
+EVALUATOR = "spanbox"  # of the scores that reprice and reparse store, named like the columns they correct
 
-_CALL = "kind in [llm, embedding]"
-_TOLD = "(input_tokens != none or output_tokens != none)"
-_SERVED = "served_from_cache == true"
+CALL = "kind in [llm, embedding]"
+TOLD = "(input_tokens != none or output_tokens != none)"
+REPARSED = "(score.input_tokens != none or score.output_tokens != none)"
+SERVED = "served_from_cache == true"
 _CACHED = "(cache_read_tokens > 0 or cache_write_tokens > 0)"
 _CACHE_TOLD = "(cache_read_tokens != none or cache_write_tokens != none)"
 _READ = ("provider", "model", "model_request", "start_ns", "service_tier", *SHORT)
@@ -39,26 +40,30 @@ class _Rules:
 
     calls: str
     recorded: str
-    repriced: str  # of the recorded ones those whose cost a correction tells; empty: none
+    repriced: str  # those whose cost a correction tells; empty: none
     tokens: str
+    reparsed: str  # of them those whose tokens a correction tells; empty: none
     unpriced: str
     served: str  # empty: there are none
 
 
-def rules(*, repriced: bool = False, served: bool = False) -> _Rules:
-    told = "(cost != none or score.cost_usd != none)" if repriced else "cost != none"
-    paid = f" and not {_SERVED}" if served else ""
-    recorded = f"{_CALL} and {told}{paid} and not any(descendants, {_CALL} and {told})"
+def rules(*, repriced: bool = False, reparsed: bool = False, served: bool = False) -> _Rules:
+    paid = "(cost != none or score.cost_usd != none)" if repriced else "cost != none"
+    told = f"({TOLD} or {REPARSED})" if reparsed else TOLD
+    not_served = f" and not {SERVED}" if served else ""
+    recorded = f"{CALL} and {paid}{not_served} and not any(descendants, {CALL} and {paid})"
+    tokens = f"{CALL} and {told} and not any(descendants, {CALL} and {told})"
     return _Rules(
-        calls=f"{_CALL} and not any(descendants, {_CALL})",
+        calls=f"{CALL} and not any(descendants, {CALL})",
         recorded=f"{recorded} and score.cost_usd == none" if repriced else recorded,
         repriced=f"{recorded} and score.cost_usd != none" if repriced else "",
-        tokens=f"{_CALL} and {_TOLD} and not any(descendants, {_CALL} and {_TOLD})",
+        tokens=tokens,
+        reparsed=f"{tokens} and {REPARSED}" if reparsed else "",
         unpriced=(
-            f"{_CALL} and {_TOLD} and not {told}{paid} and not any(descendants, {_CALL} and ({_TOLD} or {told}))"
-            f" and not any(ancestors, {_CALL} and {told})"
+            f"{CALL} and {told} and not {paid}{not_served} and not any(descendants, {CALL} and ({told} or {paid}))"
+            f" and not any(ancestors, {CALL} and {paid})"
         ),
-        served=f"{_CALL} and {_SERVED} and not any(descendants, {_CALL})" if served else "",
+        served=f"{CALL} and {SERVED} and not any(descendants, {CALL})" if served else "",
     )
 
 
@@ -93,6 +98,7 @@ class Question:
         *,
         every: str | None = None,
         prices: prices_of.Prices = None,
+        reparsed: bool = False,
     ) -> None:
         if isinstance(by, str):
             raise TypeError(f"by={by!r}: give a list of columns, such as by=[{by!r}]")
@@ -105,6 +111,7 @@ class Question:
         self.groups: dict[Key, _Sums] = {}
         self.pricing = prices_of.pricing_of(prices)
         self.versions: set[str] = set()
+        self.reparsed = reparsed  # read tokens as corrected
         self._spans = spans
         self._filter = filter
 
@@ -128,9 +135,13 @@ class Question:
 
     def columns(self, rule: str, *more: str) -> tuple[list[Key], dict[str, list[Any]]]:
         """The group of each call, and what prices depend on."""
-        names = list(dict.fromkeys((*self.by, *_READ, *more)))
+        newest = [f"score.{name}" for name in ("model", *SHORT)] if self.reparsed else []
+        names = list(dict.fromkeys((*self.by, *_READ, *more, *newest)))
         table = self.which(rule).columns(*names)._table()
         found = {name: table.column(given) for name, given in zip(names, table.column_names, strict=True)}
+        if self.reparsed and not all(each is None for name in newest for each in found[name]):
+            _take_newest(found)
+        read = found.get("score.model", [None] * table.rows)
         at = found["start_ns"]
         times = [[start_ns // self.every_ns * self.every_ns for start_ns in at]] if self.every_ns else []
         parts = [*times, *(found[key] for key in self.by)]
@@ -138,7 +149,7 @@ class Question:
         ids = {name: provider_id(name) for name in set(found["provider"])}
         about = {
             "provider": [ids[name] for name in found["provider"]],
-            "model": [a or b for a, b in zip(found["model"], found["model_request"], strict=True)],
+            "model": [a or b or c for a, b, c in zip(found["model"], found["model_request"], read, strict=True)],
             "at": at,
             "tier": [prices_of.tier_of(tier) for tier in found["service_tier"]],
         }
@@ -158,15 +169,17 @@ def report(
 ) -> CostReport:
     """`spans` gives the spans of the asked time that match a filter, `scores` those scores that were given before
     as_of_ns."""
-    question = Question(spans, filter, by, every=every, prices=prices)
     known = _known(scores, as_of_ns)
-    which = rules(repriced=known is not None, served=question.which(f"{_CALL} and {_SERVED}").count() > 0)
+    reparsed = _corrections(scores, 'name in ["input_tokens", "output_tokens"]').count() > 0
+    question = Question(spans, filter, by, every=every, prices=prices, reparsed=reparsed)
+    served = question.which(f"{CALL} and {SERVED}").count() > 0
+    which = rules(repriced=known is not None, reparsed=reparsed, served=served)
     calls = question.figures(which.calls, n="count()")
     for sums, row in question.rows(calls):
         sums.calls = row["spanbox_n"]
     for sums, row in question.rows(question.figures(which.recorded, n="count()", usd="sum(cost)")):
         sums.recorded_calls, sums.recorded_usd = row["spanbox_n"], row["spanbox_usd"]
-    _read_tokens(question, which.tokens)
+    _read_tokens(question, which)
     notes = list(calls.notes)
     try:
         if known is not None:
@@ -187,7 +200,7 @@ def report(
 
 def _known(scores: Callable[[str], Scores], as_of_ns: int | None) -> Mapping[Ids, float] | None:
     """The corrected costs at a moment; empty: what the spans' latest scores say; None: there are none."""
-    found = scores(CORRECTION)
+    found = _corrections(scores, 'name == "cost_usd"')
     count = found.count()
     if not count:
         return None
@@ -198,13 +211,35 @@ def _known(scores: Callable[[str], Scores], as_of_ns: int | None) -> Mapping[Ids
     return {(trace, span): value for trace, span, value in zip(*columns, strict=True)}
 
 
-def _read_tokens(question: Question, rule: str) -> None:
-    names = ("input_tokens", "cache_read_tokens", "output_tokens")
-    figures = {name: f"sum({name})" for name in names}
-    for sums, row in question.rows(question.figures(rule, **figures, told="count(cache_read_tokens)")):
-        sums.input_tokens, sums.cache_read_tokens, sums.output_tokens = (row[f"spanbox_{name}"] for name in names)
-        if not row["spanbox_told"]:
-            sums.cache_read_tokens = None
+def _corrections(scores: Callable[[str], Scores], which: str) -> Scores:
+    return scores(f'evaluator == "{EVALUATOR}" and {which}')
+
+
+def _take_newest(columns: dict[str, list[Any]]) -> None:
+    """Of calls whose tokens were read anew what was read then."""
+    newest = [columns[f"score.{name}"] for name in SHORT]
+    anew = [any(each is not None for each in row) for row in zip(*newest, strict=True)]
+    for name, values in zip(SHORT, newest, strict=True):
+        pairs = zip(anew, values, columns[name], strict=True)
+        columns[name] = [_whole(value) if read else before for read, value, before in pairs]
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _read_tokens(question: Question, which: _Rules) -> None:
+    rule = f"{which.tokens} and not {REPARSED}" if which.reparsed else which.tokens
+    for prefix, each in (("", rule), ("score.", which.reparsed)):
+        if not each:
+            continue
+        names = ("input_tokens", "cache_read_tokens", "output_tokens")
+        figures = {name: f"sum({prefix}{name})" for name in names}
+        found = question.figures(each, **figures, told=f"count({prefix}cache_read_tokens)")
+        for sums, row in question.rows(found):
+            for name in names:
+                if name != "cache_read_tokens" or row["spanbox_told"]:
+                    setattr(sums, name, _plus(getattr(sums, name), _whole(row[f"spanbox_{name}"])))
 
 
 def _read_repriced(question: Question, rule: str, known: Mapping[Ids, float]) -> None:
@@ -248,7 +283,8 @@ def _read_served(question: Question, rule: str) -> None:
 
 
 def _read_caching(question: Question, tokens: str) -> None:
-    groups, columns = question.columns(f"{tokens} and {_CACHED}")
+    cached = f"({_CACHED} or {REPARSED})" if question.reparsed else _CACHED
+    groups, columns = question.columns(f"{tokens} and {cached}")
     if not groups:
         return
     for key, money in zip(groups, savings(columns, question.pricing), strict=True):
@@ -256,7 +292,8 @@ def _read_caching(question: Question, tokens: str) -> None:
             sums = question.sums(key)
             sums.saved = (sums.saved or 0) + money
             sums.lost = 0
-    groups, columns = question.columns(f"{tokens} and {_CACHE_TOLD}", "session_id", "trace_id")
+    told = f"({_CACHE_TOLD} or {REPARSED})" if question.reparsed else _CACHE_TOLD
+    groups, columns = question.columns(f"{tokens} and {told}", "session_id", "trace_id")
     for place, money in losses(columns, question.pricing):
         sums = question.sums(groups[place])
         sums.lost = (sums.lost or 0) + money

@@ -339,7 +339,7 @@ def test_what_the_caller_knows_comes_first() -> None:
     assert replies.parse(None, CHAT).provider is None  # many have this form
     assert reply.columns() == {
         "provider": "azure", "model": "gpt-5", "finish_reason": "tool_calls", "input_tokens": 100,
-        "cache_read_tokens": 80, "output_tokens": 20,
+        "cache_read_tokens": 80, "output_tokens": 20, "usage": CHAT["usage"],
     }  # fmt: skip
 
 

@@ -30,6 +30,8 @@ class _Table(Protocol):
 
 def register(app: typer.Typer) -> None:
     app.command()(cost)
+    app.command()(reprice)
+    app.command()(reparse)
     app.command()(reconcile)
     app.command()(runaways)
 
@@ -88,6 +90,41 @@ def cost(
         _print(out, report, len(report.by))
     else:
         out.line(f"no model calls{' that match' if filter or since else ''} in {clean(str(box.path))}")
+
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would change")]
+
+
+def reprice(
+    filter: Calls = "",
+    store: Store = None,
+    since: Since = None,
+    until: Until = None,
+    prices: Prices = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Compute costs of stored calls anew. What was recorded stays, and can be asked (`spanbox cost --as-of 0`)."""
+    out, box = Output(), open_box(store)
+    _load(prices)
+    done = box.reprice(filter, since=since, until=until, dry_run=dry_run)
+    out.json(done.as_dict()) if json else out.line(str(done))
+
+
+def reparse(
+    filter: Calls = "",
+    store: Store = None,
+    since: Since = None,
+    until: Until = None,
+    prices: Prices = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Read the replies of stored calls anew, with the parsers of this version. Spans stay as they are."""
+    out, box = Output(), open_box(store)
+    _load(prices)
+    done = box.reparse(filter, since=since, until=until, dry_run=dry_run)
+    out.json(done.as_dict()) if json else out.line(str(done))
 
 
 def reconcile(

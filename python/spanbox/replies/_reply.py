@@ -78,8 +78,10 @@ class Reply:
         return bool(self.format)
 
     def columns(self) -> dict[str, Any]:
-        """Columns of a span, for span.set(**reply.columns()): only what the reply tells."""
-        told = {"provider": self.provider, "model": self.model, "finish_reason": self.finish_reason, **self.tokens}
+        """Columns of a span, for span.set(**reply.columns()): only what the reply tells. `usage` is kept untouched, so
+        that reparse() can read it again."""
+        told: dict[str, Any] = {"provider": self.provider, "model": self.model, "finish_reason": self.finish_reason}
+        told |= {**self.tokens, "service_tier": self.service_tier, "usage": self.usage}
         return {name: value for name, value in told.items() if value is not None}
 
     def __repr__(self) -> str:
