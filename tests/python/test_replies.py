@@ -221,6 +221,18 @@ def test_a_stream_that_is_cut_off_says_what_came() -> None:
     assert half.format == "anthropic.messages"
 
 
+def test_what_a_later_event_leaves_out_stays() -> None:
+    events = anthropic_events()
+    events[-2]["usage"] = {"input_tokens": None, "cache_read_input_tokens": None, "output_tokens": 20}
+    assert replies.parse(None, events).tokens == replies.parse(None, ANTHROPIC).tokens
+
+
+def test_reasoning_that_a_provider_counts_beside_the_answer() -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 50, "completion_tokens_details": {"reasoning_tokens": 30}}
+    for provider, output in (("xai", 80), ("x_ai", 80), ("openai", 50)):
+        assert replies.parse(provider, {**CHAT, "usage": usage}).tokens["output_tokens"] == output
+
+
 def test_two_messages_in_a_stream_are_not_taken_for_one() -> None:
     reply = replies.parse(None, [*anthropic_events()[:6], *anthropic_events()])
     assert said(reply) == said(replies.parse(None, ANTHROPIC))

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spanbox._price_table import known_units
+from spanbox._price_table import known_units, provider_id
 from spanbox._usage import UsageError, read_usage
 from spanbox.cost import COLUMNS
 from spanbox.replies._bodies import FORMS
@@ -117,7 +117,7 @@ def _tokens(usage: Mapping[str, Any], provider: str | None, form: str) -> tuple[
     if _BILLED_OTHERWISE & usage.keys() and not any("token" in key for key in usage):
         return {}, "", "it is billed by time, not by tokens"
     try:
-        counts, tier = read_usage(usage, provider, known_units())
+        counts, tier = read_usage(usage, provider_id(provider), known_units())
     except UsageError as error:
         return {}, "", str(error)
     columns = {column: counts[unit] for column, unit in COLUMNS.items() if unit in counts}

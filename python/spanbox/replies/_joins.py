@@ -45,7 +45,9 @@ def _keep(target: Joined, event: Event, without: Sequence[str] = ()) -> None:
         if key in without or value is None or value == "":
             continue
         have = target.get(key)
-        target[key] = {**have, **value} if isinstance(have, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(have, Mapping) and isinstance(value, Mapping):
+            value = {**have, **{name: each for name, each in value.items() if each is not None}}
+        target[key] = value
 
 
 def _chat(events: Sequence[Event]) -> Joined:
