@@ -24,9 +24,9 @@ pip_install := $(python) -m pip install --quiet
 package_sources := $(wildcard CMakeLists.txt pyproject.toml README.md LICENSE) $(shell find cpp bindings python examples \
   -name __pycache__ -prune -o \( -type d -o -name '*.h' -o -name '*.cc' -o -name '*.map' -o -name '*.py' -o -name '*.pyi' \
   -o -name '*.json' -o -name py.typed \) -print 2>/dev/null)
-cpp_files = $(shell find cpp bindings tests/cpp benchmarks -name '*.h' -o -name '*.cc')
+cpp_files = $(shell find cpp bindings tests/cpp tests/fuzz benchmarks -name '*.h' -o -name '*.cc')
 
-.PHONY: demo test test-cpp test-python bench lint format tidy asan tsan soak seeded-bugs clean help packages FORCE
+.PHONY: demo test test-cpp test-python bench lint format tidy asan tsan fuzz soak seeded-bugs clean help packages FORCE
 
 demo: $(stamps)/package ## install the package and run the demo: traces recorded, stored, answered
 	SPANBOX_DIR=build/demo .venv/bin/spanbox demo
@@ -68,6 +68,12 @@ soak: build/release/built ## kill recording programs (KILLS=n) and processes tha
 	SPANBOX_KILLS=$(or $(KILLS),10000) build/release/core_tests --gtest_filter='KillTest.*'
 	SPANBOX_HISTORY_ROUNDS=$(or $(ROUNDS),200) build/release/core_tests --gtest_filter='HistoryTest.*'
 	SPANBOX_DAMAGES=$(or $(DAMAGES),20000) build/release/core_tests --gtest_filter='StoreDamageTest.*'
+
+fuzz: scripts/fuzz.sh | $(stamps)/build ## fuzz each decoder for FUZZ_SECONDS (60), with clang and its sanitizers
+	scripts/packages.sh fuzz
+	cmake --preset fuzz
+	cmake --build --preset fuzz
+	scripts/fuzz.sh build/fuzz $(or $(FUZZ_SECONDS),60)
 
 seeded-bugs: $(python) | packages ## break the recorder on purpose, one bug at a time: the tests must notice each
 	$(python) scripts/seeded_bugs.py $(SEEDED_BUGS_ARGS)

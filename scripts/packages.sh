@@ -1,5 +1,5 @@
 #!/bin/sh
-# The system packages spanbox is built with: installs what is missing.   packages.sh build|test|tidy
+# The system packages spanbox is built with: installs what is missing.   packages.sh build|test|tidy|fuzz
 #
 # On Debian and its kin a run with everything in place asks dpkg only and touches neither apt nor the network.
 # Elsewhere it looks for the headers, and when one is missing prints what to install and stops.
@@ -11,6 +11,7 @@ case $1 in
   build) ;;
   test) packages="$packages libgtest-dev prometheus" headers="$headers gtest/gtest.h" ;;
   tidy) packages="$packages libgtest-dev clang-tidy" headers="$headers gtest/gtest.h" ;;
+  fuzz) packages="$packages libgtest-dev clang libclang-rt-dev" headers="$headers gtest/gtest.h" ;;
 esac
 
 python=.venv/bin/python

@@ -90,7 +90,8 @@ Result<std::unique_ptr<QueryRun>> QueryRun::Start(Store& store, const SpanQuery&
     const bool holds = run->filter_.everything || MayHoldTraces(run->filter_.root, segment);
     if (in_time && holds && run->Takes(segment.id)) run->segments_.push_back(segment);
   }
-  std::ranges::stable_partition(run->segments_, [](const SegmentMeta& s) { return s.id == kOpenSpans; });
+  std::stable_partition(run->segments_.begin(), run->segments_.end(),
+                        [](const SegmentMeta& s) { return s.id == kOpenSpans; });
   SPANBOX_RETURN_IF_ERROR(run->CheckKnown(run->filter_));
   SPANBOX_RETURN_IF_ERROR(run->Bind(run->filter_));
   return run;
@@ -237,7 +238,7 @@ void QueryRun::RenewView(std::span<const SegmentMeta*> waiting) {
   for (const SegmentMeta& segment : SegmentsOf(**fresh, about_)) ids.push_back(segment.id);
   std::ranges::sort(ids);
   const auto gone = [&](const SegmentMeta* segment) { return !std::ranges::binary_search(ids, segment->id); };
-  std::ranges::stable_partition(waiting, gone);
+  std::stable_partition(waiting.begin(), waiting.end(), gone);
   if (gone(waiting.front())) return;
   view_ = *std::move(fresh);
   renewed_ = true;
