@@ -29,7 +29,8 @@ REPARSED = "(score.input_tokens != none or score.output_tokens != none)"
 SERVED = "served_from_cache == true"
 _CACHED = "(cache_read_tokens > 0 or cache_write_tokens > 0)"
 _CACHE_TOLD = "(cache_read_tokens != none or cache_write_tokens != none)"
-_READ = ("provider", "model", "model_request", "start_ns", "service_tier", *SHORT)
+_TIERS = ("service_tier", "openai.response.service_tier", "gen_ai.openai.response.service_tier")  # the first that tells
+_READ = ("provider", "model", "model_request", "start_ns", *_TIERS, *SHORT)
 Key = tuple[Any, ...]
 Ids = tuple[str, str]
 
@@ -151,7 +152,7 @@ class Question:
             "provider": [ids[name] for name in found["provider"]],
             "model": [a or b or c for a, b, c in zip(found["model"], found["model_request"], read, strict=True)],
             "at": at,
-            "tier": [prices_of.tier_of(tier) for tier in found["service_tier"]],
+            "tier": [prices_of.tier_of(a or b or c) for a, b, c in zip(*(found[name] for name in _TIERS), strict=True)],
         }
         return groups, {**{name: found[name] for name in (*SHORT, *more)}, **about}
 

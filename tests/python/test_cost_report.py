@@ -243,6 +243,9 @@ def test_tiers_that_spans_tell(box: Box) -> None:
     )
     report = box.cost(by=["service_tier"])
     assert by(report, "cost_usd") == {("default",): (2.0,), ("batch",): (1.0,), ("flex",): (None,)}
+    told = {"openai.response.service_tier": "batch"}  # as OpenTelemetry has it
+    box._store.append([span(4, 1, model="gpt-x", input_tokens=M, output_tokens=0, tenant="t", **told)])
+    assert box.cost('tenant == "t"').total.cost_usd == 1.0
 
 
 def test_rows_give_what_the_long_way_gives(box: Box) -> None:
