@@ -84,7 +84,7 @@ Status ReplaceInFeeds(WriteTxn& txn, std::span<const std::uint64_t> sources, std
     if (!taken && !under_way) continue;
     if (under_way) feed.taking = feed.taken_rows = 0;
     std::erase_if(feed.taken, [&](std::uint64_t id) { return std::ranges::find(sources, id) != sources.end(); });
-    if (taken && result != 0) feed.taken.push_back(result);
+    if (taken && result != 0) feed.taken.push_back(result);  // the newest there is: they stay in order
     SPANBOX_RETURN_IF_ERROR(PutFeed(txn, key, feed));
   }
   return OkStatus();
@@ -117,6 +117,7 @@ Status StoreImpl::AdvanceFeed(std::string_view name, const FeedStep& step) {
     const bool there = std::ranges::all_of(step.taken, is_there) && (step.taking == 0 || is_there(step.taking));
     if (!there) return Changed(name);
     feed.taken.insert(feed.taken.end(), step.taken.begin(), step.taken.end());
+    std::ranges::sort(feed.taken);
     const FeedRecord before = feed;
     feed.taken.clear();
     bool without_gap = true;  // all up to here are taken: one number says so

@@ -86,12 +86,12 @@ Result<BlobRecord> ParseBlob(std::string_view key, Bytes value, bool verify);
 struct FeedRecord {
   std::uint64_t turn = 0;                    // counts its steps
   std::uint64_t taken_until = 0;             // all segments up to this id are taken,
-  std::vector<std::uint64_t> taken;          // and these
+  std::vector<std::uint64_t> taken;          // and these, ascending
   std::uint64_t taking = 0, taken_rows = 0;  // the segment under way (0: none), and how far
   std::string state;                         // the feed's own
 
   bool HasTaken(std::uint64_t segment) const {
-    return segment <= taken_until || std::find(taken.begin(), taken.end(), segment) != taken.end();
+    return segment <= taken_until || std::binary_search(taken.begin(), taken.end(), segment);
   }
 };
 std::string Encode(const FeedRecord& feed);
