@@ -1,4 +1,4 @@
-"""Commands that connect a store with other systems: serve, metrics."""
+"""Commands that connect a store with other systems: serve, send, metrics."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,14 +16,14 @@ from spanbox._box import open as open_box
 from spanbox._exposition import render
 from spanbox._render import clean, plural
 from spanbox._time import length_ns
-from spanbox.cli._options import Store
+from spanbox.cli._options import Filter, Json, Store
 from spanbox.cli._output import Output
 
 Every = Annotated[str | None, typer.Option("--every", help="Again and again at this interval, such as 15s")]
 
 
 def add_commands(app: typer.Typer) -> None:
-    for command in (serve, metrics):
+    for command in (serve, send, metrics):
         app.command()(command)
 
 
@@ -46,8 +47,12 @@ def serve(
         list[str] | None,
         typer.Option("--label", help="/metrics also by tenant, feature, environment or name; repeatable"),
     ] = None,
+    sinks: Annotated[
+        Path | None, typer.Option("--sinks", help="Also send what is stored to the sinks of this TOML file")
+    ] = None,
 ) -> None:
     """Serve the store on this machine: OTLP in, /metrics out (extra `ui`). Ctrl-C ends it."""
+    from spanbox.export import Forwarder, load_sinks
     from spanbox.server import Server, read_token
     from spanbox.server._run import is_loopback
 
@@ -72,7 +77,66 @@ def serve(
         out.line(f"  OTLP     {server.url}/v1/traces{'' if is_loopback(host) else '  (with the token)'}")
     out.line(f"  metrics  {server.url}/metrics  (with the token)")
     out.line(f"  token    {clean(str(token_file)) if token_file is not None else server.token}")
-    server.run()
+    with Forwarder(box, load_sinks(sinks) if sinks is not None else []):
+        server.run()
+
+
+def send(
+    to: Annotated[str | None, typer.Option("--to", help="Where to: the URL of an OTLP receiver over HTTP")] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", help='NAME=VALUE; "$NAME" as the value is an environment variable')
+    ] = None,
+    openinference: Annotated[bool, typer.Option("--openinference", help="Also with OpenInference's names")] = False,
+    as_json: Annotated[bool, typer.Option("--as-json", help="Send JSON instead of protobuf")] = False,
+    filter: Filter = "",
+    config: Annotated[Path | None, typer.Option("--config", help="Sinks of a TOML file, instead of --to")] = None,
+    every: Every = None,
+    forget: Annotated[
+        str | None, typer.Option("--forget", help="Forget how far the sink of this name is, and send nothing")
+    ] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Send spans to other systems by OTLP: each once, and with --every also those that come."""
+    from spanbox.export import Forwarder, OtlpSink, load_sinks
+    from spanbox.export._otlp_http import from_environment
+
+    out, box = Output(), open_box(store)
+    if forget is not None:
+        for feed in (f"sink {forget}", f"hold {forget}"):
+            box._store.drop_feed(feed)
+        return
+    if (to is None) == (config is None):
+        raise typer.BadParameter("give either --to URL or --config FILE")
+    if config is not None:
+        sinks = load_sinks(config)
+    else:
+        pairs = [each.partition("=") for each in header or ()]
+        headers = {name: from_environment(value) for name, _, value in pairs}
+        sinks = [
+            OtlpSink(
+                url=str(to),
+                headers=headers,
+                encoding="json" if as_json else "protobuf",
+                openinference=openinference,
+                filter=filter,
+            )
+        ]
+    forwarder = Forwarder(box, sinks, every_s=length_ns(every) / 1e9 if every is not None else 0.0)
+    if every is not None:
+        with forwarder:
+            while True:
+                time.sleep(3600)
+    reports = forwarder.send()
+    if json:
+        out.json([asdict(report) for report in reports])
+    else:
+        for report in reports:
+            failed = f": {report.last_error}" if report.last_error else ""
+            refused = f", {report.refused:,} refused" if report.refused else ""
+            out.line(clean(f"{report.sink}: {report.sent:,} sent{refused}, {report.waiting:,} waiting{failed}"))
+    if any(report.last_error for report in reports):
+        raise typer.Exit(1)
 
 
 def metrics(
