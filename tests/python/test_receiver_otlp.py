@@ -149,6 +149,27 @@ def test_our_exporter_sends_what_others_decode(box: Box) -> None:
     assert {"gen_ai.request.model", "openinference.span.kind"} <= names
 
 
+def test_threads_and_processes_that_have_encoded_end_in_peace(tmp_path: Path) -> None:
+    """A parser of JSON was destroyed as if it were another: the process died when the thread ended."""
+    script = """if True:
+        import sys, threading, spanbox
+        from spanbox import _core
+        box = spanbox.open(sys.argv[1], create=True)
+        ids = [dict(trace_id=f"{n:032x}", span_id=f"{n:016x}", start_ns=1) for n in (1, 2)]
+        box._store.append([ids[0] | {"input": [{"role": "user"}], "x": {"a": 1}}, ids[1] | {"x": "text"}])
+        rows = box._store.scan("", None, None, [], None, "", False)
+        def send():
+            for as_json in (False, True):
+                box._store.receive_otlp(_core.encode_otlp(rows, as_json, True), as_json)
+        thread = threading.Thread(target=send)
+        thread.start()
+        thread.join()
+        send()
+    """
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "store")], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("ends_by", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_and_sends_until_it_is_told_to_end(
     tmp_path: Path, box: Box, ends_by: signal.Signals
@@ -236,7 +257,7 @@ def hostile_json() -> Iterator[bytes]:
     yield from (b"[" * depth for depth in (10, 1_000, 100_000, 1_000_000))
     yield from (b'{"a":' * depth for depth in (10, 1_000, 100_000))
     yield from (text.encode() for text in ("nul", "{", '{"resourceSpans":', "[]", '"x"', "7", "{}}", "{} {}", "'x'"))
-    yield from ((span % ids)[:cut].encode() for cut in range(1, len(span % ("", "", "")), 9))
+    yield from ((span % (*ids, ""))[:cut].encode() for cut in range(1, len(span % ("", "", "")), 9))
     yield (span % (*ids, ',"startTimeUnixNano":NaN')).encode()
     yield (span % (*ids, ',"startTimeUnixNano":Infinity')).encode()
     yield (span % (*ids, ',"startTimeUnixNano":1e999')).encode()

@@ -1,5 +1,5 @@
-#include <simdjson.h>
 
+#include "base/simdjson.h"
 #include "query/ingest_source.h"
 
 namespace spanbox {

@@ -1,10 +1,9 @@
 #include "wire/export_names.h"
 
-#include <simdjson.h>
-
 #include <algorithm>
 #include <string>
 
+#include "base/simdjson.h"
 #include "wire/normalise.h"
 
 namespace spanbox {

@@ -1,12 +1,11 @@
 #include "wire/flattened.h"
 
-#include <simdjson.h>
-
 #include <algorithm>
 #include <cmath>
 #include <optional>
 
 #include "base/msgpack.h"
+#include "base/simdjson.h"
 #include "wire/json_text.h"
 
 namespace spanbox {

@@ -3,13 +3,12 @@
 // Thread rule: functions, not synchronised. Ownership: texts that are read live in the arena given.
 #pragma once
 
-#include <simdjson.h>
-
 #include <optional>
 #include <string>
 
 #include "base/msgpack.h"
 #include "base/record_codec.h"
+#include "base/simdjson.h"
 #include "spanbox/span.h"
 
 namespace spanbox {

@@ -8,8 +8,6 @@
 //   3. input_tokens means all tokens in, cached ones included, wherever the attributes prove which they mean.
 #pragma once
 
-#include <simdjson.h>
-
 #include <array>
 #include <optional>
 #include <span>
@@ -17,6 +15,7 @@
 #include <vector>
 
 #include "base/record_codec.h"
+#include "base/simdjson.h"
 #include "spanbox/span.h"
 #include "wire/rules.h"
 

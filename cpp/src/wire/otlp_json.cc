@@ -1,10 +1,10 @@
 // OTLP in JSON, which is protobuf's JSON but for ids (hexadecimal) and enumerations (numbers only):
 // opentelemetry-proto, docs/specification.md. Keys that are not known are passed over; null is as good as absent.
-#include <simdjson.h>
 
 #include <charconv>
 #include <functional>
 
+#include "base/simdjson.h"
 #include "spanbox/otlp.h"
 #include "wire/base64.h"
 #include "wire/json_text.h"
