@@ -206,6 +206,16 @@ def test_a_body_that_does_not_come_is_given_up(server: Server) -> None:
     assert answer.startswith(b"HTTP/1.1 408 "), answer[:100]
 
 
+def test_requests_that_come_together_are_answered_in_turn(server: Server, taken: Taken) -> None:
+    head = f"POST /v1/traces HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Type: {PROTOBUF}\r\n"
+    one = f"{head}Content-Length: 3\r\n\r\none".encode()
+    two = f"{head}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode()
+    two += b"1;x=y\r\nt\r\n2\r\nwo\r\n0\r\nX: y\r\n\r\n"
+    answer = raw(server, one + two, shut=False)
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+    assert [body for body, _ in taken.bodies] == [b"one", b"two"]
+
+
 def test_a_client_that_goes_away_leaves_no_trace(server: Server, taken: Taken) -> None:
     for _ in range(20):
         raw_post(server, b"abc", Content_Length="1000")
