@@ -117,7 +117,9 @@ def test_from_one_store_to_another(box: Box, tmp_path: Path) -> None:
 
 
 def spans_of(box: Box) -> list[dict[str, Any]]:
-    return sorted((dict(row) for row in box.spans()), key=lambda row: row["span_id"])
+    """Without the note from which attribute a column was read: it is the column's own one now."""
+    rows = ({name: value for name, value in row.items() if name != "semconv.keys"} for row in box.spans())
+    return sorted(rows, key=lambda row: row["span_id"])
 
 
 def test_our_exporter_sends_what_others_decode(box: Box) -> None:
