@@ -31,7 +31,8 @@ auto WithoutGil(Function function) {
 
 // A question that Ctrl-C ends.
 using OptionalNs = std::optional<std::int64_t>;
-SpanQuery MakeQuery(const PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns, bool scores = false);
+SpanQuery MakeQuery(const PyStore& self, std::string filter, OptionalNs since_ns, OptionalNs until_ns,
+                    bool scores = false);
 
 void RegisterTable(pybind11::module_& module);
 void RegisterStore(pybind11::module_& module);

@@ -146,7 +146,7 @@ class MemoryStore : public Store {
   Status Commit(const SpanBatch&) override { return Unsupported("memory"); }
 
   int loads = 0;  // segments loaded by all views so far
-  int reads = 0;               // views made
+  int reads = 0;  // views made
 
  private:
   class View : public ReadView {

@@ -299,7 +299,8 @@ std::optional<PhoneShape> FindPhone(std::string_view text, std::size_t begin) {
   certain |= IsNorthAmerican(g, digits);
   certain |= opened && g.paren && g.count >= 2 && g.digits >= 9 && g.length[0] <= 5;
   const bool home = digits[0] == '0' && g.digits >= 9 && g.digits <= 11 && g.length[0] >= 2 && g.length[0] <= 5;
-  certain |= home && g.count >= 3 && g.one_kind && !(g.length[1] == 2 && g.digits == 9 && g.count == 3) && !(g.length[0] == 2 && g.length[1] == 2 && g.length[2] == 4);
+  certain |= home && g.count >= 3 && g.one_kind && !(g.length[1] == 2 && g.digits == 9 && g.count == 3) &&
+             !(g.length[0] == 2 && g.length[1] == 2 && g.length[2] == 4);
   if (opened && !g.paren) start = plus ? start : begin;
   return PhoneShape{start, end, certain};
 }
