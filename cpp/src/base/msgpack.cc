@@ -147,11 +147,15 @@ class JsonDecoder {
     return Checked();
   }
 
-  // JSON keys are strings: any other value becomes the string of its JSON text.
+  // JSON keys are strings: any other value becomes the string of its JSON text. Not in a key that becomes one itself:
+  // each such string has twice the backslashes of the one in it.
   Status Key(int depth) {
     const std::size_t begin = json_.size();
+    const bool in_key = std::exchange(in_key_, true);
     SPANBOX_RETURN_IF_ERROR(Value(depth));
+    in_key_ = in_key;
     if (json_[begin] == '"') return OkStatus();
+    if (in_key) return Damaged("has a key that is no string in a key");
     const std::string text = json_.substr(begin);
     json_.resize(begin);
     AppendJsonString(text, json_);
@@ -232,6 +236,7 @@ class JsonDecoder {
 
   ByteReader in_;
   std::string& json_;
+  bool in_key_ = false;
 };
 
 // How many of the eight bytes before the first that is not ASCII or that JSON escapes.
