@@ -4,6 +4,7 @@
 // Invariant: a finder reads a bounded number of bytes around its place, or the bytes of what it reports.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <optional>
 #include <string_view>
@@ -21,7 +22,13 @@ using MaybePii = std::optional<PiiMatch>;
 
 constexpr bool IsPiiDigit(char c) { return c >= '0' && c <= '9'; }
 constexpr bool IsPiiLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-constexpr bool IsPiiAlnum(char c) { return IsPiiDigit(c) || IsPiiLetter(c); }
+inline constexpr std::array<bool, 256> kIsPiiAlnum = [] {
+  std::array<bool, 256> is{};
+  for (int c = 0; c < 256; ++c)
+    is[static_cast<std::size_t>(c)] = IsPiiDigit(static_cast<char>(c)) || IsPiiLetter(static_cast<char>(c));
+  return is;
+}();
+constexpr bool IsPiiAlnum(char c) { return kIsPiiAlnum[static_cast<unsigned char>(c)]; }
 constexpr char Uppercase(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c & ~0x20) : c; }
 
 // Nothing goes on here: a number that ends at `end` is whole, and so is one that begins at `begin`.

@@ -23,6 +23,8 @@ struct PiiMasks {
   std::uint64_t digit = 0, at = 0, colon = 0;
 };
 
+constexpr std::size_t kContextBytes = 48;  // a multiple of 16
+
 struct LetterMasks {
   std::uint64_t any = 0, upper = 0, backslash = 0;
 };
@@ -45,7 +47,7 @@ PiiMasks Classify(const char* text) {
 
 LetterMasks ClassifyLetters(const char* text) {
   LetterMasks masks;
-  for (unsigned i = 0; i < kBlockBytes; i += 16) {
+  for (unsigned i = 0; i < kContextBytes; i += 16) {
     const __m128i c = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text + i));
     const auto bits = [i](__m128i mask) {
       return std::uint64_t{static_cast<std::uint32_t>(_mm_movemask_epi8(mask))} << i;
@@ -63,7 +65,7 @@ LetterMasks ClassifyLetters(const char* text) {
 #else
 LetterMasks ClassifyLetters(const char* text) {
   LetterMasks masks;
-  for (unsigned i = 0; i < kBlockBytes; ++i) {
+  for (unsigned i = 0; i < kContextBytes; ++i) {
     masks.any |= std::uint64_t{IsPiiLetter(text[i])} << i;
     masks.upper |= std::uint64_t{text[i] >= 'A' && text[i] <= 'Z'} << i;
     masks.backslash |= std::uint64_t{text[i] == '\\'} << i;
@@ -83,7 +85,6 @@ PiiMasks Classify(const char* text) {
 
 // --- words -----------------------------------------------------------------------------------------------------------
 
-constexpr std::size_t kContextBytes = 64;
 constexpr int kContextWords = 5;
 constexpr std::uint8_t kNone = 255;
 static_assert(std::size(kPiiWords) < kNone);
@@ -150,30 +151,34 @@ PiiSet SpokenOf(std::string_view text) {
 constexpr std::size_t kLongestRun = 32;
 constexpr bool IsSeparator(char shape) { return shape == '-' || shape == '+' || shape == '/'; }
 
-// For what a shape begins with, a letter or not, and the length of the run of letters and digits: the shapes it may be,
-// a bit each.
-using ShapeIndex = std::array<std::array<std::uint64_t, kLongestRun>, 2>;
+// By what a shape begins with, a letter or not, and the length of the run of letters and digits: the shapes it may be,
+// a bit each. `whole`: of those that are one run.
+struct ShapeIndex {
+  std::array<std::array<std::uint64_t, kLongestRun>, 2> any{}, whole{};
+};
 constexpr ShapeIndex kShapesOfRun = [] {
-  ShapeIndex index{};
+  ShapeIndex index;
   for (std::size_t row = 0; row < std::size(kPiiPatterns); ++row) {
     const PiiPattern& pattern = kPiiPatterns[row];
-    const auto add = [&](std::size_t length) {
-      if (pattern.shape[0] != 'A') index[0][length] |= std::uint64_t{1} << row;
-      if (pattern.shape[0] != '9') index[1][length] |= std::uint64_t{1} << row;
+    const auto add = [&](auto& lengths, std::size_t length) {
+      if (pattern.shape[0] != 'A') lengths[0][length] |= std::uint64_t{1} << row;
+      if (pattern.shape[0] != '9') lengths[1][length] |= std::uint64_t{1} << row;
     };
     std::size_t length = 0;
-    bool fixed = false;  // a separator that may not be missing ends the first run
+    bool one_run = true;
     for (const char c : pattern.shape) {
       if (!IsSeparator(c)) {
         ++length;
         continue;
       }
-      add(length);
-      fixed = c != '-';
-      if (fixed) break;
+      add(index.any, length);
+      one_run = c == '-';  // it may be missing
+      if (!one_run) break;
     }
-    if (fixed) continue;
-    for (std::size_t more = 0; more <= pattern.more; ++more) add(length + more);
+    for (std::size_t more = 0; one_run && more <= pattern.more; ++more) {
+      add(index.any, length + more);
+      add(index.whole, length + more);
+    }
   }
   return index;
 }();
@@ -246,6 +251,13 @@ std::uint64_t ShapesOf(PiiSet entities) {
   return rows;
 }
 
+// What may stand between the parts of a number.
+constexpr std::array<bool, 256> kIsParting = [] {
+  std::array<bool, 256> is{};
+  for (const char c : std::string_view(" -./()+")) is[static_cast<unsigned char>(c)] = true;
+  return is;
+}();
+
 class PiiLooker {
  public:
   PiiLooker(std::string_view text, std::string_view before, PiiSet wanted, std::vector<Finding>& findings)
@@ -300,14 +312,24 @@ class PiiLooker {
     return spoken_;
   }
 
+  // After a short run, a separator: another short run, and nothing more.
+  bool IsShortPair(std::size_t end) const {
+    std::size_t second = end + 1;
+    while (second < text_.size() && second - end < 5 && IsPiiAlnum(text_[second])) ++second;
+    const std::size_t size = second - end - 1;
+    if (size == 0 || size > 3) return false;
+    return second + 1 >= text_.size() || !kIsParting[static_cast<unsigned char>(text_[second])] ||
+           (!IsPiiAlnum(text_[second + 1]) && text_[second + 1] != '(');
+  }
+
   void LookAtRun(std::size_t begin, std::size_t end) {
     const char next = end < text_.size() ? text_[end] : '\0';
     const char after = end + 1 < text_.size() ? text_[end + 1] : '\0';
     const bool number = IsPiiDigit(text_[begin]);
-    const bool parted = std::string_view(" -./()+").find(next) != std::string_view::npos &&
-                        (IsPiiAlnum(after) || after == '(' || after == ' ');
-    // What most numbers are: short, and alone.
-    if (end - begin <= 4 && !parted && !Wanted(Pii::kDateTime)) return;
+    const bool parted =
+        kIsParting[static_cast<unsigned char>(next)] && (IsPiiAlnum(after) || after == '(' || after == ' ');
+    // What most numbers are: short, and alone or with a fraction.
+    if (end - begin <= 4 && !Wanted(Pii::kDateTime) && (!parted || IsShortPair(end))) return;
     if (number && next == '.' && Wanted(Pii::kIpAddress)) Take(FindIpv4(text_, begin, end));
     if (begin >= 2 && (text_[begin - 1] == ' ' || text_[begin - 1] == '-')) LookBehind(begin);
     if (best_.end == 0) LookAtShapes(begin, end, parted);
@@ -336,7 +358,8 @@ class PiiLooker {
 
   void LookAtShapes(std::size_t begin, std::size_t end, bool parted) {
     if (end - begin >= kLongestRun) return;
-    std::uint64_t rows = kShapesOfRun[IsPiiLetter(text_[begin]) ? 1 : 0][end - begin] & shapes_;
+    const auto& lengths = (parted ? kShapesOfRun.any : kShapesOfRun.whole)[IsPiiLetter(text_[begin]) ? 1 : 0];
+    std::uint64_t rows = lengths[end - begin] & shapes_;
     const std::uint64_t unsure = rows & (parted ? kNeverSure : kNeverSure | kSureIfParted);
     if (unsure != 0) rows = (rows ^ unsure) | (unsure & ShapesOf(Spoken(begin)));
     if (rows == 0 || !BeginsWhole(text_, begin)) return;
