@@ -7,6 +7,8 @@
 
 #include "capture_settings.h"
 #include "names.h"
+#include "redaction.h"
+#include "scalars.h"
 
 namespace spanbox::python {
 
@@ -94,6 +96,7 @@ void Capture::EndField(std::size_t begin) {
 }
 
 void Capture::AddText(Column column, std::string_view name, std::string_view text) {
+  if (IsHidden(column)) return out_.AddString(column, name, kHidden);
   const std::size_t used = out_.buffer().size();
   if (text.size() >= kInlineBytes || used + text.size() >= limits_.bytes) {
     PyObject* value = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
@@ -108,6 +111,8 @@ void Capture::AddText(Column column, std::string_view name, std::string_view tex
 
 void Capture::AddValue(Column column, std::string_view name, PyObject* value) {
   if (value == Py_None) return;
+  if (IsHidden(column)) [[unlikely]]
+    return out_.AddString(column, name, kHidden);
   std::byte* const begin = out_.buffer().Reserve(RecordWriter::kMaxKeyHead + name.size() + kMaxScalarBytes);
   if (const std::byte* const end = WriteScalar(RecordWriter::WriteKey(begin, column, name), column, value)) {
     return out_.buffer().Advance(static_cast<std::size_t>(end - begin));
@@ -130,7 +135,10 @@ void Capture::AddNamed(PyObject* name, PyObject* value) {
   }
   if (info.column > Column::kDurationNs) return AddValue(info.column, {}, value);
   const Utf8 text(name);
-  if (info.column == Column::kAttribute) return AddValue(Column::kAttribute, text.view(), value);
+  if (info.column == Column::kAttribute) {
+    if (!limits_.redact_text || SurelyPlain(text.view())) return AddValue(Column::kAttribute, text.view(), value);
+    return AddValue(Column::kAttribute, RedactedName(text.view()), value);
+  }
   AddValue(Column::kAttribute, "attributes." + std::string(text.view()), value);
 }
 

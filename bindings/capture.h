@@ -61,6 +61,13 @@ inline bool IsSecretName(std::string_view name) {
   return spanbox::IsSecretName(name) || (has_denied_names && IsDeniedName(name));
 }
 
+// configure(hide_inputs=...) and its kin: such a field says "[hidden]", and nothing of the value is looked at.
+inline bool hides_inputs = false, hides_outputs = false;
+inline constexpr std::string_view kHidden = "[hidden]";
+inline bool IsHidden(Column column) {
+  return (hides_inputs && column == Column::kInput) || (hides_outputs && column == Column::kOutput);
+}
+
 // The UTF-8 of a str without growing the object: ASCII is borrowed from it, the rest is encoded into a buffer of this
 // object; lone surrogates become U+FFFD.
 class Utf8 {

@@ -62,7 +62,17 @@ PyObject* RegisterEncoder(PyObject*, PyObject* args) {
   Py_RETURN_NONE;
 }
 
-PyMethodDef functions[] = {{"set_capture", SetCapture, METH_VARARGS, nullptr},
+// set_hidden(inputs, outputs)
+PyObject* SetHidden(PyObject*, PyObject* args) {
+  int inputs = 0, outputs = 0;
+  if (PyArg_ParseTuple(args, "pp:set_hidden", &inputs, &outputs) == 0) return nullptr;
+  hides_inputs = inputs != 0;
+  hides_outputs = outputs != 0;
+  Py_RETURN_NONE;
+}
+
+PyMethodDef functions[] = {{"set_hidden", SetHidden, METH_VARARGS, nullptr},
+                           {"set_capture", SetCapture, METH_VARARGS, nullptr},
                            {"register_encoder", RegisterEncoder, METH_VARARGS, nullptr},
                            {nullptr, nullptr, 0, nullptr}};
 

@@ -22,7 +22,7 @@ constexpr std::size_t kPreviewCharacters = 200;
 constexpr std::size_t kHashedBytes = 256 * 1024;
 // A secret that begins before a cut is seen whole when this much behind it is looked at.
 constexpr std::size_t kBehindCut = 4096;
-constexpr std::size_t kContextBytes = 64;  // before a text, that may speak of it
+constexpr std::size_t kContextBytes = 48;  // before a text, that may speak of it
 constexpr std::size_t kKeptBytes = 64;     // of binary data that is cut
 
 // Encodes `count` characters; returns the end of what was written. `out` has room for 4 bytes each.

@@ -60,7 +60,7 @@ void Chunks::AddTo(Capture& capture, RecordWriter& record, bool keep) const {
   deltas.back() = ']';
   record.AddJson(Column::kAttribute, "chunk_deltas_us", deltas);
   if (!keep || packed_count_ == 0) return;
-  if (all_text_) {
+  if (all_text_ || hides_outputs) {
     capture.AddText(Column::kOutput, {}, text_);
   } else {
     const std::size_t begin = record.BeginPacked(Column::kOutput, {});

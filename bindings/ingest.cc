@@ -7,6 +7,7 @@
 #include "arrow_capsule.h"
 #include "casters.h"
 #include "query.h"
+#include "redaction.h"
 
 namespace py = pybind11;
 
@@ -25,7 +26,13 @@ void RegisterIngest(py::module_& module) {
   using namespace py::literals;
   py::class_<Ingest>(module, "Ingest", "Rows of others on their way into a store.", py::is_final())
       .def(py::init([](const PyStore& store, std::string name, bool skip_bad) {
-             return Unwrap(WithoutGil([&] { return Ingest::Start(store.store, std::move(name), skip_bad); }));
+             auto ingest = Unwrap(WithoutGil([&] { return Ingest::Start(store.store, std::move(name), skip_bad); }));
+             if (const auto redaction = ActiveRedaction(); redaction->any()) {
+               ingest->SetRedact([redaction](std::string_view column, const Value& value) {
+                 return RedactedCell(*redaction, column, value);
+               });
+             }
+             return ingest;
            }),
            "store"_a, "name"_a, "skip_bad"_a)
       .def_property_readonly("stored_before", &Ingest::stored_before)

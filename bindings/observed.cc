@@ -7,6 +7,7 @@
 
 #include "base/msgpack.h"
 #include "limits.h"
+#include "redaction.h"
 #include "scalars.h"
 
 namespace spanbox::python {
@@ -123,7 +124,7 @@ PyObject* Observe(PyObject*, PyObject* args) {
   observed->name = Py_NewRef(name);
   observed->dict = nullptr;
   observed->weak_refs = nullptr;
-  observed->shape = new CallShape{.head = EncodeHead(*kind, Utf8(name).view()),
+  observed->shape = new CallShape{.head = EncodeHead(*kind, RedactedName(Utf8(name).view())),
                                   .parameters = Parameters(parameters),
                                   .kind = *kind,
                                   .returns = static_cast<Returns>(returns),
@@ -165,6 +166,7 @@ Parameters::Parameters(PyObject* names) {
 }
 
 void AddOutput(RecordWriter& record, const CallShape& shape, PyObject* result) {
+  if (hides_outputs) return record.AddString(Column::kOutput, {}, kHidden);
   if (shape.MayBeShort() && AddShortOutput(record, result)) return;
   AddCaptured(record, [&](Capture& capture) {
     shape.LimitCapture(capture);
@@ -225,6 +227,7 @@ SpanObject* StartCall(ObservedObject* observed, PyObject* const* args, size_t na
   *token = StartSpan(*recorder, span, shape.head, [&](RecordWriter& record) {
     const Py_ssize_t count = PyVectorcall_NARGS(nargsf);
     if (!shape.capture_input) return;
+    if (hides_inputs) return record.AddString(Column::kInput, {}, kHidden);
     if (shape.MayBeShort() && shape.parameters.AddShort(record, args, count, keyword_names)) return;
     AddCaptured(record, [&](Capture& capture) {
       shape.LimitCapture(capture);

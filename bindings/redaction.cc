@@ -10,6 +10,7 @@
 
 #include "capture_settings.h"
 #include "casters.h"
+#include "record/secret_names.h"
 #include "scalars.h"
 
 namespace py = pybind11;
@@ -106,6 +107,19 @@ py::tuple RedactText(const py::str& text, const py::str& before) {
 std::shared_ptr<const Redaction> ActiveRedaction() {
   const std::lock_guard lock(TheActive().mutex);
   return TheActive().redaction;
+}
+
+std::string RedactedName(std::string_view name) {
+  if (process_limits.redact_text && !SurelyPlain(name)) {
+    if (auto redacted = ActiveRedaction()->Redact(name)) return *std::move(redacted);
+  }
+  return std::string(name);
+}
+
+std::optional<std::string> RedactedCell(const Redaction& redaction, std::string_view name, const Value& value) {
+  if (value.type != ValueType::kString && value.type != ValueType::kJson) return std::nullopt;
+  if (redaction.secrets() && spanbox::IsSecretName(name)) return std::string(kRedacted);
+  return value.type == ValueType::kJson ? redaction.RedactJson(value.text) : redaction.Redact(value.text, name);
 }
 
 void RegisterRedaction(py::module_& module) {

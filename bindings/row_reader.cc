@@ -3,7 +3,9 @@
 #include <limits>
 #include <optional>
 
+#include "capture_settings.h"
 #include "casters.h"
+#include "redaction.h"
 
 namespace py = pybind11;
 
@@ -24,7 +26,7 @@ void RowReader::Add(std::size_t index, const py::dict& row) {
   const TraceId trace = ParseId<TraceId>(row, "trace_id", TraceIdFromHex, "32");
   const SpanId span = ParseId<SpanId>(row, "span_id", SpanIdFromHex, "16");
   const SpanId parent = Has(row, "parent_id") ? ParseId<SpanId>(row, "parent_id", SpanIdFromHex, "16") : 0;
-  const std::string name = Has(row, "name") ? Str(row, "name") : "";
+  const std::string name = RedactedName(Has(row, "name") ? Str(row, "name") : "");
   const SpanKind kind = OneOf(row, "kind", SpanKindFromString, SpanKind::kSpan);
   const SpanStatus status = OneOf(row, "status", SpanStatusFromString, SpanStatus::kOk);
 
@@ -101,7 +103,9 @@ T RowReader::OneOf(const py::dict& row, const char* key, Parse parse, T otherwis
 }
 
 void RowReader::AddFields(const py::dict& row, RecordWriter& record) {
-  Capture capture(record, kNoLimits);
+  CaptureLimits limits = kNoLimits;
+  limits.redact_keys = limits.redact_text = process_limits.redact_text;
+  Capture capture(record, limits);
   for (const auto& [key, value] : row) {
     if (!PyUnicode_Check(key.ptr())) Wrong("column names must be text");
     const Utf8 column_name(key.ptr());

@@ -33,14 +33,16 @@ inline bool SurelyNoPii(std::string_view text) {
   return digits < 5;
 }
 
+// Neither.
+inline bool SurelyPlain(std::string_view text) { return SurelyNoSecret(text) && (!looks_for_pii || SurelyNoPii(text)); }
+
 // The text of a str that is ASCII, at most 31 bytes, and surely nothing to be redacted; a null view otherwise.
 inline std::string_view ShortText(PyObject* value) {
   if (Py_TYPE(value) != &PyUnicode_Type || !PyUnicode_IS_COMPACT_ASCII(value)) return {};
   const auto size = static_cast<std::size_t>(PyUnicode_GET_LENGTH(value));
   if (size > 31) return {};
   const std::string_view text(static_cast<const char*>(PyUnicode_DATA(value)), size);
-  if (!SurelyNoSecret(text) || (looks_for_pii && !SurelyNoPii(text))) return {};
-  return text;
+  return SurelyPlain(text) ? text : std::string_view{};
 }
 
 // Writes `value` as MessagePack (base/msgpack.h) at `at`, where kMaxScalarBytes are free, and returns what follows;

@@ -12,6 +12,7 @@
 #include "casters.h"
 #include "query.h"
 #include "recording.h"
+#include "redaction.h"
 #include "spanbox/score.h"
 
 namespace py = pybind11;
@@ -133,7 +134,7 @@ Problem Encode(const Given& given, const Target& target, std::int64_t at_ns, con
     return "there is nothing in it: give a value, a label or an explanation";
   }
   RecordWriter record(out);
-  record.Start(target.trace_id, target.span_id, 0, at_ns, SpanKind::kSpan, name.view());
+  record.Start(target.trace_id, target.span_id, 0, at_ns, SpanKind::kSpan, RedactedName(name.view()));
   Capture capture(record, limits);
   if (given[kMetadata] != nullptr) capture.AddAll(given[kMetadata]);
   const auto add = [&](std::string_view attribute, PyObject* object) {
@@ -234,12 +235,11 @@ PyObject* ScoreSpan(PyObject* span, PyObject* const* args, Py_ssize_t count, PyO
 int RegisterScores(PyObject* module) { return PyModule_AddFunctions(module, functions); }
 
 std::size_t AppendScores(PyStore& self, const py::sequence& dicts) {
-  static constexpr CaptureLimits kNoLimits{.bytes = std::numeric_limits<std::uint32_t>::max(),
-                                           .nodes = std::numeric_limits<std::uint32_t>::max(),
-                                           .depth = kMaxCaptureDepth,
-                                           .redact_keys = false,
-                                           .redact_text = false,
-                                           .value_bytes = std::numeric_limits<std::uint32_t>::max()};
+  const CaptureLimits no_limits{.bytes = std::numeric_limits<std::uint32_t>::max(),
+                                .nodes = std::numeric_limits<std::uint32_t>::max(),
+                                .depth = kMaxCaptureDepth,
+                                .redact_text = process_limits.redact_text,
+                                .value_bytes = std::numeric_limits<std::uint32_t>::max()};
   std::deque<ByteBuffer> payloads;
   RowArena arena;
   std::vector<SpanRow> rows;
@@ -264,7 +264,7 @@ std::size_t AppendScores(PyStore& self, const py::sequence& dicts) {
       if (overflow != 0) problem = "at_ns must be a 64-bit int of nanoseconds";
     }
     ByteBuffer& payload = payloads.emplace_back();
-    if (problem == nullptr) problem = Encode(given, target, at_ns, kNoLimits, payload);
+    if (problem == nullptr) problem = Encode(given, target, at_ns, no_limits, payload);
     if (problem != nullptr) fail(problem);
     rows.push_back(Unwrap(ParseScore({RecordType::kScore, payload.bytes()}, arena)));
   }

@@ -8,6 +8,7 @@
 #include "limits.h"
 #include "otel.h"
 #include "recording.h"
+#include "redaction.h"
 
 namespace spanbox::python {
 namespace {
@@ -81,7 +82,7 @@ PyObject* SpanEnter(PyObject* self, PyObject*) {
   ContextObject* given = span->start_monotonic_ns == 0 ? std::exchange(span->parent, nullptr) : nullptr;
   if (Recorder* recorder = ActiveRecorder()) {
     ContextObject* under = given == nullptr ? nullptr : EnterUnder(given, nullptr);
-    const std::string head = EncodeHead(span->kind, Utf8(span->name).view());
+    const std::string head = EncodeHead(span->kind, RedactedName(Utf8(span->name).view()));
     Py_XDECREF(StartSpan(*recorder, span, head, [span](RecordWriter& record) {
       if (span->attributes == nullptr) return;
       AddCaptured(record, [span](Capture& capture) { capture.AddAll(span->attributes); });

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from spanbox import _core
+from spanbox import _core, _hidden
 
 if TYPE_CHECKING:
     from spanbox._redact import Key, Redact
@@ -23,9 +23,12 @@ class _Settings(NamedTuple):  # dataclasses would be a third of the time that im
     redact: Redact = "secrets"
     redact_key: Key | None = None
     redact_keys: tuple[str, ...] = ()
+    hide_inputs: bool | None = None  # None: as the environment says
+    hide_outputs: bool | None = None
 
 
 _settings = _Settings()
+_hidden.set_hidden(None, None)
 
 
 def check_bytes(capture_bytes: int) -> int:
@@ -42,6 +45,8 @@ def set_capture(
     redact: Redact | None = None,
     redact_key: Key | None = None,
     redact_keys: Iterable[str] | None = None,
+    hide_inputs: bool | None = None,
+    hide_outputs: bool | None = None,
 ) -> bool:
     """The part of configure() that says what is kept of a value. None keeps what is. False: nothing was given."""
     global _settings
@@ -53,6 +58,8 @@ def set_capture(
         "capture_depth": capture_depth,
         "redact": redact,
         "redact_key": redact_key,
+        "hide_inputs": hide_inputs,
+        "hide_outputs": hide_outputs,
         "redact_keys": None if redact_keys is None else tuple(redact_keys),
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -66,6 +73,7 @@ def set_capture(
         from spanbox._redact import set_redaction
 
         set_redaction(new.redact, new.redact_key)
+    _hidden.set_hidden(new.hide_inputs, new.hide_outputs)
     _core.set_capture(new.capture_bytes, new.capture_nodes, new.capture_depth, new.redact_keys)
     _settings = new
     return bool(changes)

@@ -299,6 +299,9 @@ def recording_path() -> str | None:
 def set_capture(bytes: int, nodes: int, depth: int, denied_names: tuple[str, ...], /) -> None:
     """Limits of every capture from now on."""
 
+def set_hidden(inputs: bool, outputs: bool, /) -> None:
+    """Whether inputs and outputs are kept."""
+
 def set_redaction(
     secrets: bool,
     pii: list[str],

@@ -251,6 +251,8 @@ def configure(
     redact: Redact | None = None,
     redact_key: Key | None = None,
     redact_keys: Iterable[str] | None = None,
+    hide_inputs: bool | None = None,
+    hide_outputs: bool | None = None,
 ) -> None:
     """Choose where this process records, and how, before or after its first span. What is None stays as it is.
 
@@ -271,6 +273,8 @@ def configure(
     as well, "off" nothing; or a mapping says what becomes of each entity: {"email_address": "hash", "pii": "replace"}.
     redact_key: for the operators hash, encrypt and surrogate, or what returns it; without it $SPANBOX_REDACT_KEY.
     redact_keys: names whose values are never kept, besides api_key, password and the like.
+    hide_inputs, hide_outputs: True keeps "[hidden]" in their place, and nothing else of them. At first as the variables
+    of other tracers say (LANGSMITH_HIDE_INPUTS, OPENINFERENCE_HIDE_INPUTS, TRACELOOP_TRACE_CONTENT=false, ...).
     Raises StoreError, CorruptionError or StoreFullError when the store cannot be used; the recorder in use then stays.
     """
     if full_ring not in (None, "wait", "drop", "block"):
@@ -284,6 +288,8 @@ def configure(
         redact=redact,
         redact_key=redact_key,
         redact_keys=redact_keys,
+        hide_inputs=hide_inputs,
+        hide_outputs=hide_outputs,
     )
     if propagate is not None:
         _core.set_propagate(propagate)

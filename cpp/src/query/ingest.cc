@@ -60,7 +60,10 @@ Result<const SpanRow*> Ingest::NextRow(Source& source, Counts& counts) {
       row = std::move(read);
     }
     const std::uint64_t number = position_++;
-    if (row.ok()) return row;
+    if (row.ok()) {
+      if (redact_ && *row != nullptr) maker_.RedactRow(redact_);
+      return row;
+    }
     std::string problem = source.Place(number) + ": " + row.status().message();
     if (!skip_bad_) return Status(row.status().code(), std::move(problem));
     ++counts.bad;

@@ -45,6 +45,9 @@ class Ingest {
   // Says that what comes now begins with this row of the input. REQUIRES: no rows have come; row <= stored_before().
   void SetFirstRow(std::uint64_t row) { position_ = counts_.skipped = row; }
 
+  // From now on every text is shown to `redact` before it is stored.
+  void SetRedact(RowMaker::Redact redact) { redact_ = std::move(redact); }
+
   // Moves the stream out of `stream`.
   Status TakeArrow(ArrowArrayStream* stream);
   // Stores up to one commit of it; false when it has ended.
@@ -70,6 +73,7 @@ class Ingest {
   std::uint64_t stored_ = 0;    // what the store remembers
   Counts counts_;
   RowMaker maker_;
+  RowMaker::Redact redact_;
   std::unique_ptr<ArrowRows> arrow_;
   std::unique_ptr<JsonRows> json_;
 };
