@@ -10,11 +10,12 @@ from typing import Annotated, Any, get_args
 import typer
 from rich.progress import Progress
 
-from spanbox import _core
+import spanbox
+from spanbox import _audit, _core
 from spanbox._box import Box
 from spanbox._box import open as open_box
 from spanbox._paths import resolve_store
-from spanbox._render import clean, distinct_digits, fit, format_cost, format_time, one_line, plural
+from spanbox._render import clean, distinct_digits, fit, format_bytes, format_cost, format_time, one_line, plural
 from spanbox._sessions import SESSION_HEADER, SESSION_RIGHT
 from spanbox._trace import SHOWN_SPANS, Trace, TraceSpan
 from spanbox.cli import _bench, _bridges, _demo, _doctor, _money, _summaries, _tail
@@ -324,6 +325,48 @@ def backup(
     """Write a copy of the store, while others go on."""
     _open(store).backup(folder)
     Output().line(f"written to {clean(str(folder))}")
+
+
+@app.command()
+def redact(
+    text: Annotated[str, typer.Argument(help="The text; - reads standard input")] = "-",
+    pii: Annotated[bool, typer.Option("--pii/--secrets", help="Personal data too, or secrets alone")] = True,
+    json: Json = False,
+) -> None:
+    """Show what would be stored of a text, and what was found in it where."""
+    out = Output()
+    spanbox.configure(redact="pii" if pii else "secrets")
+    stored, found = spanbox.redact(sys.stdin.read() if text == "-" else text)
+    if json:
+        out.json({"text": stored, "found": [one._asdict() for one in found]})
+        return
+    for line in stored.splitlines():
+        out.line(clean(line))
+    for one in found:
+        out.line(f"{one.entity} at {one.start} to {one.end}", "yellow")
+
+
+@app.command()
+def audit(
+    canary: Annotated[Path, typer.Option("--canary", help="A file of values that must not be there, one a line")],
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Look for values in every byte of the store, and in every text packed in it. Exits with 1 when one is there."""
+    out = Output()
+    found = _audit.audit(_open(store), _audit.read_canaries(canary))
+    if json:
+        out.json({**found._asdict(), "hits": [hit._asdict() for hit in found.hits]})
+    else:
+        for hit in found.hits:
+            out.line(f"value {hit.canary}, {hit.form}: {clean(hit.place)}", "red")
+        out.line(
+            f"{plural(found.canaries, 'value')}, {plural(len(found.hits), 'place')} found; looked at "
+            f"{plural(found.files, 'file')} ({format_bytes(found.bytes)}), {plural(found.spans, 'span')}, "
+            f"{plural(found.scores, 'score')}, {plural(found.blobs, 'blob')}"
+        )
+    if found.hits:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spanbox import _core
+from spanbox._hidden import hidden_by_environment
 from spanbox._paths import FOLDER, VARIABLE, find_store
 from spanbox._render import clean, format_bytes, format_time, plural
 from spanbox.cli._output import Output
@@ -57,6 +58,10 @@ def examine(store: Path | None) -> Report:
     if report.found:
         report.problems += report.found["verification"]["problems"]
         _judge(report)
+    hidden = hidden_by_environment()
+    for what, names in (("inputs", hidden.inputs), ("outputs", hidden.outputs)):
+        if names:
+            report.advice.append(f"programs started from here keep no {what}: {', '.join(names)} says so")
     if report.problems:
         report.advice.append(
             "a damaged segment costs the spans in it, the others stay readable; copy the folder before you go on"
