@@ -27,11 +27,7 @@ void RegisterIngest(py::module_& module) {
   py::class_<Ingest>(module, "Ingest", "Rows of others on their way into a store.", py::is_final())
       .def(py::init([](const PyStore& store, std::string name, bool skip_bad) {
              auto ingest = Unwrap(WithoutGil([&] { return Ingest::Start(store.store, std::move(name), skip_bad); }));
-             if (const auto redaction = ActiveRedaction(); redaction->any()) {
-               ingest->SetRedact([redaction](std::string_view column, const Value& value) {
-                 return RedactedCell(*redaction, column, value);
-               });
-             }
+             if (RedactValue redact = ValueRedactor()) ingest->SetRedact(std::move(redact));
              return ingest;
            }),
            "store"_a, "name"_a, "skip_bad"_a)

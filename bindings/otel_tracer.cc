@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "otel.h"
+#include "redaction.h"
 
 namespace spanbox::python {
 namespace {
@@ -132,7 +133,8 @@ SpanObject* Start(Recorder& recorder, TracerObject* tracer, const Arguments& giv
   RecordWriter record(scratch.buffer());
   const std::int64_t start_ns =
       span->given_start_ns != 0 ? span->given_start_ns : WallFromMonotonic(span->start_monotonic_ns);
-  record.Start(span->trace_id, span->span_id, span->parent_id, start_ns, span->kind, Utf8(span->name).view());
+  record.Start(span->trace_id, span->span_id, span->parent_id, start_ns, span->kind,
+               RedactedName(Utf8(span->name).view()));
   for (PyObject* fields : {span->tags, tracer->scope}) {
     if (fields == nullptr) continue;
     record.buffer().PutBytes(PyBytes_AS_STRING(fields), static_cast<std::size_t>(PyBytes_GET_SIZE(fields)));

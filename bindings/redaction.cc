@@ -116,10 +116,14 @@ std::string RedactedName(std::string_view name) {
   return std::string(name);
 }
 
-std::optional<std::string> RedactedCell(const Redaction& redaction, std::string_view name, const Value& value) {
-  if (value.type != ValueType::kString && value.type != ValueType::kJson) return std::nullopt;
-  if (redaction.secrets() && spanbox::IsSecretName(name)) return std::string(kRedacted);
-  return value.type == ValueType::kJson ? redaction.RedactJson(value.text) : redaction.Redact(value.text, name);
+RedactValue ValueRedactor() {
+  auto redaction = ActiveRedaction();
+  if (!redaction->any()) return {};
+  return [redaction](std::string_view name, const Value& value) -> std::optional<std::string> {
+    if (value.type != ValueType::kString && value.type != ValueType::kJson) return std::nullopt;
+    if (redaction->secrets() && spanbox::IsSecretName(name)) return std::string(kRedacted);
+    return value.type == ValueType::kJson ? redaction->RedactJson(value.text) : redaction->Redact(value.text, name);
+  };
 }
 
 void RegisterRedaction(py::module_& module) {

@@ -7,12 +7,11 @@
 #include <pybind11/pybind11.h>
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 
 #include "record/redaction.h"
-#include "spanbox/span.h"
+#include "spanbox/redact.h"
 
 namespace spanbox::python {
 
@@ -22,9 +21,8 @@ std::shared_ptr<const Redaction> ActiveRedaction();
 // A name of the user's (of a span, an attribute, a score) as it is stored.
 std::string RedactedName(std::string_view name);
 
-// What is stored of a value that others made, such as a cell of a table; nullopt: it is stored as it is. `name`: of its
-// column. From any thread.
-std::optional<std::string> RedactedCell(const Redaction& redaction, std::string_view name, const Value& value);
+// What values that others made pass, such as the cells of a table: the redaction of now. For any thread.
+RedactValue ValueRedactor();
 
 // Adds set_redaction, redact, pii_entities and secret_entities to the module.
 void RegisterRedaction(pybind11::module_& module);

@@ -26,7 +26,8 @@ void RowReader::Add(std::size_t index, const py::dict& row) {
   const TraceId trace = ParseId<TraceId>(row, "trace_id", TraceIdFromHex, "32");
   const SpanId span = ParseId<SpanId>(row, "span_id", SpanIdFromHex, "16");
   const SpanId parent = Has(row, "parent_id") ? ParseId<SpanId>(row, "parent_id", SpanIdFromHex, "16") : 0;
-  const std::string name = RedactedName(Has(row, "name") ? Str(row, "name") : "");
+  std::string name = Has(row, "name") ? Str(row, "name") : "";
+  if (redact_) name = RedactedName(name);
   const SpanKind kind = OneOf(row, "kind", SpanKindFromString, SpanKind::kSpan);
   const SpanStatus status = OneOf(row, "status", SpanStatusFromString, SpanStatus::kOk);
 
@@ -104,7 +105,7 @@ T RowReader::OneOf(const py::dict& row, const char* key, Parse parse, T otherwis
 
 void RowReader::AddFields(const py::dict& row, RecordWriter& record) {
   CaptureLimits limits = kNoLimits;
-  limits.redact_keys = limits.redact_text = process_limits.redact_text;
+  limits.redact_keys = limits.redact_text = redact_ && process_limits.redact_text;
   Capture capture(record, limits);
   for (const auto& [key, value] : row) {
     if (!PyUnicode_Check(key.ptr())) Wrong("column names must be text");

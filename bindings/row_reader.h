@@ -19,6 +19,9 @@ namespace spanbox::python {
 
 class RowReader {
  public:
+  // `redact`: as configure(redact=...) says; else every value is what it is.
+  explicit RowReader(bool redact = false) : redact_(redact) {}
+
   // ValueError names the row and what is wrong with it.
   void Add(std::size_t index, const pybind11::dict& row);
 
@@ -41,6 +44,7 @@ class RowReader {
   T OneOf(const pybind11::dict& row, const char* key, Parse parse, T otherwise) const;
   void AddFields(const pybind11::dict& row, RecordWriter& record);
 
+  const bool redact_;
   std::size_t index_ = 0;
   std::deque<ByteBuffer> payloads_;
   RowArena arena_;

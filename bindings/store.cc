@@ -65,7 +65,7 @@ Status KeepNew(Store& store, std::vector<SpanRow>& rows) {
 }
 
 std::size_t AppendRows(PyStore& self, const py::sequence& dicts) {
-  RowReader reader;
+  RowReader reader(/*redact=*/true);
   std::size_t index = 0;
   for (const py::handle row : dicts) {
     if (!PyDict_Check(row.ptr())) Throw(InvalidArgument("row " + std::to_string(index) + " is not a dict"));

@@ -6,6 +6,7 @@
 #include "casters.h"
 #include "query.h"
 #include "query/table_rows.h"
+#include "redaction.h"
 #include "row_reader.h"
 #include "spanbox/otlp.h"
 #include "wire/normalise.h"
@@ -19,7 +20,9 @@ OtlpForm FormOf(bool is_json) { return is_json ? OtlpForm::kJson : OtlpForm::kPr
 
 py::tuple ReceiveBody(PyStore& self, const py::bytes& body, bool is_json) {
   const std::string_view bytes = body;
-  const OtlpReceipt receipt = Unwrap(WithoutGil([&] { return ReceiveOtlp(*self.store, bytes, FormOf(is_json)); }));
+  const RedactValue redact = ValueRedactor();
+  const OtlpReceipt receipt =
+      Unwrap(WithoutGil([&] { return ReceiveOtlp(*self.store, bytes, FormOf(is_json), redact); }));
   return py::make_tuple(receipt.stored, receipt.duplicates, receipt.rejected, Text(receipt.message));
 }
 

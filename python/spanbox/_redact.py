@@ -61,7 +61,7 @@ def redact(text: str, *, before: str = "") -> Redacted:
         spanbox.redact("mail to ann@example.com")   # text="mail to [redacted:email_address]", found=(...)
 
     before: what stands before the text in a span, such as the name of the argument: some numbers are personal data
-    only when something speaks of them. A bridge (configure(redact_bridge=...)) is not asked.
+    only when something speaks of them.
     """
     if not isinstance(text, str):
         raise TypeError(f"redact() takes text, not {type(text).__name__}")

@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "spanbox/redact.h"
 #include "spanbox/span.h"
 #include "spanbox/status.h"
 #include "spanbox/store.h"
@@ -84,6 +85,6 @@ struct OtlpReceipt {
 };
 // Stores the spans of a body and their scores; what it counts as stored survives power loss. Senders send again what
 // they have no answer for: a span whose trace id and span id the store has is not stored twice.
-Result<OtlpReceipt> ReceiveOtlp(Store& store, std::string_view body, OtlpForm form);
+Result<OtlpReceipt> ReceiveOtlp(Store& store, std::string_view body, OtlpForm form, const RedactValue& redact = {});
 
 }  // namespace spanbox

@@ -61,7 +61,7 @@ Result<const SpanRow*> Ingest::NextRow(Source& source, Counts& counts) {
     }
     const std::uint64_t number = position_++;
     if (row.ok()) {
-      if (redact_ && *row != nullptr) maker_.RedactRow(redact_);
+      if (redactor_) return &redactor_->Redacted(**row);
       return row;
     }
     std::string problem = source.Place(number) + ": " + row.status().message();

@@ -17,6 +17,7 @@
 
 #include "query/arrow_abi.h"
 #include "query/row_maker.h"
+#include "query/row_redactor.h"
 #include "spanbox/store.h"
 
 namespace spanbox {
@@ -46,7 +47,7 @@ class Ingest {
   void SetFirstRow(std::uint64_t row) { position_ = counts_.skipped = row; }
 
   // From now on every text is shown to `redact` before it is stored.
-  void SetRedact(RowMaker::Redact redact) { redact_ = std::move(redact); }
+  void SetRedact(RedactValue redact) { redactor_.emplace(std::move(redact)); }
 
   // Moves the stream out of `stream`.
   Status TakeArrow(ArrowArrayStream* stream);
@@ -73,7 +74,7 @@ class Ingest {
   std::uint64_t stored_ = 0;    // what the store remembers
   Counts counts_;
   RowMaker maker_;
-  RowMaker::Redact redact_;
+  std::optional<RowRedactor> redactor_;
   std::unique_ptr<ArrowRows> arrow_;
   std::unique_ptr<JsonRows> json_;
 };

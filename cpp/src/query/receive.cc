@@ -6,6 +6,7 @@
 
 #include "base/record_codec.h"
 #include "query/ingest.h"
+#include "query/row_redactor.h"
 #include "spanbox/otlp.h"
 #include "spanbox/trace.h"
 
@@ -41,8 +42,9 @@ Result<SpansOfTraces> NewSpans(Store& store, OtlpReader& reader, OtlpReceipt& re
 // Scores of the spans that have been read, until they are stored.
 class HeldScores {
  public:
-  void Add(std::span<const SpanRow> scores) {
-    for (const SpanRow& score : scores) {
+  void Add(std::span<const SpanRow> scores, RowRedactor& redactor) {
+    for (const SpanRow& given : scores) {
+      const SpanRow& score = redactor.Redacted(given);
       SpanRow& copy = rows_.emplace_back(score);
       std::vector<Field>& fields = arena_.NewFields();
       copy.name = Copy(score.name);
@@ -71,7 +73,7 @@ std::uint64_t SizeOf(const SpanRow& row) {
 
 }  // namespace
 
-Result<OtlpReceipt> ReceiveOtlp(Store& store, std::string_view body, OtlpForm form) {
+Result<OtlpReceipt> ReceiveOtlp(Store& store, std::string_view body, OtlpForm form, const RedactValue& redact) {
   // One at a time: a sender that has waited too long sends the same again while the first is being stored.
   static std::mutex one_at_a_time;
   const std::lock_guard lock(one_at_a_time);
@@ -80,6 +82,7 @@ Result<OtlpReceipt> ReceiveOtlp(Store& store, std::string_view body, OtlpForm fo
   SPANBOX_ASSIGN_OR_RETURN(SpansOfTraces wanted, NewSpans(store, *reader, receipt));
   reader->Rewind();
   HeldScores scores;
+  RowRedactor redactor(redact);
   for (bool more = true; more;) {
     std::uint64_t rows = 0, bytes = 0;
     const auto next = [&]() -> Result<const SpanRow*> {
@@ -88,10 +91,10 @@ Result<OtlpReceipt> ReceiveOtlp(Store& store, std::string_view body, OtlpForm fo
         more = row != nullptr;
         if (!more) break;
         if (wanted[row->trace_id].erase(row->span_id) == 0) continue;
-        scores.Add(reader->scores());
+        scores.Add(reader->scores(), redactor);
         ++rows;
         bytes += SizeOf(*row);
-        return row;
+        return &redactor.Redacted(*row);
       }
       return static_cast<const SpanRow*>(nullptr);
     };

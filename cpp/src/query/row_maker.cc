@@ -361,17 +361,4 @@ Result<const SpanRow*> RowMaker::Finish() {
   return &row_;
 }
 
-void RowMaker::RedactRow(const Redact& redact) {
-  const auto store = [&](std::string_view name, const Value& value, std::string_view& text) {
-    if (auto redacted = redact(name, value)) text = Scratch() = *std::move(redacted);
-  };
-  store("name", Value::String(row_.name), row_.name);
-  for (Field& field : fields_) {
-    const bool named = field.column != Column::kAttribute;
-    const std::string_view name = named ? Columns()[static_cast<std::size_t>(field.column)].name : field.name;
-    store(name, field.value, field.value.text);
-    if (!named) store({}, Value::String(field.name), field.name);
-  }
-}
-
 }  // namespace spanbox

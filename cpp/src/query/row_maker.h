@@ -6,7 +6,6 @@
 #pragma once
 
 #include <deque>
-#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -49,11 +48,6 @@ class RowMaker {
   // InvalidArgument: what is wrong with the value. REQUIRES: the cell's text lives as long as the row.
   Status Set(const InputColumn& column, const InputCell& cell);
   Result<const SpanRow*> Finish();
-
-  // What is stored of a value in place of it; nullopt: it is stored as it is. `name`: of its column, or "name".
-  using Redact = std::function<std::optional<std::string>(std::string_view name, const Value& value)>;
-  // Of the row that was finished.
-  void RedactRow(const Redact& redact);
 
   std::string& Scratch();  // empty; for a text of this row
 
