@@ -3,7 +3,7 @@
 The same span takes turns with redaction on and off. Texts are 4 KB with nothing to be redacted in them, which is what
 nearly all are: prose, the log of an agent (paths, commands, hashes, diffs), JSON of a tool.
 
-python benchmarks/redaction.py ROUNDS   prints {text: ns per KB} as JSON
+python benchmarks/redaction.py ROUNDS   prints {what, text: ns per KB} as JSON; of "pii" what it adds to "secrets"
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def main() -> None:
             for redact in ("secrets", "pii", "off")
         }
         costs = _bench.added(lambda text=text: text, ways, call, rounds=rounds)
-        for what in ("secrets", "pii"):
-            found[f"{what}, {name}"] = (costs[what]["cpu_ns"] - costs["off"]["cpu_ns"]) / (len(text) / 1024)
+        for what, without in (("secrets", "off"), ("pii", "secrets")):
+            found[f"{what}, {name}"] = (costs[what]["cpu_ns"] - costs[without]["cpu_ns"]) / (len(text) / 1024)
     print(json.dumps(found))
 
 
