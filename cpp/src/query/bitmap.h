@@ -25,6 +25,14 @@ class Bitmap {
   std::span<const std::uint64_t> words() const { return words_; }  // bit r of words[r / 64]
   bool operator[](std::uint32_t row) const { return (words_[row / 64] >> (row % 64) & 1) != 0; }
   void Set(std::uint32_t row) { words_[row / 64] |= 1ull << (row % 64); }
+  void SetIf(std::uint32_t row, bool holds) { words_[row / 64] |= std::uint64_t{holds} << (row % 64); }
+  void SetRange(std::uint32_t begin, std::uint32_t end) {
+    while (begin < end) {
+      const bool whole = begin % 64 == 0 && end - begin >= 64;
+      words_[begin / 64] |= whole ? ~0ull : 1ull << (begin % 64);
+      begin += whole ? 64 : 1;
+    }
+  }
   void Clear(std::uint32_t row) { words_[row / 64] &= ~(1ull << (row % 64)); }
 
   bool any() const {

@@ -80,6 +80,7 @@ Status Cells::Read(SegmentColumns& columns, std::string_view column, std::span<c
 
 Status Cells::ReadChunk(SegmentColumns& columns, const ChunkInfo& chunk, std::span<const std::uint32_t> rows,
                         std::span<const std::uint32_t> targets) {
+  if (columns.AreFew(chunk, rows) && chunk.type != ColumnType::kText) return ReadPoints(columns, chunk, rows, targets);
   const auto each = [&](const auto& column, auto set) {
     for (std::size_t i = 0; i < rows.size(); ++i) {
       if constexpr (requires { column.valid; }) {
@@ -137,6 +138,34 @@ Status Cells::ReadChunk(SegmentColumns& columns, const ChunkInfo& chunk, std::sp
     }
   }
   return OkStatus();
+}
+
+Status Cells::ReadPoints(SegmentColumns& columns, const ChunkInfo& chunk, std::span<const std::uint32_t> rows,
+                         std::span<const std::uint32_t> targets) {
+  if (chunk.type == ColumnType::kTraceId) {
+    SPANBOX_ASSIGN_OR_RETURN(const std::vector<TraceId> ids, columns.TraceIdsAt(rows));
+    for (std::size_t i = 0; i < rows.size(); ++i) SetString(targets[i], strings_.Intern(ToHex(ids[i])));
+    return OkStatus();
+  }
+  const auto each = [&](const auto& points, auto set) {
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (points.valid[i] != 0) set(targets[i], points.values[i]);
+    }
+    return OkStatus();
+  };
+  if (chunk.type == ColumnType::kSpanId) {
+    SPANBOX_ASSIGN_OR_RETURN(const Points<SpanId> ids, columns.SpanIdsAt(chunk, rows));
+    return each(ids, [&](std::uint32_t target, SpanId id) { SetString(target, strings_.Append(ToHex(id))); });
+  }
+  if (chunk.type == ColumnType::kString) {
+    SPANBOX_ASSIGN_OR_RETURN(const Points<std::string_view> strings, columns.StringsAt(chunk, rows));
+    return each(strings, [&](std::uint32_t target, std::string_view s) { SetString(target, strings_.Intern(s)); });
+  }
+  SPANBOX_ASSIGN_OR_RETURN(const Points<std::int64_t> numbers, columns.NumbersAt(chunk, rows));
+  return each(numbers, [&](std::uint32_t target, std::int64_t value) {
+    if (chunk.type == ColumnType::kFloat) return SetFloat(target, std::bit_cast<double>(value));
+    chunk.type == ColumnType::kBool ? SetBool(target, value != 0) : SetInt(target, value);
+  });
 }
 
 Cells Cells::Gather(std::span<const std::uint32_t> rows) && {

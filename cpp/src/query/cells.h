@@ -95,6 +95,8 @@ class Cells {
     seen_ |= 1u << static_cast<unsigned>(tag);
   }
   void FinishStrings(TableColumn& out);
+  Status ReadPoints(SegmentColumns& columns, const ChunkInfo& chunk, std::span<const std::uint32_t> rows,
+                    std::span<const std::uint32_t> targets);
 
   std::vector<Tag> tags_;
   std::vector<std::uint64_t> payloads_;

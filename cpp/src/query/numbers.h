@@ -39,7 +39,15 @@ Status ForEachNumber(SegmentColumns& columns, std::string_view column, std::span
   };
   SPANBOX_ASSIGN_OR_RETURN(const auto chunks, columns.Find(column));
   for (const ChunkInfo* chunk : chunks) {
-    if (chunk->type == ColumnType::kInt) {
+    const bool is_number =
+        chunk->type == ColumnType::kInt || chunk->type == ColumnType::kFloat || chunk->type == ColumnType::kBool;
+    if (is_number && columns.AreFew(*chunk, rows)) {
+      SPANBOX_ASSIGN_OR_RETURN(const Points<std::int64_t> points, columns.NumbersAt(*chunk, rows));
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        if (points.valid[i] == 0) continue;
+        chunk->type == ColumnType::kFloat ? fn(i, std::bit_cast<double>(points.values[i])) : fn(i, points.values[i]);
+      }
+    } else if (chunk->type == ColumnType::kInt) {
       SPANBOX_ASSIGN_OR_RETURN(const IntColumn* c, columns.Ints(*chunk));
       each(*c, [](std::int64_t v) { return v; });
     } else if (chunk->type == ColumnType::kFloat) {

@@ -36,15 +36,16 @@ void LearnBlockSizes() {
 }
 
 // False: the filter asks for traces by their ids, and the segment has none of them.
-bool MayHoldTraces(const FilterNode& node, const SegmentMeta& segment) {
+bool MayHoldTraces(const FilterNode& node, const ReadView& view, const SegmentMeta& segment) {
   const Term& term = node.term;
   if (node.kind == FilterNode::Kind::kAnd) {
-    return std::ranges::all_of(node.children, [&](const FilterNode& child) { return MayHoldTraces(child, segment); });
+    return std::ranges::all_of(node.children,
+                               [&](const FilterNode& child) { return MayHoldTraces(child, view, segment); });
   }
   const bool by_id = node.kind == FilterNode::Kind::kTerm && term.info != nullptr &&
                      term.info->column == Column::kTraceId && term.comparison == Comparison::kEqual && !term.negated;
-  return !by_id ||
-         std::ranges::any_of(term.values, [&](const Literal& literal) { return segment.MayHold(literal.trace_id); });
+  return !by_id || std::ranges::any_of(term.values,
+                                       [&](const Literal& literal) { return view.MayHold(segment, literal.trace_id); });
 }
 
 constexpr unsigned kMaxWorkers = 64;
@@ -87,7 +88,7 @@ Result<std::unique_ptr<QueryRun>> QueryRun::Start(Store& store, const SpanQuery&
   SPANBOX_RETURN_IF_ERROR(run->CheckAllThere());
   for (const SegmentMeta& segment : SegmentsOf(*run->view_, query.about)) {
     const bool in_time = segment.max_start_ns >= query.since_ns && segment.min_start_ns < query.until_ns;
-    const bool holds = run->filter_.everything || MayHoldTraces(run->filter_.root, segment);
+    const bool holds = run->filter_.everything || MayHoldTraces(run->filter_.root, *run->view_, segment);
     if (in_time && holds && run->Takes(segment.id)) run->segments_.push_back(segment);
   }
   std::stable_partition(run->segments_.begin(), run->segments_.end(),
@@ -251,10 +252,19 @@ bool QueryRun::TakesAll(const SegmentMeta& segment) const {
 
 Result<Bitmap> QueryRun::RowsInTime(const SegmentMeta& segment, SegmentColumns& columns) const {
   if (segment.min_start_ns >= since_ns_ && segment.max_start_ns < until_ns_) return Bitmap(columns.rows(), true);
-  SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns.Starts());
-  const std::int64_t* start_ns = starts->values.data();
+  SPANBOX_ASSIGN_OR_RETURN(const ChunkInfo* starts, columns.StartsChunk());
   Bitmap rows(columns.rows());
-  rows.SetWhere([&](std::uint32_t row) { return (start_ns[row] >= since_ns_) & (start_ns[row] < until_ns_); });
+  const auto visit = [&](std::size_t before, std::span<const std::int64_t> start_ns) {
+    auto row = static_cast<std::uint32_t>(before);
+    for (const std::int64_t start : start_ns) rows.SetIf(row++, (start >= since_ns_) & (start < until_ns_));
+  };
+  const auto skip = [&](std::size_t before, std::size_t count, std::int64_t low, std::int64_t high) {
+    if (high < since_ns_ || low >= until_ns_) return true;
+    const bool all = low >= since_ns_ && high < until_ns_;
+    if (all) rows.SetRange(static_cast<std::uint32_t>(before), static_cast<std::uint32_t>(before + count));
+    return all;
+  };
+  SPANBOX_RETURN_IF_ERROR(columns.VisitNumbers(*starts, visit, skip));
   return rows;
 }
 

@@ -98,9 +98,9 @@ Result<std::vector<Candidate>> Choose(QueryRun& run, const ScanOptions& options,
     SPANBOX_ASSIGN_OR_RETURN(const auto columns, run.Load(segment));
     SPANBOX_ASSIGN_OR_RETURN(const Bitmap selected, run.Rows(segment, *columns));
     if (!selected.any()) return OkStatus();
-    SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns->Starts());
-    SPANBOX_ASSIGN_OR_RETURN(const SpanIdColumn* spans, columns->SpanIds());
     const std::vector<std::uint32_t> rows = selected.Rows();
+    SPANBOX_ASSIGN_OR_RETURN(const Points<std::int64_t> starts, columns->StartsAt(rows));
+    SPANBOX_ASSIGN_OR_RETURN(const Points<SpanId> spans, columns->SpanIdsAt(rows));
     if (!options.order_by.empty()) {
       order_cells.Resize(0);
       order_cells.Resize(rows.size());
@@ -109,7 +109,7 @@ Result<std::vector<Candidate>> Choose(QueryRun& run, const ScanOptions& options,
     const auto index = static_cast<std::uint32_t>(&segment - run.segments().data());
     for (std::size_t i = 0; i < rows.size(); ++i) {
       const Cells::Raw order = options.order_by.empty() ? Cells::Raw{} : order_cells[i];
-      first.Offer({starts->values[rows[i]], spans->values[rows[i]], order, index, rows[i]});
+      first.Offer({starts.values[i], spans.values[i], order, index, rows[i]});
     }
     return OkStatus();
   }));

@@ -60,8 +60,9 @@ Result<TextColumn*> SegmentColumns::Text(const ChunkInfo& chunk) {
   return std::get<std::unique_ptr<TextColumn>>(place).get();
 }
 
-Status SegmentColumns::VisitNumbers(const ChunkInfo& chunk, const Segment::NumberVisitor& visit) {
-  if (!IsScore(chunk)) return segment_.VisitNumbers(chunk, visit);
+Status SegmentColumns::VisitNumbers(const ChunkInfo& chunk, const Segment::NumberVisitor& visit,
+                                    const Segment::NumberTest& skip) {
+  if (!IsScore(chunk)) return segment_.VisitNumbers(chunk, visit, skip);
   Buffer<std::int64_t> numbers;
   if (const auto* ints = std::get_if<IntColumn>(&cache_[chunk.index])) {
     numbers = Densified<std::int64_t>(*ints, ints->values, chunk.valid_count);

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -41,6 +42,13 @@ enum class Prefer { kNumber, kLabel };
 
 class LatestScores;  // query/latest_scores.h
 using ScoresByName = std::map<std::string, LatestScores, std::less<>>;
+
+// Values of some rows, as many as these.
+template <typename T>
+struct Points {
+  std::vector<T> values;            // 0 or empty where there is none
+  std::vector<std::uint8_t> valid;  // 0 or 1
+};
 
 class SegmentColumns {
  public:
@@ -81,7 +89,8 @@ class SegmentColumns {
   Result<TextColumn*> Text(const ChunkInfo& chunk);
 
   // The same without places for rows that have no value, which are those of Valid(chunk).
-  Status VisitNumbers(const ChunkInfo& chunk, const Segment::NumberVisitor& visit);
+  Status VisitNumbers(const ChunkInfo& chunk, const Segment::NumberVisitor& visit,
+                      const Segment::NumberTest& skip = nullptr);
   Result<const DenseStrings*> DenseStringsOf(const ChunkInfo& chunk);
   Result<const Validity*> Valid(const ChunkInfo& chunk);
   // Chunks with the same number have the same Valid; 0: all rows.
@@ -90,6 +99,16 @@ class SegmentColumns {
     return segment_.validity_sets() + chunk.index - segment_.chunks().size();
   }
   std::size_t validity_sets() const { return segment_.validity_sets() + score_chunks_.size(); }
+
+  // Of these rows alone: few that ascend are looked up, for others the chunk is decoded. Numbers are ints, bools as 0
+  // or 1, or floats as their bits.
+  Result<Points<std::int64_t>> NumbersAt(const ChunkInfo& chunk, std::span<const std::uint32_t> rows);
+  Result<Points<std::string_view>> StringsAt(const ChunkInfo& chunk, std::span<const std::uint32_t> rows);
+  Result<Points<SpanId>> SpanIdsAt(const ChunkInfo& chunk, std::span<const std::uint32_t> rows);
+  Result<std::vector<TraceId>> TraceIdsAt(std::span<const std::uint32_t> rows);
+  Result<Points<SpanId>> SpanIdsAt(std::span<const std::uint32_t> rows);
+  Result<Points<std::int64_t>> StartsAt(std::span<const std::uint32_t> rows);
+  bool AreFew(const ChunkInfo& chunk, std::span<const std::uint32_t> rows) const;
 
   // Columns that every segment has; DataLoss when one is missing.
   Result<const TraceIdColumn*> TraceIds();

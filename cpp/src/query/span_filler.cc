@@ -1,6 +1,7 @@
 #include "query/span_filler.h"
 
 #include <algorithm>
+#include <bit>
 #include <string>
 #include <utility>
 
@@ -15,21 +16,12 @@ class SpanFiller {
 
   Status Fill(const ChunkInfo& chunk) {
     switch (chunk.type) {
-      case ColumnType::kInt: {
-        SPANBOX_ASSIGN_OR_RETURN(const IntColumn* c, columns_.Ints(chunk));
-        return Attributes(chunk, *c);
-      }
-      case ColumnType::kFloat: {
-        SPANBOX_ASSIGN_OR_RETURN(const FloatColumn* c, columns_.Floats(chunk));
-        return Attributes(chunk, *c);
-      }
-      case ColumnType::kBool: {
-        SPANBOX_ASSIGN_OR_RETURN(const BoolColumn* c, columns_.Bools(chunk));
-        for (std::size_t i = 0; i < rows_.size(); ++i) {
-          if (c->valid[rows_[i]]) Add(i, chunk, Cell(c->values[rows_[i]] != 0));
-        }
-        return OkStatus();
-      }
+      case ColumnType::kInt:
+        return Numbers(chunk, [](std::int64_t value) { return Cell(value); });
+      case ColumnType::kFloat:
+        return Numbers(chunk, [](std::int64_t value) { return Cell(std::bit_cast<double>(value)); });
+      case ColumnType::kBool:
+        return Numbers(chunk, [](std::int64_t value) { return Cell(value != 0); });
       case ColumnType::kString:
         return Strings(chunk);
       case ColumnType::kText:
@@ -46,19 +38,19 @@ class SpanFiller {
     spans_[i].attributes.push_back({std::string(chunk.name), std::move(value), is_json});
   }
 
-  template <typename T>
-  Status Attributes(const ChunkInfo& chunk, const T& column) {
+  template <typename ToCell>
+  Status Numbers(const ChunkInfo& chunk, ToCell to_cell) {
+    SPANBOX_ASSIGN_OR_RETURN(const Points<std::int64_t> points, columns_.NumbersAt(chunk, rows_));
     for (std::size_t i = 0; i < rows_.size(); ++i) {
-      if (column.valid[rows_[i]]) Add(i, chunk, Cell(column.values[rows_[i]]));
+      if (points.valid[i] != 0) Add(i, chunk, to_cell(points.values[i]));
     }
     return OkStatus();
   }
 
   Status Strings(const ChunkInfo& chunk) {
-    SPANBOX_ASSIGN_OR_RETURN(const StringColumn* c, columns_.Strings(chunk));
+    SPANBOX_ASSIGN_OR_RETURN(const Points<std::string_view> points, columns_.StringsAt(chunk, rows_));
     for (std::size_t i = 0; i < rows_.size(); ++i) {
-      if (!c->valid[rows_[i]]) continue;
-      Put(i, chunk, c->dictionary[c->codes[rows_[i]]], false);
+      if (points.valid[i] != 0) Put(i, chunk, points.values[i], false);
     }
     return OkStatus();
   }
@@ -85,15 +77,6 @@ class SpanFiller {
   std::span<const std::uint32_t> rows_;
   std::span<TraceSpan> spans_;
 };
-
-void SortAttributes(TraceSpan& span) {
-  const auto key = [](const SpanAttribute& attribute) {
-    const ColumnInfo* info = FindColumn(attribute.name);
-    const bool named = info != nullptr && info->name == attribute.name;
-    return std::pair(named ? static_cast<std::uint16_t>(info->column) : kColumnCount, std::string_view(attribute.name));
-  };
-  std::ranges::sort(span.attributes, [&](const auto& a, const auto& b) { return key(a) < key(b); });
-}
 
 bool Wanted(const ChunkInfo& chunk, SpanParts parts) {
   switch (chunk.column) {
@@ -123,11 +106,17 @@ bool Wanted(const ChunkInfo& chunk, SpanParts parts) {
 
 Status FillSpans(SegmentColumns& columns, std::span<const std::uint32_t> rows, SpanParts parts,
                  std::span<TraceSpan> spans) {
-  SpanFiller filler(columns, rows, spans);
+  // In the order attributes are to have: named columns first, then by name.
+  std::vector<const ChunkInfo*> wanted;
   for (const ChunkInfo& chunk : columns.segment().chunks()) {
-    if (Wanted(chunk, parts)) SPANBOX_RETURN_IF_ERROR(filler.Fill(chunk));
+    if (Wanted(chunk, parts)) wanted.push_back(&chunk);
   }
-  for (TraceSpan& span : spans) SortAttributes(span);
+  std::ranges::sort(wanted, {}, [](const ChunkInfo* chunk) {
+    const bool named = chunk->column != Column::kAttribute;
+    return std::pair(named ? static_cast<std::uint16_t>(chunk->column) : kColumnCount, chunk->name);
+  });
+  SpanFiller filler(columns, rows, spans);
+  for (const ChunkInfo* chunk : wanted) SPANBOX_RETURN_IF_ERROR(filler.Fill(*chunk));
   return OkStatus();
 }
 

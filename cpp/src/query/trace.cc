@@ -19,7 +19,7 @@ template <typename Fn>
 Status ForEachPart(Store& store, const TraceId& trace, Fn fn, About about = About::kSpans) {
   SPANBOX_ASSIGN_OR_RETURN(const std::unique_ptr<ReadView> view, store.Read());
   for (const SegmentMeta& segment : about == About::kScores ? view->scores() : view->segments()) {
-    if (!segment.MayHold(trace)) continue;
+    if (!view->MayHold(segment, trace)) continue;
     SPANBOX_ASSIGN_OR_RETURN(Segment loaded, view->Load(segment));
     SPANBOX_ASSIGN_OR_RETURN(const std::vector<std::uint32_t> rows, loaded.RowsOfTrace(trace));
     if (rows.empty()) continue;

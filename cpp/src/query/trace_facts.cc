@@ -3,6 +3,7 @@
 #include <absl/container/flat_hash_map.h>
 #include <absl/container/flat_hash_set.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -17,8 +18,13 @@ constexpr std::uint32_t kFewTraces = 4;  // are looked up one by one, without re
 Result<TraceRows> RowsOf(SegmentColumns& columns, const TraceNumbers& traces) {
   TraceRows found;
   if (traces.count() <= kFewTraces) {
+    std::vector<std::pair<std::vector<std::uint32_t>, std::uint32_t>> runs;  // of neighbours
     for (std::uint32_t number = 0; number < traces.count(); ++number) {
-      SPANBOX_ASSIGN_OR_RETURN(const auto rows, columns.segment().RowsOfTrace(traces.ids()[number]));
+      SPANBOX_ASSIGN_OR_RETURN(auto rows, columns.segment().RowsOfTrace(traces.ids()[number]));
+      runs.emplace_back(std::move(rows), number);
+    }
+    std::ranges::sort(runs);
+    for (const auto& [rows, number] : runs) {
       found.rows.insert(found.rows.end(), rows.begin(), rows.end());
       found.trace.resize(found.rows.size(), number);
     }
@@ -40,6 +46,13 @@ Status ReadNames(SegmentColumns& columns, std::string_view column, std::span<con
                  T SpanFacts::*field, std::span<SpanFacts> spans) {
   const ChunkInfo* chunk = columns.segment().Find(column, ColumnType::kString);
   if (chunk == nullptr) return OkStatus();
+  if (columns.AreFew(*chunk, rows)) {
+    SPANBOX_ASSIGN_OR_RETURN(const Points<std::string_view> names, columns.StringsAt(*chunk, rows));
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (names.valid[i] != 0) spans[i].*field = parse(names.values[i]).value_or(T{});
+    }
+    return OkStatus();
+  }
   SPANBOX_ASSIGN_OR_RETURN(const StringColumn* c, columns.Strings(*chunk));
   std::vector<T> values;
   for (const std::string_view name : c->dictionary) values.push_back(parse(name).value_or(T{}));
@@ -91,6 +104,8 @@ Status ForEachTracePart(ReadView& view, const TraceNumbers& traces, const Interr
                         const TracePartVisitor& visit) {
   for (const SegmentMeta& segment : view.segments()) {
     if (!traces.MayBeIn(segment)) continue;
+    const auto may_hold = [&](const TraceId& trace) { return view.MayHold(segment, trace); };
+    if (traces.count() <= kFewTraces && std::ranges::none_of(traces.ids(), may_hold)) continue;
     SPANBOX_RETURN_IF_ERROR(interrupt.Check());
     SPANBOX_ASSIGN_OR_RETURN(Segment loaded, view.Load(segment));
     auto columns = std::make_unique<SegmentColumns>(std::move(loaded), segment.id, &interrupt);
@@ -105,23 +120,24 @@ Status AppendFacts(SegmentColumns& columns, const TraceRows& rows, std::uint32_t
   if (rows.rows.size() > SpanTree::kNone / 2 - first) return ResourceExhausted("too many spans: ask for less");
   facts.spans.resize(first + rows.rows.size());
   const std::span<SpanFacts> spans = std::span(facts.spans).subspan(first);
-  SPANBOX_ASSIGN_OR_RETURN(const SpanIdColumn* ids, columns.SpanIds());
-  SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns.Starts());
+  SPANBOX_ASSIGN_OR_RETURN(const Points<SpanId> ids, columns.SpanIdsAt(rows.rows));
+  SPANBOX_ASSIGN_OR_RETURN(const Points<std::int64_t> starts, columns.StartsAt(rows.rows));
   for (std::size_t i = 0; i < spans.size(); ++i) {
-    const std::uint32_t row = rows.rows[i];
-    spans[i].span_id = ids->values[row];
-    spans[i].start_ns = starts->values[row];
+    spans[i].span_id = ids.values[i];
+    spans[i].start_ns = starts.values[i];
     spans[i].trace = rows.trace[i];
     spans[i].part = part;
-    spans[i].row = row;
+    spans[i].row = rows.rows[i];
   }
   if (const ChunkInfo* chunk = columns.segment().Find("parent_id", ColumnType::kSpanId); chunk != nullptr) {
-    SPANBOX_ASSIGN_OR_RETURN(const SpanIdColumn* parents, columns.SpanIds(*chunk));
-    for (SpanFacts& span : spans) span.parent_id = parents->valid[span.row] ? parents->values[span.row] : 0;
+    SPANBOX_ASSIGN_OR_RETURN(const Points<SpanId> parents, columns.SpanIdsAt(*chunk, rows.rows));
+    for (std::size_t i = 0; i < spans.size(); ++i) spans[i].parent_id = parents.values[i];
   }
   if (const ChunkInfo* chunk = columns.segment().Find("duration_ns", ColumnType::kInt); chunk != nullptr) {
-    SPANBOX_ASSIGN_OR_RETURN(const IntColumn* durations, columns.Ints(*chunk));
-    for (SpanFacts& span : spans) span.duration_ns = durations->valid[span.row] ? durations->values[span.row] : -1;
+    SPANBOX_ASSIGN_OR_RETURN(const Points<std::int64_t> durations, columns.NumbersAt(*chunk, rows.rows));
+    for (std::size_t i = 0; i < spans.size(); ++i) {
+      spans[i].duration_ns = durations.valid[i] != 0 ? durations.values[i] : -1;
+    }
   }
   SPANBOX_RETURN_IF_ERROR(ReadNames(columns, "kind", rows.rows, SpanKindFromString, &SpanFacts::kind, spans));
   SPANBOX_RETURN_IF_ERROR(ReadNames(columns, "status", rows.rows, SpanStatusFromString, &SpanFacts::status, spans));

@@ -341,6 +341,8 @@ Status PutSegment(WriteTxn& txn, Table table, const SegmentBuilder::Encoded& enc
 }
 
 Status DeleteSegment(WriteTxn& txn, Table table, const SegmentRecord& record) {
+  SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t generation, GetMetaNumber(txn, "generation"));
+  SPANBOX_RETURN_IF_ERROR(PutMetaNumber(txn, "generation", generation + 1));
   for (std::uint32_t i = 0; i <= record.text_blocks; ++i) {
     SPANBOX_RETURN_IF_ERROR(txn.Delete(Table::kChunks, ChunkKeyOf(record.meta.id, i)));
   }
@@ -379,7 +381,7 @@ Result<Bytes> LoadCells(const Txn& txn, const SegmentRecord& record) {
   return *bytes;
 }
 
-Result<Segment> LoadSegment(const Txn& txn, const SegmentRecord& record) {
+Result<Segment> LoadSegment(const Txn& txn, const SegmentRecord& record, std::shared_ptr<SegmentMemory> memory) {
   const std::uint64_t id = record.meta.id;
   const auto what = [id] { return "segment " + std::to_string(id); };
   SPANBOX_ASSIGN_OR_RETURN(const auto columns, txn.Get(Table::kChunks, ChunkKeyOf(id, 0)));
@@ -406,6 +408,7 @@ Result<Segment> LoadSegment(const Txn& txn, const SegmentRecord& record) {
   if (checksum != record.columns_checksum || segment->rows() != record.meta.rows) {
     return DataLoss(what() + ": columns and record do not belong together");
   }
+  segment->Remember(std::move(memory));
   return segment;
 }
 

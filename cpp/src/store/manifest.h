@@ -112,8 +112,9 @@ Status DeleteSegment(WriteTxn& txn, Table table, const SegmentRecord& record);
 Status ForEachSegment(const Txn& txn, Table table, const std::function<Status(SegmentRecord)>& visit,
                       const std::function<void(std::uint64_t id, const Status&)>& damaged = nullptr);
 
-// The segment's bytes, tied to `txn`.
-Result<Segment> LoadSegment(const Txn& txn, const SegmentRecord& record);
+// The segment's bytes, tied to `txn`. `memory`: what is remembered of it, if anything.
+Result<Segment> LoadSegment(const Txn& txn, const SegmentRecord& record,
+                            std::shared_ptr<SegmentMemory> memory = nullptr);
 // The same of its cells (segment_cells.h); empty when it has none.
 Result<Bytes> LoadCells(const Txn& txn, const SegmentRecord& record);
 

@@ -1,6 +1,6 @@
 #include "store/read_view.h"
 
-#include <algorithm>
+#include <functional>
 
 #include "base/record_codec.h"
 #include "store/store_impl.h"
@@ -10,52 +10,52 @@ namespace {
 
 class StoreReadView : public ReadView {
  public:
-  explicit StoreReadView(std::unique_ptr<ReadTxn> txn) : txn_(std::move(txn)) {}
+  StoreReadView(std::unique_ptr<ReadTxn> txn, std::shared_ptr<const SegmentsOfStore> stored)
+      : txn_(std::move(txn)), stored_(std::move(stored)), metas_(stored_->segments.metas) {}
 
-  Status Fill() {
-    SPANBOX_RETURN_IF_ERROR(FillFrom(Table::kSegments, metas_, records_));
-    SPANBOX_RETURN_IF_ERROR(FillFrom(Table::kRollups, rollup_metas_, rollup_records_));
-    SPANBOX_RETURN_IF_ERROR(FillFrom(Table::kScores, score_metas_, score_records_));
-    return FillOpen();
-  }
+  Status Fill() { return FillOpen(); }
 
   std::span<const SegmentMeta> segments() const override { return metas_; }
-  std::span<const SegmentMeta> scores() const override { return score_metas_; }
-  std::span<const SegmentMeta> rollups() const override { return rollup_metas_; }
-  Result<Segment> LoadRollup(const SegmentMeta& rollup) override { return LoadFrom(rollup_records_, rollup.id); }
+  std::span<const SegmentMeta> scores() const override { return stored_->scores.metas; }
+  std::span<const SegmentMeta> rollups() const override { return stored_->rollups.metas; }
+  Result<Segment> LoadRollup(const SegmentMeta& rollup) override { return LoadFrom(stored_->rollups, rollup); }
 
   Result<Segment> Load(const SegmentMeta& segment) override {
     if (segment.id == 0) {
       return Segment::Open(AsBytes(open_.columns),
                            [this](std::uint32_t block) -> Result<Bytes> { return AsBytes(open_.text_blocks[block]); });
     }
-    auto loaded = LoadFrom(records_, segment.id);
-    return loaded.status().code() == StatusCode::kNotFound ? LoadFrom(score_records_, segment.id) : std::move(loaded);
+    auto loaded = LoadFrom(stored_->segments, segment);
+    return loaded.status().code() == StatusCode::kNotFound ? LoadFrom(stored_->scores, segment) : std::move(loaded);
+  }
+
+  bool MayHold(const SegmentMeta& segment, const TraceId& trace) const override {
+    if (!segment.MayHold(trace)) return false;
+    for (const SegmentList* list : {&stored_->segments, &stored_->scores}) {
+      const std::size_t at = Find(*list, segment);
+      if (at != SegmentList::kNone) return list->memories[at]->MayHold(trace);
+    }
+    return true;
   }
 
   Result<std::span<const std::byte>> LoadCells(const SegmentMeta& segment) override {
-    const SegmentRecord* record = Find(records_, segment.id);
-    return record == nullptr ? Result<Bytes>(Bytes()) : spanbox::LoadCells(*txn_, *record);
+    const std::size_t at = Find(stored_->segments, segment);
+    return at == SegmentList::kNone ? Result<Bytes>(Bytes()) : spanbox::LoadCells(*txn_, stored_->segments.records[at]);
   }
 
  private:
-  Status FillFrom(Table table, std::vector<SegmentMeta>& metas, std::vector<SegmentRecord>& records) {
-    return ForEachSegment(*txn_, table, [&](SegmentRecord record) {
-      metas.push_back(record.meta);
-      records.push_back(std::move(record));
-      return OkStatus();
-    });
+  // Most are asked for by a reference into metas_.
+  std::size_t Find(const SegmentList& list, const SegmentMeta& segment) const {
+    const bool among =
+        !std::less<>()(&segment, metas_.data()) && std::less<>()(&segment, metas_.data() + metas_.size());
+    const auto at = among ? static_cast<std::size_t>(&segment - metas_.data()) : SegmentList::kNone;
+    return &list == &stored_->segments && at < list.metas.size() ? at : list.Find(segment.id);
   }
 
-  static const SegmentRecord* Find(const std::vector<SegmentRecord>& records, std::uint64_t id) {
-    const auto found = std::ranges::lower_bound(records, id, {}, [](const SegmentRecord& r) { return r.meta.id; });
-    return found == records.end() || found->meta.id != id ? nullptr : &*found;
-  }
-
-  Result<Segment> LoadFrom(const std::vector<SegmentRecord>& records, std::uint64_t id) {
-    const SegmentRecord* record = Find(records, id);
-    if (record == nullptr) return NotFound("segment " + std::to_string(id) + " is not in this view");
-    return LoadSegment(*txn_, *record);
+  Result<Segment> LoadFrom(const SegmentList& list, const SegmentMeta& segment) {
+    const std::size_t at = Find(list, segment);
+    if (at == SegmentList::kNone) return NotFound("segment " + std::to_string(segment.id) + " is not in this view");
+    return LoadSegment(*txn_, list.records[at], list.memories[at]);
   }
 
   // Spans that have started and not ended, each in one or more parts. One that does not decode is left out: Verify
@@ -85,13 +85,16 @@ class StoreReadView : public ReadView {
     add();
     if (builder.rows() == 0) return OkStatus();
     open_ = builder.Finish();
-    metas_.push_back({0, open_.rows, open_.min_start_ns, open_.max_start_ns, open_.min_trace, open_.max_trace});
+    with_open_.assign(metas_.begin(), metas_.end());
+    with_open_.push_back({0, open_.rows, open_.min_start_ns, open_.max_start_ns, open_.min_trace, open_.max_trace});
+    metas_ = with_open_;
     return OkStatus();
   }
 
   std::unique_ptr<ReadTxn> txn_;
-  std::vector<SegmentMeta> metas_, rollup_metas_, score_metas_;
-  std::vector<SegmentRecord> records_, rollup_records_, score_records_;
+  std::shared_ptr<const SegmentsOfStore> stored_;
+  std::span<const SegmentMeta> metas_;  // the stored ones, or with_open_
+  std::vector<SegmentMeta> with_open_;
   SegmentBuilder::Encoded open_;
 };
 
@@ -102,7 +105,8 @@ Result<std::unique_ptr<ReadView>> Store::ReadAgain() { return Read(); }
 Result<std::unique_ptr<ReadView>> StoreImpl::ViewOf(Env::Wait wait) {
   SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
   SPANBOX_ASSIGN_OR_RETURN(auto txn, env->Read(wait));
-  auto view = std::make_unique<StoreReadView>(std::move(txn));
+  SPANBOX_ASSIGN_OR_RETURN(auto stored, segment_lists_->Read(*txn));
+  auto view = std::make_unique<StoreReadView>(std::move(txn), std::move(stored));
   SPANBOX_RETURN_IF_ERROR(view->Fill());
   return std::unique_ptr<ReadView>(std::move(view));
 }

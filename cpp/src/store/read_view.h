@@ -31,6 +31,9 @@ class ReadView {
   virtual std::span<const SegmentMeta> segments() const = 0;     // by id; open spans last
   virtual Result<Segment> Load(const SegmentMeta& segment) = 0;  // valid as long as the view
 
+  // False: the trace is surely not in this segment, which is one of segments() or of scores().
+  virtual bool MayHold(const SegmentMeta& segment, const TraceId& trace) const { return segment.MayHold(trace); }
+
   // Segments whose rows are scores: see spanbox/score.h. By id; Load loads them, too.
   virtual std::span<const SegmentMeta> scores() const { return {}; }
 

@@ -22,6 +22,7 @@
 
 #include "spanbox/span.h"
 #include "spanbox/status.h"
+#include "store/segment_memory.h"
 #include "store/text_blocks.h"
 
 namespace spanbox {
@@ -163,7 +164,19 @@ class Segment {
   std::uint32_t ValiditySet(const ChunkInfo& chunk) const { return places_[chunk.index].validity; }
   std::size_t validity_sets() const { return validities_.size(); }
 
-  // Rows of one trace, ascending; empty when it is not here. O(log rows).
+  // Single values: those at these places among the dense ones. REQUIRES: places ascend and are below
+  // chunk.valid_count; as many go out. Rows are those of the places.
+  Status NumbersAt(const ChunkInfo& chunk, std::span<const std::uint32_t> places, std::span<std::int64_t> out) const;
+  Status StringsAt(const ChunkInfo& chunk, std::span<const std::uint32_t> places,
+                   std::span<std::string_view> out) const;
+  Status SpanIdsAt(const ChunkInfo& chunk, std::span<const std::uint32_t> rows, std::span<const std::uint32_t> places,
+                   std::span<SpanId> out) const;
+  Result<std::vector<TraceId>> TraceIdsAt(std::span<const std::uint32_t> rows) const;  // REQUIRES: rows ascend
+
+  // From now on what is verified is remembered, and what has been is not verified again.
+  void Remember(std::shared_ptr<SegmentMemory> memory) { memory_ = std::move(memory); }
+
+  // Rows of one trace, ascending; empty when it is not here.
   Result<std::vector<std::uint32_t>> RowsOfTrace(const TraceId& trace) const;
 
   // Number of text blocks; block k holds text of rows that are neighbours, or of rows that were committed together.
@@ -177,6 +190,7 @@ class Segment {
   Segment() = default;
   struct Place {
     std::uint64_t offset = 0, size = 0, checksum = 0;
+    std::uint32_t number = 0;  // of all places
   };
   struct ChunkPlace : Place {
     std::uint8_t encoding = 0;
@@ -199,6 +213,10 @@ class Segment {
   Result<std::vector<SpanId>> ReadParents(const ChunkInfo& chunk) const;
   Result<TraceId> TraceAt(std::uint32_t position, std::uint32_t& checked_block) const;
   Status ReadTraceRuns(std::vector<std::int64_t>& lengths, std::vector<std::int64_t>& run_of_position) const;
+  static constexpr std::uint32_t kNoPosition = 0xFFFFFFFF;
+  Result<std::uint32_t> PositionOf(const TraceId& trace) const;
+  Result<std::vector<std::uint32_t>> RowsOfRun(std::uint32_t position) const;
+  void MakeSieve() const;
 
   std::span<const std::byte> bytes_;
   std::uint32_t rows_ = 0;
@@ -207,6 +225,7 @@ class Segment {
   std::vector<ChunkPlace> places_;         // of chunks_
   std::vector<ValidityPlace> validities_;  // [0] unused: "all rows"
   std::shared_ptr<TextBlockReader> text_;
+  std::shared_ptr<SegmentMemory> memory_;  // null: nothing is remembered
   TextFilterLoader filter_loader_;
   TracePlaces traces_;
 };

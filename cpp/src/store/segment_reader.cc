@@ -47,6 +47,7 @@ class DirectoryParser {
   Status Bad(std::string_view what) const { return BadDirectory(what, kSegmentHeaderBytes + in_.offset()); }
 
   Status Place(Segment::Place& place) {
+    place.number = next_number_++;
     place.size = GetVarint(in_);
     if (place.size == 0) return OkStatus();
     place.checksum = in_.Get<std::uint64_t>();
@@ -185,6 +186,7 @@ class DirectoryParser {
   ByteReader in_;
   TextBlockLoader text_loader_;
   std::uint64_t next_offset_ = 0;
+  std::uint32_t next_number_ = 0;
 };
 
 Result<Segment> Segment::Open(std::span<const std::byte> columns, TextBlockLoader text_blocks,
@@ -245,9 +247,11 @@ Status Segment::Damaged(std::string_view what) const { return DataLoss("segment:
 Result<std::span<const std::byte>> Segment::Bytes(const Place& place, std::string_view what) const {
   if (place.size == 0) return std::span<const std::byte>{};
   const auto bytes = bytes_.subspan(place.offset, place.size);
+  if (memory_ != nullptr && memory_->IsVerified(place.number)) return bytes;
   if (Hash64(bytes) != place.checksum) {
     return Damaged("checksum of " + std::string(what) + " at byte " + std::to_string(place.offset) + " differs");
   }
+  if (memory_ != nullptr) memory_->SetVerified(place.number);
   return bytes;
 }
 
@@ -293,11 +297,31 @@ Status Segment::ReadTraceRuns(std::vector<std::int64_t>& lengths, std::vector<st
 }
 
 Result<std::vector<std::uint32_t>> Segment::RowsOfTrace(const TraceId& trace) const {
+  SPANBOX_ASSIGN_OR_RETURN(const std::uint32_t position, PositionOf(trace));
+  if (memory_ != nullptr && memory_->WantsSieve()) MakeSieve();
+  if (position == kNoPosition) return std::vector<std::uint32_t>{};
+  return RowsOfRun(position);
+}
+
+// A damaged list makes none: whoever searches it says so.
+void Segment::MakeSieve() const {
+  auto sieve = std::make_unique<TraceSieve>(traces_.count);
+  std::uint32_t checked_block = kNoPosition;
+  for (std::uint32_t position = 0; position < traces_.count; ++position) {
+    const auto id = TraceAt(position, checked_block);
+    if (!id.ok()) return;
+    sieve->Add(*id);
+  }
+  memory_->Keep(std::move(sieve));
+}
+
+// Where the id stands in the sorted list; kNoPosition: nowhere.
+Result<std::uint32_t> Segment::PositionOf(const TraceId& trace) const {
   const std::uint64_t prefix = TracePrefix(trace);
-  if (prefix < traces_.min_prefix || prefix > traces_.max_prefix) return std::vector<std::uint32_t>{};
+  if (prefix < traces_.min_prefix || prefix > traces_.max_prefix) return kNoPosition;
   // Ids are random or made in time order: either way evenly spread, so guessing the place saves most steps of a
   // binary search. Every other step halves, which bounds the number of steps whatever the ids are.
-  std::uint32_t low = 0, high = traces_.count, checked_block = 0xFFFFFFFF;
+  std::uint32_t low = 0, high = traces_.count, checked_block = kNoPosition;
   double low_key = static_cast<double>(traces_.min_prefix), high_key = static_cast<double>(traces_.max_prefix);
   for (bool guess = true; low < high; guess = !guess) {
     std::uint32_t at = low + (high - low) / 2;
@@ -306,16 +330,7 @@ Result<std::vector<std::uint32_t>> Segment::RowsOfTrace(const TraceId& trace) co
       at = low + static_cast<std::uint32_t>(std::clamp(part, 0.0, 1.0) * (high - low - 1));
     }
     SPANBOX_ASSIGN_OR_RETURN(const TraceId id, TraceAt(at, checked_block));
-    if (id == trace) {
-      std::vector<std::int64_t> lengths, runs;
-      SPANBOX_RETURN_IF_ERROR(ReadTraceRuns(lengths, runs));
-      const auto run = static_cast<std::size_t>(runs[at]);
-      std::uint32_t row = 0;
-      for (std::size_t i = 0; i < run; ++i) row += static_cast<std::uint32_t>(lengths[i]);
-      std::vector<std::uint32_t> rows(static_cast<std::size_t>(lengths[run]));
-      for (std::uint32_t& r : rows) r = row++;
-      return rows;
-    }
+    if (id == trace) return at;
     if (id < trace) {
       low = at + 1;
       low_key = static_cast<double>(TracePrefix(id));
@@ -324,7 +339,7 @@ Result<std::vector<std::uint32_t>> Segment::RowsOfTrace(const TraceId& trace) co
       high_key = static_cast<double>(TracePrefix(id));
     }
   }
-  return std::vector<std::uint32_t>{};
+  return kNoPosition;
 }
 
 }  // namespace spanbox

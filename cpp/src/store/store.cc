@@ -252,6 +252,7 @@ StoreImpl::~StoreImpl() {
 
 Status StoreImpl::OpenEnv() {
   SPANBOX_ASSIGN_OR_RETURN(env_, Env::Open(path_, options_.map_bytes));
+  segment_lists_ = std::make_unique<SegmentLists>();
   Status status = CheckOrMakeFormat(*env_, path_);
   if (!status.ok()) env_.reset();
   return status;
@@ -261,7 +262,8 @@ Result<Env*> StoreImpl::LiveEnv() {
   const std::lock_guard lock(Registry::Get().mutex);
   if (env_ != nullptr && env_->forked()) {
     env_.release();
-    merging_ = false;  // the thread that was merging lives in the parent only
+    segment_lists_.release();  // a thread of the parent may hold its lock
+    merging_ = false;          // the thread that was merging lives in the parent only
   }
   if (env_ == nullptr) SPANBOX_RETURN_IF_ERROR(OpenEnv());
   return env_.get();

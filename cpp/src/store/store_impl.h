@@ -15,6 +15,7 @@
 #include "spanbox/store.h"
 #include "store/env.h"
 #include "store/manifest.h"
+#include "store/segment_list.h"
 
 namespace spanbox {
 
@@ -79,7 +80,8 @@ class StoreImpl : public Store {
 
   const std::string path_;
   const StoreOptions options_;
-  std::unique_ptr<Env> env_;  // guarded by the registry's lock
+  std::unique_ptr<Env> env_;                     // guarded by the registry's lock
+  std::unique_ptr<SegmentLists> segment_lists_;  // of env_; another one when that is opened anew
   std::atomic<bool> merging_ = false;
   // These belong to whoever has set merging_.
   std::set<std::uint64_t> damaged_;  // segments that merging leaves alone
