@@ -1,4 +1,5 @@
-"""Rows of part B that ask: the questions of query_duckdb.py over one store, beside DuckDB on the same rows.
+"""Rows of part B that ask: the questions of query_duckdb.py over one store, beside DuckDB on the same rows; a process
+that asks one; and questions of stores of ten and a hundred million spans.
 
 Bars are ratios to DuckDB in the same run: the bar's milliseconds at 10 M spans over what DuckDB took there.
 """
@@ -6,10 +7,13 @@ Bars are ratios to DuckDB in the same run: the bar's milliseconds at 10 M spans 
 from __future__ import annotations
 
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from table import BUILD, HERE, WORK, Row, measured, verdict
 
@@ -26,16 +30,28 @@ BARS = {
     "Q10 the same, exact": 120 / 164,
 }
 TRACE_MS = 0.05  # DuckDB has no index to compare with
+START_MS = 5
+GROWN = ("10000000", "100000000")
+GROWTH = 2
+
+
+@contextmanager
+def filled(*spans: str) -> Iterator[list[str]]:
+    """Stores of so many spans each."""
+    folder = tempfile.mkdtemp(prefix="query-", dir=WORK)
+    stores = [f"{folder}/{i}" for i in range(len(spans))]
+    try:
+        for count, store in zip(spans, stores, strict=True):
+            program = str(BUILD / "release" / "bench_ingest")
+            subprocess.run([program, "--score", count, store], check=True, stdout=subprocess.DEVNULL)
+        yield stores
+    finally:
+        shutil.rmtree(folder)
 
 
 def questions() -> Iterator[Row]:
-    folder = tempfile.mkdtemp(prefix="query-", dir=WORK)
-    try:
-        program = str(BUILD / "release" / "bench_ingest")
-        subprocess.run([program, "--score", SPANS, f"{folder}/store"], check=True, stdout=subprocess.DEVNULL)
-        found = measured([sys.executable, str(HERE / "query_duckdb.py"), f"{folder}/store"])
-    finally:
-        shutil.rmtree(folder)
+    with filled(SPANS) as (store,):
+        found = measured([sys.executable, str(HERE / "query_duckdb.py"), store])
     for name, row in found["questions"].items():
         ratio = row["ours_ms"] / row["duckdb_ms"]
         bar = BARS.get(name)
@@ -48,3 +64,48 @@ def questions() -> Iterator[Row]:
             f"≤ {TRACE_MS} ms" if bar is None else f"≤ {bar:.2f}x",
             verdict(reached and row["equal"]),
         )
+
+
+def start() -> Iterator[Row]:
+    def seconds(code: str) -> float:
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - begin
+
+    with filled(SPANS) as (store,):
+        table = f"{store}/duckdb"
+        made = f"CREATE TABLE s AS SELECT range i FROM range({SPANS})"
+        subprocess.run(
+            [sys.executable, "-c", f"import duckdb; duckdb.connect({table!r}).execute({made!r})"], check=True
+        )
+        programs = {
+            "bare": "pass",
+            "ours": f"import spanbox; print(spanbox.open({store!r}, create=False).spans().count())",
+            "duckdb": f"import duckdb; print(duckdb.connect({table!r}).execute('SELECT count(*) FROM s').fetchall())",
+        }
+        rounds = [{name: seconds(code) for name, code in programs.items()} for _ in range(15)]
+    ours, duckdb = (statistics.median(r[name] - r["bare"] for r in rounds) * 1e3 for name in ("ours", "duckdb"))
+    yield Row(
+        "B process start to first answer, more than bare Python",
+        f"{ours:.1f} ms",
+        f"DuckDB {duckdb:.1f} ms",
+        f"{ours / duckdb:.2f}x",
+        f"≤ {START_MS} ms",
+        verdict(ours <= START_MS),
+    )
+
+
+def growth() -> Iterator[Row]:
+    with filled(*GROWN) as stores:
+        small, large = measured([sys.executable, str(HERE / "growth.py"), *stores])
+    for name in small:
+        if name != "spans":
+            times = large[name] / small[name]
+            yield Row(
+                f"B growth {name}, {large['spans'] // 1_000_000} M spans: CPU ms",
+                f"{large[name]:.3f}",
+                f"{small['spans'] // 1_000_000} M spans {small[name]:.3f}",
+                f"{times:.2f}x",
+                f"≤ {GROWTH}x",
+                verdict(times <= GROWTH),
+            )

@@ -2,6 +2,7 @@
 
     make bench                                   everything, in less than ten minutes
     python benchmarks/run.py --only A1           rows whose name starts so
+    python benchmarks/run.py --only growth       10 M and 100 M spans: half an hour, 12 GB of disk
     python benchmarks/run.py --no-write          only print
     python benchmarks/run.py --quick             a tenth of the work: do the programs run?
 
@@ -18,7 +19,7 @@ from functools import partial
 
 import recording_rows
 from ingest_rows import ingest
-from query_rows import questions
+from query_rows import growth, questions, start
 from search_rows import search
 from table import WORK, Row, table, write
 
@@ -28,7 +29,10 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     "B text": partial(ingest, text=True),
     "B Q": questions,
     "B search": search,
+    "B start": start,
+    "growth": growth,
 }
+LONG = {"growth"}  # only when asked for
 
 
 def main() -> None:
@@ -42,7 +46,7 @@ def main() -> None:
     recording_rows.quick = options.quick
     rows: list[Row] = []
     for name, run in ROWS.items():
-        if name.startswith(options.only):
+        if name.startswith(options.only) and (options.only or name not in LONG):
             begin = time.perf_counter()
             print(f"measuring {name} ...", end="", file=sys.stderr, flush=True)
             rows += run()
