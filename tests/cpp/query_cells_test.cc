@@ -86,7 +86,7 @@ class CellsTest : public ::testing::Test {
     return text;
   }
 
-  std::string Answers() {
+  std::string Answers(SpanQuery query = {}) {
     const std::vector<Aggregate> numbers = {{"n", "count()"},
                                             {"sum", "sum(ttft)"},
                                             {"mean", "mean(duration)"},
@@ -104,14 +104,15 @@ class CellsTest : public ::testing::Test {
                                                             {.by = {"model"}},
                                                             {.by = {"status", "kind"}, .every_ns = kBucket},
                                                             {.by = {"model"}, .every_ns = 2 * kBucket}}) {
-        const auto table = Aggregated(*store_, {.filter = filter}, grouping, numbers);
+        query.filter = filter;
+        const auto table = Aggregated(*store_, query, grouping, numbers);
         text += std::string(filter) + "\n" + (table.ok() ? AsText(*table) : table.status().message());
-        const auto some = Aggregated(*store_, {.filter = filter}, grouping, by_bucket);
+        const auto some = Aggregated(*store_, query, grouping, by_bucket);
         text += some.ok() ? AsText(*some) : some.status().message();
       }
       const double qs[] = {0, 0.5, 0.99, 1};
       for (const char* column : {"ttft", "duration"}) {
-        const auto quantiles = QuantilesOf(*store_, {.filter = filter}, column, qs, false);
+        const auto quantiles = QuantilesOf(*store_, query, column, qs, false);
         for (const double value : quantiles->values) text += std::to_string(value) + " ";
         text += std::to_string(quantiles->count) + "\n";
       }
@@ -119,13 +120,15 @@ class CellsTest : public ::testing::Test {
     return text;
   }
 
-  // Whether cells of every segment answer a question with this filter; by bucket, if that is asked.
+  // Whether cells of every segment answer a question with this filter, and no rows; by bucket, if that is asked.
   bool CellsAnswer(const SpanQuery& query, CellNeeds needs = {}) {
     const auto run = *QueryRun::Start(*store_, query);
     needs.Test(run->filter());
     bool all = !run->segments().empty();
     for (const SegmentMeta& segment : run->segments()) {
-      all &= *VisitCells(*run, needs, segment, [](const RollupCells&, const Bitmap&) { return OkStatus(); });
+      bool cells = false, rows = false;
+      const auto see = [](bool& seen) { return [&seen](auto&&, const Bitmap&) { return seen = true, OkStatus(); }; };
+      all &= VisitCellsOrRows(*run, needs, segment, see(cells), see(rows)).ok() && cells && !rows;
     }
     return all;
   }
@@ -153,6 +156,30 @@ TEST_F(CellsTest, AnswerAsTheRowsDo) {
   EXPECT_TRUE(CellsAnswer({.filter = "kind == llm and ttft != none"}));
   EXPECT_EQ(Answers(), of_rows);
   EXPECT_EQ(store_->Verify()->problems, std::vector<std::string>{});
+}
+
+TEST_F(CellsTest, AnswerForTheWholeBucketsOfSegmentsThatTheAskedTimeCuts) {
+  constexpr std::int64_t kFrom = 1000 * kBucket, kMax = std::numeric_limits<std::int64_t>::max();
+  const std::pair<std::int64_t, std::int64_t> times[] = {{kFrom + kBucket / 2, kMax},
+                                                         {kFrom + 1, kFrom + 3 * kBucket + 7},
+                                                         {-kMax, kFrom + 2 * kBucket},
+                                                         {kFrom + kBucket, kFrom + 2 * kBucket - 1},
+                                                         {kFrom + kBucket + 10, kFrom + kBucket + kBucket / 2},
+                                                         {kFrom + 3 * kBucket, kMax}};
+  Append(Calls(20'000));
+  std::vector<std::string> of_rows;
+  for (const auto& [since_ns, until_ns] : times) {
+    of_rows.push_back(Answers({.since_ns = since_ns, .until_ns = until_ns}));
+  }
+  ASSERT_TRUE(store_->Compact().ok());
+  for (std::size_t i = 0; i < std::size(times); ++i) {
+    EXPECT_EQ(Answers({.since_ns = times[i].first, .until_ns = times[i].second}), of_rows[i]) << i;
+  }
+  EXPECT_NE(of_rows[0], of_rows[1]);
+  CellNeeds by_bucket;
+  by_bucket.Sketched(Resolve("ttft_ns", About::kSpans));
+  EXPECT_TRUE(CellsAnswer({.since_ns = kFrom + kBucket, .until_ns = kFrom + 3 * kBucket}, by_bucket));
+  EXPECT_FALSE(CellsAnswer({.since_ns = kFrom + kBucket, .until_ns = kFrom + 3 * kBucket + 1}, by_bucket));
 }
 
 TEST_F(CellsTest, AreNotAskedWhatTheyDoNotKnow) {

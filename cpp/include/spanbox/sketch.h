@@ -85,6 +85,8 @@ class DDSketch {
     std::int32_t first = 0;
     std::vector<std::uint64_t> counts;
     void Add(std::int32_t index, std::uint64_t count);
+    // To neighbours from `from` on. REQUIRES: more.size() <= kMaxBuckets.
+    void Add(std::int32_t from, std::span<const std::uint32_t> more);
   };
   std::int32_t Index(double magnitude) const;
   double Magnitude(std::int32_t index) const;

@@ -208,9 +208,8 @@ Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& g
   const auto visit = [&](unsigned worker, const SegmentMeta& segment) -> Status {
     PartialAnswer& answer = answers[worker];
     const auto add_cells = [&](const auto& cells, const auto& selected) { return answer.AddCells(cells, selected); };
-    SPANBOX_ASSIGN_OR_RETURN(const bool answered, VisitCells(*run, with_filter, segment, add_cells));
-    if (answered) return OkStatus();
-    return run->WithRows(segment, [&](auto& columns, const auto& selected) { return answer.Add(columns, selected); });
+    const auto add = [&](auto& columns, const auto& selected) { return answer.Add(columns, selected); };
+    return VisitCellsOrRows(*run, with_filter, segment, add_cells, add);
   };
   SPANBOX_RETURN_IF_ERROR(run->VisitShared(run->AllSegments(), visit));
   PartialAnswer& answer = answers[0];

@@ -79,14 +79,13 @@ Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_
   with_filter.Test(run->filter());
   const auto visit = [&](unsigned worker, const SegmentMeta& segment) -> Status {
     auto& [sketch, values] = parts[worker];
-    SPANBOX_ASSIGN_OR_RETURN(const bool answered, VisitCells(*run, with_filter, segment, add_cells_to(sketch)));
-    if (answered) return OkStatus();
-    return run->WithRows(segment, [&](SegmentColumns& columns, const Bitmap& selected) {
+    const auto add = [&](SegmentColumns& columns, const Bitmap& selected) {
       if (!exact) values.clear();
       SPANBOX_RETURN_IF_ERROR(AppendNumbers(columns, ref.name, selected, values));
       if (!exact) sketch.Add(values);
       return OkStatus();
-    });
+    };
+    return VisitCellsOrRows(*run, with_filter, segment, add_cells_to(sketch), add);
   };
   SPANBOX_RETURN_IF_ERROR(run->VisitShared(run->AllSegments(), visit));
   auto& [sketch, values] = parts[0];

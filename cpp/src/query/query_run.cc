@@ -67,6 +67,23 @@ bool MeansSomething(const ColumnRef& column) {
   return column.about == About::kSpans || !is_fixed;
 }
 
+Result<Bitmap> RowsBetween(SegmentColumns& columns, TimeRange range) {
+  SPANBOX_ASSIGN_OR_RETURN(const ChunkInfo* starts, columns.StartsChunk());
+  Bitmap rows(columns.rows());
+  const auto visit = [&](std::size_t before, std::span<const std::int64_t> start_ns) {
+    auto row = static_cast<std::uint32_t>(before);
+    for (const std::int64_t start : start_ns) rows.SetIf(row++, (start >= range.since_ns) & (start < range.until_ns));
+  };
+  const auto skip = [&](std::size_t before, std::size_t count, std::int64_t low, std::int64_t high) {
+    if (high < range.since_ns || low >= range.until_ns) return true;
+    const bool all = low >= range.since_ns && high < range.until_ns;
+    if (all) rows.SetRange(static_cast<std::uint32_t>(before), static_cast<std::uint32_t>(before + count));
+    return all;
+  };
+  SPANBOX_RETURN_IF_ERROR(columns.VisitNumbers(*starts, visit, skip));
+  return rows;
+}
+
 QueryRun::QueryRun(Store& store, const SpanQuery& query)
     : store_(store),
       about_(query.about),
@@ -252,20 +269,7 @@ bool QueryRun::TakesAll(const SegmentMeta& segment) const {
 
 Result<Bitmap> QueryRun::RowsInTime(const SegmentMeta& segment, SegmentColumns& columns) const {
   if (segment.min_start_ns >= since_ns_ && segment.max_start_ns < until_ns_) return Bitmap(columns.rows(), true);
-  SPANBOX_ASSIGN_OR_RETURN(const ChunkInfo* starts, columns.StartsChunk());
-  Bitmap rows(columns.rows());
-  const auto visit = [&](std::size_t before, std::span<const std::int64_t> start_ns) {
-    auto row = static_cast<std::uint32_t>(before);
-    for (const std::int64_t start : start_ns) rows.SetIf(row++, (start >= since_ns_) & (start < until_ns_));
-  };
-  const auto skip = [&](std::size_t before, std::size_t count, std::int64_t low, std::int64_t high) {
-    if (high < since_ns_ || low >= until_ns_) return true;
-    const bool all = low >= since_ns_ && high < until_ns_;
-    if (all) rows.SetRange(static_cast<std::uint32_t>(before), static_cast<std::uint32_t>(before + count));
-    return all;
-  };
-  SPANBOX_RETURN_IF_ERROR(columns.VisitNumbers(*starts, visit, skip));
-  return rows;
+  return RowsBetween(columns, {since_ns_, until_ns_});
 }
 
 Result<Bitmap> QueryRun::Rows(const SegmentMeta& segment, SegmentColumns& columns) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -32,6 +33,13 @@ ColumnRef Resolve(std::string_view name, About about);
 
 // False: every row has it, and it says nothing. Scores have no kind and no status.
 bool MeansSomething(const ColumnRef& column);
+
+// Starts from the first time on, before the second.
+struct TimeRange {
+  std::int64_t since_ns = std::numeric_limits<std::int64_t>::min();
+  std::int64_t until_ns = std::numeric_limits<std::int64_t>::max();
+};
+Result<Bitmap> RowsBetween(SegmentColumns& columns, TimeRange range);
 
 class QueryRun {
  public:

@@ -1,6 +1,7 @@
 #include "query/rollup_cells.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "query/predicate.h"
 
@@ -84,25 +85,56 @@ void CellNeeds::Every(std::int64_t every_ns, bool in_zone) {
   by_bucket |= every_ns != 0;
 }
 
-Result<bool> VisitCells(QueryRun& run, const CellNeeds& needs, const SegmentMeta& segment, const CellVisitor& visit) {
-  const bool in_time = segment.min_start_ns >= run.since_ns() && segment.max_start_ns < run.until_ns();
-  if (!needs.stored || !in_time || segment.id == kOpenSpans) return false;
-  for (std::size_t measure = 0; measure < kSketchedMeasures; ++measure) {
-    if ((needs.sketches >> measure & 1) != 0 && !SegmentCells::Sketches(measure, needs.by_bucket)) return false;
+namespace {
+
+// Calls visit with those of the table's cells that match the filter and, unless `whole`, whose bucket lies between.
+Status VisitTable(QueryRun& run, SegmentCells::Table& table, bool whole, TimeRange range, const CellVisitor& visit) {
+  SPANBOX_ASSIGN_OR_RETURN(const std::vector<std::uint64_t> spans, SpansOfCells(table.rows));
+  SegmentColumns columns(std::move(table.rows));
+  Bitmap rows(columns.rows(), true);
+  if (!whole) {
+    SPANBOX_ASSIGN_OR_RETURN(rows, RowsBetween(columns, range));
   }
-  const auto bytes = run.view().LoadCells(segment);
-  if (!bytes.ok() || bytes->empty()) return false;
+  SPANBOX_ASSIGN_OR_RETURN(rows, Select(run.filter(), columns, rows));
+  return rows.any() ? visit({columns, spans, &table}, rows) : OkStatus();
+}
+
+// The buckets that lie in the asked time with all of their spans.
+TimeRange WholeBuckets(const QueryRun& run, const SegmentMeta& segment) {
+  constexpr std::int64_t kLast = std::numeric_limits<std::int64_t>::max() - 2 * kRollupBucketNs;
+  TimeRange range;
+  if (segment.min_start_ns < run.since_ns()) {
+    if (run.since_ns() > kLast) return {0, 0};
+    range.since_ns = RollupBucketOf(run.since_ns() + kRollupBucketNs - 1);
+  }
+  if (segment.max_start_ns >= run.until_ns()) range.until_ns = RollupBucketOf(run.until_ns());
+  return range;
+}
+
+}  // namespace
+
+Status VisitCellsOrRows(QueryRun& run, const CellNeeds& needs, const SegmentMeta& segment, const CellVisitor& visit,
+                        const RowVisitor& visit_rows) {
+  const bool in_time = segment.min_start_ns >= run.since_ns() && segment.max_start_ns < run.until_ns();
+  const bool by_bucket = needs.by_bucket || !in_time;
+  bool possible = needs.stored && segment.id != kOpenSpans;
+  for (std::size_t measure = 0; measure < kSketchedMeasures; ++measure) {
+    possible &= (needs.sketches >> measure & 1) == 0 || SegmentCells::Sketches(measure, by_bucket);
+  }
+  const auto bytes = possible ? run.view().LoadCells(segment) : std::span<const std::byte>();
   // Damaged ones are for Verify to name: the rows themselves still tell.
-  auto cells = SegmentCells::Open(*bytes);
-  if (!cells.ok()) return false;
-  auto& table = needs.by_bucket ? cells->buckets : cells->whole;
-  if (!table) return false;
+  auto cells = bytes.ok() && !bytes->empty() ? SegmentCells::Open(*bytes) : DataLoss("none");
+  const bool there = cells.ok() && (by_bucket ? cells->buckets : cells->whole);
+  if (!there) return run.WithRows(segment, visit_rows);
   SPANBOX_RETURN_IF_ERROR(run.interrupt().Check());
-  SPANBOX_ASSIGN_OR_RETURN(const std::vector<std::uint64_t> spans, SpansOfCells(table->rows));
-  SegmentColumns columns(std::move(table->rows));
-  SPANBOX_ASSIGN_OR_RETURN(const Bitmap rows, Select(run.filter(), columns, Bitmap(columns.rows(), true)));
-  if (rows.any()) SPANBOX_RETURN_IF_ERROR(visit({columns, spans, &*table}, rows));
-  return true;
+  const TimeRange range = WholeBuckets(run, segment);
+  SPANBOX_RETURN_IF_ERROR(VisitTable(run, by_bucket ? *cells->buckets : *cells->whole, in_time, range, visit));
+  if (in_time) return OkStatus();
+  return run.WithRows(segment, [&](SegmentColumns& columns, Bitmap rows) -> Status {
+    SPANBOX_ASSIGN_OR_RETURN(const Bitmap told, RowsBetween(columns, range));
+    rows -= told;
+    return rows.any() ? visit_rows(columns, rows) : OkStatus();
+  });
 }
 
 Result<SampledOut> ForEachRollup(QueryRun& run, CellNeeds needs, const CellVisitor& visit) {

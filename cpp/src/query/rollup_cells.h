@@ -52,9 +52,11 @@ struct RollupCells {
 using CellVisitor = std::function<Status(const RollupCells& cells, const Bitmap& selected)>;
 Result<SampledOut> ForEachRollup(QueryRun& run, CellNeeds needs, const CellVisitor& visit);
 
-// Puts the question to the cells of a stored segment; false: they are not there, or cannot answer it for all of its
-// rows. REQUIRES: `needs` says of the question's filter, too.
-Result<bool> VisitCells(QueryRun& run, const CellNeeds& needs, const SegmentMeta& segment, const CellVisitor& visit);
+// Puts the question to the cells of a stored segment where they can answer it, and to its rows where not: of a segment
+// that the asked time cuts, to those in the buckets it cuts. REQUIRES: `needs` says of the question's filter, too.
+using RowVisitor = std::function<Status(SegmentColumns& columns, const Bitmap& selected)>;
+Status VisitCellsOrRows(QueryRun& run, const CellNeeds& needs, const SegmentMeta& segment, const CellVisitor& visit,
+                        const RowVisitor& visit_rows);
 
 // Calls fn(i, sketch) for every i whose rows[i] has a sketch of the measure. A sketch
 // is what DDSketch::Merge takes. fn returns a Status.

@@ -126,6 +126,25 @@ void DDSketch::Counts::Add(std::int32_t index, std::uint64_t count) {
   counts[static_cast<std::size_t>(index - first)] += count;
 }
 
+void DDSketch::Counts::Add(std::int32_t from, std::span<const std::uint32_t> more) {
+  while (!more.empty() && more.back() == 0) more = more.first(more.size() - 1);
+  if (more.empty()) return;
+  const auto size = static_cast<std::int32_t>(counts.size()), more_size = static_cast<std::int32_t>(more.size());
+  const std::int32_t begin = size == 0 ? from : std::min(first, from);
+  const std::int32_t end = size == 0 ? from + more_size : std::max(first + size, from + more_size);
+  if (end - begin > static_cast<std::int32_t>(kMaxBuckets)) {  // from the top, so that the lowest ones join
+    for (std::size_t i = more.size(); i-- > 0;) {
+      if (more[i] != 0) Add(from + static_cast<std::int32_t>(i), more[i]);
+    }
+    return;
+  }
+  if (size > 0 && begin < first) counts.insert(counts.begin(), static_cast<std::size_t>(first - begin), 0);
+  first = begin;
+  counts.resize(static_cast<std::size_t>(end - begin));
+  std::uint64_t* const to = counts.data() + (from - begin);
+  for (std::size_t i = 0; i < more.size(); ++i) to[i] += more[i];
+}
+
 void DDSketch::AddCount(double value, std::uint64_t count) {
   if (std::isnan(value) || count == 0) return;
   const double v = std::clamp(value, -kMaxMagnitude, kMaxMagnitude);
@@ -227,27 +246,14 @@ DDSketch::Buckets DDSketch::Positive() const {
 Status DDSketch::Merge(const Part& part) {
   const auto size = static_cast<std::int64_t>(part.counts.size());
   if (part.count == 0) return OkStatus();
-  constexpr std::int64_t kMaxIndex = std::int64_t{1} << 30;
+  constexpr std::int64_t kMaxIndex = std::int64_t{1} << 20;  // far beyond what a number can have
   const bool possible = size <= static_cast<std::int64_t>(kMaxBuckets) && part.first >= -kMaxIndex &&
                         part.first <= kMaxIndex && part.min <= part.max && part.min >= 0;
   if (!possible) return DataLoss("sketch: impossible buckets");
   std::uint64_t counted = 0;
   for (const std::uint32_t count : part.counts) counted += count;
   if (counted > part.count) return DataLoss("sketch: more values in buckets than there are");
-  if (size > 0) {
-    const auto first = static_cast<std::int32_t>(part.first), last = first + static_cast<std::int32_t>(size) - 1;
-    positive_.Add(last, part.counts.back());  // both ends first: then there is room for what lies between
-    if (size > 1) positive_.Add(first, part.counts.front());
-    const std::int64_t at = std::int64_t{first} - positive_.first;
-    if (at >= 0) {
-      std::uint64_t* const to = positive_.counts.data() + at;
-      for (std::size_t i = 1; i + 1 < part.counts.size(); ++i) to[i] += part.counts[i];
-    } else {  // there was not, and the lowest ones were joined
-      for (std::size_t i = part.counts.size() - 1; i-- > 1;) {
-        if (part.counts[i] != 0) positive_.Add(first + static_cast<std::int32_t>(i), part.counts[i]);
-      }
-    }
-  }
+  positive_.Add(static_cast<std::int32_t>(part.first), part.counts);
   zeros_ += part.count - counted;
   if (!(min_ <= part.min)) min_ = part.min;
   if (!(max_ >= part.max)) max_ = part.max;
@@ -258,22 +264,28 @@ Status DDSketch::Merge(const Part& part) {
 
 double DDSketch::Quantile(double q) const {
   if (count_ == 0) return std::numeric_limits<double>::quiet_NaN();
-  const double rank = std::floor(q * static_cast<double>(count_ - 1));
+  const double place = std::floor(q * static_cast<double>(count_ - 1));
+  const std::uint64_t rank = place < 0x1p64 ? static_cast<std::uint64_t>(place) : count_ - 1;
   std::uint64_t seen = 0;
-  const auto reached = [&](std::uint64_t more) {
-    seen += more;
-    return static_cast<double>(seen) > rank;
-  };
   for (std::size_t i = negative_.counts.size(); i-- > 0;) {
-    if (reached(negative_.counts[i])) {
-      return std::clamp(-Magnitude(negative_.first + static_cast<std::int32_t>(i)), min_, max_);
-    }
+    seen += negative_.counts[i];
+    if (seen > rank) return std::clamp(-Magnitude(negative_.first + static_cast<std::int32_t>(i)), min_, max_);
   }
-  if (reached(zeros_)) return std::clamp(0.0, min_, max_);
-  for (std::size_t i = 0; i < positive_.counts.size(); ++i) {
-    if (reached(positive_.counts[i])) {
-      return std::clamp(Magnitude(positive_.first + static_cast<std::int32_t>(i)), min_, max_);
-    }
+  seen += zeros_;
+  if (seen > rank) return std::clamp(0.0, min_, max_);
+  // Over the buckets before the one in eights: their sum takes as long as a look at one.
+  const std::vector<std::uint64_t>& counts = positive_.counts;
+  constexpr std::size_t kAtOnce = 8;
+  std::size_t i = 0;
+  for (; i + kAtOnce <= counts.size(); i += kAtOnce) {
+    std::uint64_t more = 0;
+    for (std::size_t k = 0; k < kAtOnce; ++k) more += counts[i + k];
+    if (seen + more > rank) break;
+    seen += more;
+  }
+  for (; i < counts.size(); ++i) {
+    seen += counts[i];
+    if (seen > rank) return std::clamp(Magnitude(positive_.first + static_cast<std::int32_t>(i)), min_, max_);
   }
   return max_;
 }
