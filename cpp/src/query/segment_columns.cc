@@ -166,41 +166,12 @@ Result<const IntColumn*> SegmentColumns::Starts() {
 
 Result<Bitmap> SegmentColumns::ValidRows(const ChunkInfo& chunk) {
   Bitmap rows(segment_.rows(), true);
-  if (chunk.valid_count == segment_.rows() && chunk.type != ColumnType::kSpanId) return rows;
-  switch (chunk.type) {
-    case ColumnType::kInt: {
-      SPANBOX_ASSIGN_OR_RETURN(const auto* c, Ints(chunk));
-      rows &= c->valid;
-      break;
-    }
-    case ColumnType::kFloat: {
-      SPANBOX_ASSIGN_OR_RETURN(const auto* c, Floats(chunk));
-      rows &= c->valid;
-      break;
-    }
-    case ColumnType::kBool: {
-      SPANBOX_ASSIGN_OR_RETURN(const auto* c, Bools(chunk));
-      rows &= c->valid;
-      break;
-    }
-    case ColumnType::kString: {
-      SPANBOX_ASSIGN_OR_RETURN(const auto* c, Strings(chunk));
-      rows &= c->valid;
-      break;
-    }
-    case ColumnType::kSpanId: {
-      SPANBOX_ASSIGN_OR_RETURN(const auto* c, SpanIds(chunk));
-      rows &= c->valid;
-      break;
-    }
-    case ColumnType::kTraceId:
-      break;
-    case ColumnType::kText: {
-      SPANBOX_ASSIGN_OR_RETURN(const TextColumn* text, Text(chunk));
-      Bitmap with_text(segment_.rows());
-      with_text.SetWhere([&](std::uint32_t row) { return text->valid(row); });
-      rows &= with_text;
-    }
+  if (chunk.type == ColumnType::kSpanId && chunk.valid_count == segment_.rows()) {  // 0 is no id
+    SPANBOX_ASSIGN_OR_RETURN(const SpanIdColumn* ids, SpanIds(chunk));
+    rows &= ids->valid;
+  } else if (chunk.valid_count != segment_.rows()) {
+    SPANBOX_ASSIGN_OR_RETURN(const Validity* valid, Valid(chunk));
+    rows &= *valid;
   }
   return rows;
 }

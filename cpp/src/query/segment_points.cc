@@ -109,7 +109,9 @@ Result<Points<std::string_view>> SegmentColumns::StringsAt(const ChunkInfo& chun
 }
 
 Result<Points<SpanId>> SegmentColumns::SpanIdsAt(const ChunkInfo& chunk, std::span<const std::uint32_t> rows) {
-  if (AreFew(chunk, rows)) {
+  // A chunk that lies there plainly need not be decoded for anybody.
+  const bool plain = !IsScore(chunk) && chunk.column == spanbox::Column::kSpanId && std::ranges::is_sorted(rows);
+  if (plain || AreFew(chunk, rows)) {
     Points<SpanId> points;
     SPANBOX_ASSIGN_OR_RETURN(const Validity* validity, Valid(chunk));
     const auto places = PlacesOf(*validity, rows, points.valid);
