@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,3 +87,16 @@ def test_variables_of_other_tracers_are_understood(
     monkeypatch.setenv(name, value)
     found = _hidden.hidden_by_environment()
     assert (found.inputs == (name,), found.outputs == (name,)) == (inputs, outputs)
+
+
+def test_doctor_says_which_variables_are_set(recorded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("typer", reason="the command line needs typer")
+    with spanbox.span("s"):
+        pass
+    assert spanbox.flush(30)
+    monkeypatch.setenv("LANGSMITH_HIDE_INPUTS", "true")
+    command = [sys.executable, "-m", "spanbox.cli", "doctor", "--store", str(recorded.path), "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    advice = " ".join(json.loads(ended.stdout)["advice"])
+    assert "no inputs: LANGSMITH_HIDE_INPUTS" in advice
+    assert "no outputs" not in advice
