@@ -93,6 +93,8 @@ std::string Of(std::uint64_t part, std::uint64_t total) {
 }  // namespace
 
 Status BlobWriter::Prepare(const Txn& txn, std::span<const BlobPiece> pieces) {
+  encoded_.clear();
+  bytes_ = 0;
   std::map<BlobId, Coverage> there;
   const Compressor compressor(ZSTD_createCCtx(), &ZSTD_freeCCtx);
   for (const BlobPiece& piece : pieces) {

@@ -30,6 +30,9 @@ std::uint64_t RoundToPages(std::uint64_t bytes) {
   return (bytes + page - 1) / page * page;
 }
 
+// All slots for readers are taken; or a process with the same id in another pid namespace has one.
+bool HasNoSlot(int code) { return code == MDB_READERS_FULL || code == EAGAIN; }
+
 MDB_val ToVal(std::string_view text) { return {text.size(), const_cast<char*>(text.data())}; }
 Bytes ToBytes(const MDB_val& val) { return {static_cast<const std::byte*>(val.mv_data), val.mv_size}; }
 
@@ -114,13 +117,12 @@ Status Env::CheckLength() const {
                   "; it was cut off or copied while in use. Restore it from a backup, or move the folder away");
 }
 
-int Env::OpenTablesIn(unsigned flags, int* opened) {
-  const bool create = (flags & MDB_CREATE) != 0;
+int Env::OpenTablesIn(unsigned txn_flags, unsigned table_flags, int* opened) {
   MDB_txn* txn = nullptr;
-  int code = mdb_txn_begin(env_, nullptr, create ? 0 : MDB_RDONLY, &txn);
+  int code = mdb_txn_begin(env_, nullptr, txn_flags, &txn);
   if (code != 0) return code;
   for (*opened = 0; *opened < kTables; ++*opened) {
-    code = mdb_dbi_open(txn, kTableNames[*opened], flags, &tables_[*opened]);
+    code = mdb_dbi_open(txn, kTableNames[*opened], table_flags, &tables_[*opened]);
     if (code != 0) break;
   }
   if (code != 0) {
@@ -132,7 +134,8 @@ int Env::OpenTablesIn(unsigned flags, int* opened) {
 
 Status Env::OpenTables() {
   int opened = 0;
-  const int code = OpenTablesIn(0, &opened);
+  int code = OpenTablesIn(MDB_RDONLY, 0, &opened);
+  if (HasNoSlot(code)) code = OpenTablesIn(0, 0, &opened);
   if (code == 0) return OkStatus();
   if (code != MDB_NOTFOUND) return Error(code, "cannot open");
   SPANBOX_RETURN_IF_ERROR(Damaged());
@@ -145,7 +148,7 @@ Status Env::OpenTables() {
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     const int reserved = ReserveFile(nullptr, 0);
     if (reserved != 0) return Error(reserved, "cannot make the store");
-    const int made = OpenTablesIn(MDB_CREATE, &opened);
+    const int made = OpenTablesIn(0, MDB_CREATE, &opened);
     if (made == 0) return OkStatus();
     if (!CanMend(made)) return Error(made, "cannot make the store");
     SPANBOX_RETURN_IF_ERROR(Mend(made, 0));
@@ -336,7 +339,7 @@ Result<std::unique_ptr<ReadTxn>> Env::Read(Wait wait) {
     const int code = BeginRead(env_, &txn);
     if (code == 0) return std::unique_ptr<ReadTxn>(new ReadTxn(*this, txn));
     // Slots of processes that died are taken back; then one more try.
-    const bool slots = (code == MDB_READERS_FULL || code == EAGAIN) && !readers_checked;
+    const bool slots = HasNoSlot(code) && !readers_checked;
     if (slots) {
       int dead = 0;
       mdb_reader_check(env_, &dead);
@@ -351,6 +354,13 @@ Result<std::unique_ptr<ReadTxn>> Env::Read(Wait wait) {
     SPANBOX_RETURN_IF_ERROR(Mend(code, 0));
   }
   return Unavailable("the store " + folder_ + " cannot be read: the memory map keeps changing; try again");
+}
+
+Status Env::ReadBriefly(const std::function<Status(const Txn&)>& body) {
+  const auto txn = Read();
+  if (txn.ok()) return body(**txn);
+  if (txn.status().code() != StatusCode::kUnavailable) return txn.status();
+  return Write(0, [&](WriteTxn& write) { return body(write); });
 }
 
 ReadTxn::~ReadTxn() {

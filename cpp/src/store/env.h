@@ -109,6 +109,9 @@ class Env {
   // kNever: Unavailable where it would have to wait until this process has no transaction; for who holds one.
   enum class Wait { kForIdle, kNever };
   Result<std::unique_ptr<ReadTxn>> Read(Wait wait = Wait::kForIdle);
+  // For what recording needs to read: where this process gets no slot for readers, `body` runs in a write transaction,
+  // and so perhaps several times. REQUIRES: it is short, and this thread has no transaction.
+  Status ReadBriefly(const std::function<Status(const Txn&)>& body);
 
   // Overwrites every page that is free, the gaps of those that are not, and what the file has beyond its last page.
   // Unavailable: a reader, here or in another process, has been holding on to an old state for some seconds.
@@ -138,7 +141,7 @@ class Env {
   Status CheckKeyReadable(Table table, std::string_view key) const;
   Status CheckReadable(Table table, std::string_view from, std::string_view prefix) const;
   Status OpenTables();
-  int OpenTablesIn(unsigned flags, int* opened);
+  int OpenTablesIn(unsigned txn_flags, unsigned table_flags, int* opened);
   Status Enter();
   void Leave();
   bool IsIdle();

@@ -20,8 +20,10 @@ Status Env::CheckPages() {
   for (int attempt = 0; attempt < kMaxStates; ++attempt) {
     MDB_txn* txn = nullptr;
     int fd = -1;
-    if (mdb_env_get_fd(env_, &fd) != 0 || BeginRead(env_, &txn) != 0) return OkStatus();  // whoever reads next says so
-    auto damage = CheckTrees(fd, mdb_txn_id(txn), folder_);
+    const bool reads = mdb_env_get_fd(env_, &fd) == 0 && BeginRead(env_, &txn) == 0;
+    // A process that gets no slot for readers keeps the pages in place by being the one who writes.
+    if (!reads && mdb_txn_begin(env_, nullptr, 0, &txn) != 0) return OkStatus();  // whoever reads next says so
+    auto damage = CheckTrees(fd, mdb_txn_id(txn) - (reads ? 0 : 1), folder_);
     mdb_txn_abort(txn);
     status = damage.status();
     if (damage.ok()) damage_ = *std::move(damage);

@@ -63,15 +63,12 @@ void CloseStore(Registry::Key key, StoreImpl* store) {
 
 Status CheckOrMakeFormat(Env& env, const std::string& folder) {
   std::uint64_t format = 0;
-  {
-    SPANBOX_ASSIGN_OR_RETURN(const auto txn, env.Read());
-    SPANBOX_ASSIGN_OR_RETURN(format, GetMetaNumber(*txn, "format"));
-    if (format == 0) {
-      SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t segments, txn->Count(Table::kSegments));
-      if (segments != 0)
-        return DataLoss("the store " + folder + " has lost its format number; restore it from a backup");
-    }
-  }
+  SPANBOX_RETURN_IF_ERROR(env.ReadBriefly([&](const Txn& txn) -> Status {
+    SPANBOX_ASSIGN_OR_RETURN(format, GetMetaNumber(txn, "format"));
+    SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t segments, txn.Count(Table::kSegments));
+    if (format != 0 || segments == 0) return OkStatus();
+    return DataLoss("the store " + folder + " has lost its format number; restore it from a backup");
+  }));
   if (format > kStoreFormat) {
     return Unsupported("the store " + folder + " has format " + std::to_string(format) +
                        ", and this spanbox reads formats up to " + std::to_string(kStoreFormat) + ": upgrade spanbox");
@@ -273,30 +270,30 @@ Result<RingState> StoreImpl::LoadRing(const RingId& ring) {
   SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
   // Its process may have died between writing LMDB's meta page and announcing it. Until somebody takes the writers'
   // lock, other processes then read the state before its last commit, and would store the spans of that commit again.
-  SPANBOX_RETURN_IF_ERROR(env->Write(0, [](WriteTxn&) { return OkStatus(); }));
-  SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
   RingState state;
-  SPANBOX_ASSIGN_OR_RETURN(const auto stored, txn->Get(Table::kRings, RingKey(ring)));
-  if (stored) {
-    SPANBOX_ASSIGN_OR_RETURN(const RingRecord record, ParseRing(*stored));
-    state.retired = record.retired;
-  }
-  SPANBOX_RETURN_IF_ERROR(
-      txn->Scan(Table::kCursors, RingKey(ring), [&](std::string_view key, Bytes value) -> Result<bool> {
-        SPANBOX_ASSIGN_OR_RETURN(const LaneCursor cursor, ParseCursor(key, value));
-        if (cursor.lane == kTurnLane) {
-          state.turn = cursor.position;
-        } else {
-          state.cursors[cursor.lane] = cursor;
-        }
-        return true;
-      }));
-  SPANBOX_RETURN_IF_ERROR(
-      txn->Scan(Table::kOpen, RingKey(ring), [&](std::string_view key, Bytes value) -> Result<bool> {
-        SPANBOX_ASSIGN_OR_RETURN(const std::string_view records, ParseOpen(value));
-        state.open[OpenSpanIdOf(key)] += records;
-        return true;
-      }));
+  SPANBOX_RETURN_IF_ERROR(env->Write(0, [&](WriteTxn& txn) -> Status {
+    state = {};
+    SPANBOX_ASSIGN_OR_RETURN(const auto stored, txn.Get(Table::kRings, RingKey(ring)));
+    if (stored) {
+      SPANBOX_ASSIGN_OR_RETURN(const RingRecord record, ParseRing(*stored));
+      state.retired = record.retired;
+    }
+    SPANBOX_RETURN_IF_ERROR(
+        txn.Scan(Table::kCursors, RingKey(ring), [&](std::string_view key, Bytes value) -> Result<bool> {
+          SPANBOX_ASSIGN_OR_RETURN(const LaneCursor cursor, ParseCursor(key, value));
+          if (cursor.lane == kTurnLane) {
+            state.turn = cursor.position;
+          } else {
+            state.cursors[cursor.lane] = cursor;
+          }
+          return true;
+        }));
+    return txn.Scan(Table::kOpen, RingKey(ring), [&](std::string_view key, Bytes value) -> Result<bool> {
+      SPANBOX_ASSIGN_OR_RETURN(const std::string_view records, ParseOpen(value));
+      state.open[OpenSpanIdOf(key)] += records;
+      return true;
+    });
+  }));
   return state;
 }
 
@@ -311,8 +308,7 @@ Status StoreImpl::Commit(const SpanBatch& batch) {
   }
   BlobWriter blobs;
   if (!batch.blobs.empty()) {
-    SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
-    SPANBOX_RETURN_IF_ERROR(blobs.Prepare(*txn, batch.blobs));
+    SPANBOX_RETURN_IF_ERROR(env->ReadBriefly([&](const Txn& txn) { return blobs.Prepare(txn, batch.blobs); }));
   }
   std::uint64_t payload_bytes =
       SizeOf(encoded) + SizeOf(scores) + SizeOf(rollup) + blobs.bytes() + batch.process.size();
@@ -380,9 +376,13 @@ Status StoreImpl::Append(const NextRow& next, const IngestProgress& progress) {
 
 Result<std::uint64_t> StoreImpl::IngestedRows(std::string_view name) {
   SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
-  SPANBOX_RETURN_IF_ERROR(env->Write(0, [](WriteTxn&) { return OkStatus(); }));  // as in LoadRing: it may have died
-  SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
-  return GetMetaNumber(*txn, IngestKey(name));
+  std::uint64_t rows = 0;
+  // As in LoadRing: whoever wrote last may have died.
+  SPANBOX_RETURN_IF_ERROR(env->Write(0, [&](WriteTxn& txn) -> Status {
+    SPANBOX_ASSIGN_OR_RETURN(rows, GetMetaNumber(txn, IngestKey(name)));
+    return OkStatus();
+  }));
+  return rows;
 }
 
 }  // namespace spanbox
