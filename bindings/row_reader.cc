@@ -65,6 +65,18 @@ std::span<const Field> RowReader::AddAttributes(const py::dict& attributes) {
   return rows_.back().fields;
 }
 
+const SpanRow& RowReader::AddColumns(const py::dict& row) {
+  const SpanKind kind = OneOf(row, "kind", SpanKindFromString, SpanKind::kSpan);
+  ByteBuffer& end = payloads_.emplace_back();
+  RecordWriter record(end);
+  record.End(1, 0, SpanStatus::kOk);
+  AddFields(row, record);
+  const RecordView records[] = {{RecordType::kEnd, end.bytes()}};
+  rows_.push_back(Unwrap(AssembleSpan(records, arena_)));
+  rows_.back().kind = kind;
+  return rows_.back();
+}
+
 bool RowReader::Has(const py::dict& row, const char* key) { return row.contains(key) && !row[key].is_none(); }
 
 void RowReader::Wrong(const std::string& what) const {

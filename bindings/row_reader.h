@@ -31,6 +31,9 @@ class RowReader {
   // Attributes alone, under the names they have. They live as long as the reader.
   std::span<const Field> AddAttributes(const pybind11::dict& attributes);
 
+  // Columns and attributes without what identifies a span; its kind, if it is there.
+  const SpanRow& AddColumns(const pybind11::dict& row);
+
   std::vector<SpanRow>& rows() { return rows_; }
 
  private:

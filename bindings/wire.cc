@@ -84,6 +84,17 @@ py::dict NormaliseDict(const py::dict& attributes, std::optional<std::int64_t> s
   return row;
 }
 
+py::dict RestoreDict(const py::dict& row) {
+  RowReader reader;
+  RowArena arena;
+  std::vector<Field> fields;
+  Restorer().Restore(reader.AddColumns(row), arena, fields);
+  const py::object parse_json = py::module_::import("json").attr("loads");
+  py::dict attributes;
+  for (const Field& field : fields) attributes[Text(field.name)] = ValueObject(field.value, parse_json);
+  return attributes;
+}
+
 py::list RuleList() {
   py::list rules;
   for (const Rule& rule : Rules()) {
@@ -99,6 +110,7 @@ void RegisterWire(py::module_& module, py::class_<PyStore>& store) {
   store.def("receive_otlp", ReceiveBody, "body"_a, "is_json"_a);
   module.def("encode_otlp", EncodeRows, "rows"_a, "is_json"_a, "openinference"_a);
   module.def("normalise", NormaliseDict, "attributes"_a, "start_ns"_a = py::none());
+  module.def("restore", RestoreDict, "row"_a);
   module.def("attribute_rules", RuleList);
   module.attr("CONVENTIONS") = Text(kConventions);
 }

@@ -665,7 +665,10 @@ def encode_otlp(rows: Table | Sequence[Mapping[str, Any]], is_json: bool, openin
 
 def normalise(attributes: dict[str, Any], start_ns: int | None = None) -> dict[str, Any]:
     """Columns and attributes of a span, as Store.append takes them, from the attributes of any dialect; `kind` is
-    always there. encode_otlp gives back the attributes."""
+    always there."""
+
+def restore(row: dict[str, Any]) -> dict[str, Any]:
+    """The attributes that normalise() was given, from the row it made; for other rows, today's OpenTelemetry names."""
 
 def attribute_rules() -> list[tuple[str, str]]:
     """Column and attribute, in order of precedence: the first of a column is its name on export."""

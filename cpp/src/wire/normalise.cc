@@ -7,6 +7,7 @@
 
 #include "base/moment.h"
 #include "base/msgpack.h"
+#include "base/simdjson.h"
 #include "wire/flattened.h"
 #include "wire/json_text.h"
 
@@ -99,6 +100,16 @@ Value ReadValue(const Rule& rule, const Value& value, RowArena& arena) {
 
 }  // namespace
 
+// A JSON text that several columns are read from.
+struct Normaliser::Details {
+  simdjson::dom::parser parser;
+  const char* text = nullptr;  // that object holds
+  std::optional<simdjson::dom::object> object;
+};
+
+Normaliser::Normaliser() : details_(std::make_unique<Details>()) {}
+Normaliser::~Normaliser() = default;
+
 Value WrittenValue(const Rule& rule, const Value& value, RowArena& arena) {
   switch (rule.reading) {
     case Reading::kSeconds:
@@ -174,7 +185,7 @@ void Normaliser::Look(std::span<const Field> given) {
   consumed_.assign(given.size(), 0);
   knows_any_ = has_dialect_ = false;
   kind_ = SpanKind::kSpan;
-  parsed_ = nullptr;
+  details_->text = nullptr;
   const auto pick = [&](int number, std::size_t attribute) {
     Pick& best = picks_[Index(Rules()[static_cast<std::size_t>(number)].column)];
     if (best.rule < 0 || number < best.rule) best = {number, static_cast<std::uint32_t>(attribute)};
@@ -227,14 +238,14 @@ bool Normaliser::IsReadable(const Rule& rule, const Value& value) {
 }
 
 std::optional<Value> Normaliser::Detail(const Rule& rule, std::string_view json) {
-  if (parsed_ != json.data()) {
-    parsed_ = json.data();
-    details_.reset();
+  if (details_->text != json.data()) {
+    details_->text = json.data();
+    details_->object.reset();
     simdjson::dom::object object;
-    if (!parser_.parse(json.data(), json.size(), true).get(object)) details_ = object;
+    if (!details_->parser.parse(json.data(), json.size(), true).get(object)) details_->object = object;
   }
-  if (!details_) return std::nullopt;
-  for (const auto& [key, element] : *details_) {
+  if (!details_->object) return std::nullopt;
+  for (const auto& [key, element] : *details_->object) {
     if (!Matches(key, rule.detail) || !element.is_number()) continue;
     const Value value = element.is_double()  ? Value::Float(element.get_double().value_unsafe())
                         : element.is_int64() ? Value::Int(element.get_int64().value_unsafe())

@@ -9,13 +9,14 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/record_codec.h"
-#include "base/simdjson.h"
 #include "spanbox/span.h"
 #include "wire/rules.h"
 
@@ -29,8 +30,12 @@ inline constexpr std::string_view kDialectAttribute = "tokens_dialect";
 // Before an attribute whose own name means something else here.
 inline constexpr std::string_view kRawPrefix = "attributes.";
 
+// simdjson stays out of this header: its types change their size with what else is included, as Python.h.
 class Normaliser {
  public:
+  Normaliser();
+  ~Normaliser();
+
   // Appends columns and the attributes that remain. `given`: name and value count. `otherwise`: columns that what is
   // around the span tells, if its attributes do not. `start_ns`: of the span.
   SpanKind Normalise(std::span<const Field> given, std::span<const Field> otherwise,
@@ -68,9 +73,8 @@ class Normaliser {
   std::vector<std::uint8_t> consumed_;  // by attribute
   std::vector<Field> list_;
   bool knows_any_ = false, has_dialect_ = false;
-  simdjson::dom::parser parser_;
-  const char* parsed_ = nullptr;  // the text that details_ holds
-  std::optional<simdjson::dom::object> details_;
+  struct Details;
+  const std::unique_ptr<Details> details_;
 };
 
 class Restorer {
@@ -96,7 +100,6 @@ class Restorer {
   std::array<Key, kColumnCount> keys_;
   bool has_dialect_ = false;
   std::string keys_text_;  // what keys_ was read from
-  simdjson::dom::parser parser_;
 };
 
 // The name under which an attribute is kept.

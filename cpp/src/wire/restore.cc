@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/simdjson.h"
 #include "wire/flattened.h"
 #include "wire/normalise.h"
 
@@ -10,8 +11,9 @@ void Restorer::ReadKeys(std::string_view json) {
   keys_text_ = json;
   keys_.fill({});
   has_dialect_ = false;
+  thread_local simdjson::dom::parser parser;
   simdjson::dom::object object;
-  if (json.empty() || parser_.parse(json.data(), json.size(), true).get(object)) return;
+  if (json.empty() || parser.parse(json.data(), json.size(), true).get(object)) return;
   for (const auto& [name, element] : object) {
     has_dialect_ |= name == kDialectAttribute;
     const ColumnInfo* const info = FindColumn(name);
@@ -29,12 +31,14 @@ void Restorer::Restore(const SpanRow& row, RowArena& arena, std::vector<Field>& 
   const auto keys = std::ranges::find_if(row.fields, is_keys);
   ReadKeys(keys == row.fields.end() ? std::string_view() : keys->value.text);
   for (const Field& field : row.fields) {
-    if (field.column != Column::kAttribute) {
-      RestoreColumn(row, field, arena, out);
-    } else if (!is_keys(field) && !(has_dialect_ && field.name == kDialectAttribute)) {
-      const bool is_raw = field.name.starts_with(kRawPrefix);
-      out.push_back({Column::kAttribute, is_raw ? field.name.substr(kRawPrefix.size()) : field.name, field.value});
-    }
+    if (field.column != Column::kAttribute || is_keys(field)) continue;
+    if (has_dialect_ && field.name == kDialectAttribute) continue;
+    const bool is_raw = field.name.starts_with(kRawPrefix);
+    out.push_back({Column::kAttribute, is_raw ? field.name.substr(kRawPrefix.size()) : field.name, field.value});
+  }
+  // Behind the attributes: what a column was made of may have stayed.
+  for (const Field& field : row.fields) {
+    if (field.column != Column::kAttribute) RestoreColumn(row, field, arena, out);
   }
 }
 
@@ -47,6 +51,8 @@ void Restorer::RestoreColumn(const SpanRow& row, const Field& field, RowArena& a
   const auto rule = std::ranges::find_if(Rules(), of_column);
   if (rule == Rules().end()) return;
   if (rule->reading == Reading::kFlattened) {
+    const std::string_view prefix = rule->key.substr(0, rule->key.size() - 1);
+    if (std::ranges::any_of(out, [&](const Field& other) { return other.name.starts_with(prefix); })) return;
     const std::size_t size = out.size();
     if (Flatten(rule->key, field.value.text, arena, out)) return;
     out.resize(size);

@@ -20,8 +20,9 @@ from spanbox.importers._source import BadElement, Element, ImportFileError, Sour
 __all__ = ["BadElement", "FormatName", "ImportFileError", "ImportReport", "import_file"]
 
 FormatName = Literal[
-    "auto", "otel", "tau-bench", "swe-agent", "llmperf", "vllm-replay", "azure", "mooncake", "parquet", "jsonl"
-]
+    "auto", "otlp", "otel", "langfuse", "langsmith", "phoenix", "claude-code", "tau-bench", "swe-agent", "llmperf",
+    "vllm-replay", "azure", "mooncake", "parquet", "jsonl",
+]  # fmt: skip
 _TABLES = ("parquet", "jsonl")
 Row = dict[str, Any]
 _BATCH_ROWS = 2_000
@@ -79,6 +80,10 @@ def import_file(
     source = Source(path)
     if format == "auto" and is_parquet(path):
         format = "parquet"
+    if format in ("auto", "otlp"):
+        report = _import_otlp(store, source, skip_bad, must_be=format == "otlp")
+        if report is not None:
+            return report
     importer = None if format in _TABLES else _importer_for(source, format)
     if importer is not None:
         return _Run(store, importer, path, skip_bad).run()
@@ -95,6 +100,26 @@ def _import_table(
         raise ImportFileError(f"{error}. Skip bad elements to import the rest.") from None
     spans = report.rows + report.skipped
     return ImportReport(path, format, spans, report.rows, report.bad, report.problems)
+
+
+def _import_otlp(store: _core.Store, source: Source, skip_bad: bool, *, must_be: bool) -> ImportReport | None:
+    """None: it is something else."""
+    from spanbox.importers import otlp
+
+    is_json = otlp.looks_like_json(source.peek())
+    if not is_json and not must_be and not otlp.looks_like_protobuf(source.path):
+        return None
+    try:
+        spans, added, problems = otlp.import_otlp(store, source, is_json=is_json, skip_bad=skip_bad)
+    except ImportFileError:
+        if is_json or must_be:
+            raise
+        return None
+    if spans == 0 and not problems:
+        if not must_be:
+            return None
+        raise ImportFileError(f"{source.path}: no spans in it")
+    return ImportReport(source.path, "otlp", spans, added, len(problems), tuple(problems[:_LISTED_PROBLEMS]))
 
 
 @dataclass(slots=True)
@@ -170,13 +195,19 @@ def _importer_for(source: Source, format: FormatName) -> Importer | None:
     """None: a table of spans, as lines of JSON."""
     import json
 
+    from spanbox.importers.claude_code import ClaudeCode
+    from spanbox.importers.langfuse import Langfuse
+    from spanbox.importers.langsmith import LangSmith
     from spanbox.importers.latency import LlmPerf, VllmReplay
     from spanbox.importers.otel import Otel
+    from spanbox.importers.phoenix import Phoenix
     from spanbox.importers.swe_agent import SweAgent
     from spanbox.importers.tau_bench import TauBench
     from spanbox.importers.traffic import Azure, Mooncake, refuse_rates
 
-    formats: tuple[type[Importer], ...] = (Otel, TauBench, SweAgent, LlmPerf, VllmReplay, Azure, Mooncake)
+    formats: tuple[type[Importer], ...] = (
+        Otel, Langfuse, Phoenix, LangSmith, ClaudeCode, TauBench, SweAgent, LlmPerf, VllmReplay, Azure, Mooncake
+    )  # fmt: skip
     if format != "auto":
         return next(each for each in formats if each.name == format)(source)
     head = source.peek()

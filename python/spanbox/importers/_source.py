@@ -104,8 +104,8 @@ class Source:
             except (ValueError, RecursionError) as error:
                 yield Element(line.place, line.text, problem=_json_problem(error))
 
-    def document(self) -> str:
-        """The whole text."""
+    def data(self) -> bytes:
+        """All of it."""
         try:
             with self._open() as file:
                 data = file.read(MAX_DOCUMENT_BYTES + 1)
@@ -113,8 +113,13 @@ class Source:
             raise ImportFileError(f"{self.path}: damaged gzip file: {error}") from None
         if len(data) > MAX_DOCUMENT_BYTES:
             raise ImportFileError(
-                f"{self.path}: more than {MAX_DOCUMENT_BYTES >> 20} MiB, too large for a JSON document"
+                f"{self.path}: more than {MAX_DOCUMENT_BYTES >> 20} MiB, too large for a single document"
             )
+        return data
+
+    def document(self) -> str:
+        """The whole text."""
+        data = self.data()
         try:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -190,3 +195,25 @@ class Ids:
         digest = self._seed.copy()
         digest.update(label.encode())
         return digest.hexdigest()[: 2 * size]
+
+
+_HEX_IDS: Final = {32: re.compile("[0-9a-f]{32}"), 16: re.compile("[0-9a-f]{16}")}
+
+
+def trace_id_of(given: str, what: str) -> str:
+    """An id of OpenTelemetry or a UUID as it is, any other text as a hash of it."""
+    return _id_of(given, 32, what)
+
+
+def span_id_of(given: str, what: str) -> str:
+    """The same for a span; UUIDs are too long for one and are hashed."""
+    return _id_of(given, 16, what)
+
+
+def _id_of(given: str, digits: int, what: str) -> str:
+    if not given:
+        raise BadElement(f"{what} is missing")
+    plain = given.lower().replace("-", "") if digits == 32 else given.lower()
+    if _HEX_IDS[digits].fullmatch(plain) and plain.strip("0"):
+        return plain
+    return hashlib.blake2b(given.encode("utf-8", "surrogatepass"), digest_size=digits // 2).hexdigest()

@@ -1,8 +1,7 @@
-"""OpenTelemetry span dumps: what the Python SDK's spans look like as JSON.
+"""OpenTelemetry span dumps: what the spans of the SDKs of Python and JavaScript look like as JSON.
 
-{"spans": [...]}, a plain array, or one span a line; ids as integers or hexadecimal text, times as
-integer nanoseconds or ISO text. Attributes go through semconv; resource and scope travel along as resource.* and
-scope.* attributes.
+{"spans": [...]}, a plain array, or one span a line; ids as integers or hexadecimal text, times as integer nanoseconds,
+ISO text, or seconds and nanoseconds. Resource and scope travel along as resource.* and scope.* attributes.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ class Otel:
 
     @staticmethod
     def recognises(head: str, first: Any) -> bool:
-        marks = '"start_time"' in head and '"context"' in head
-        if isinstance(first, dict) and "context" in first:
+        marks = ('"start_time"' in head and '"context"' in head) or ('"startTime"' in head and '"spanContext"' in head)
+        if isinstance(first, dict) and ("context" in first or "spanContext" in first):
             return marks
         return marks and bool(_SPANS_KEY.match(head) or _ARRAY.match(head))
 
@@ -46,6 +45,8 @@ class Otel:
         span = element.value
         if not isinstance(span, dict):
             raise BadElement("a span must be a JSON object")
+        if "spanContext" in span:
+            span = _as_python(span)
         context = span.get("context")
         if not isinstance(context, dict):
             raise BadElement("the span has no 'context' object")
@@ -53,7 +54,8 @@ class Otel:
         attributes = span.get("attributes") or {}
         if not isinstance(attributes, dict):
             raise BadElement("'attributes' must be an object")
-        row = semconv.normalise(_flat_values(attributes), start_ns=start_ns)
+        named = {str(key): value for key, value in attributes.items()}
+        row = semconv.normalise(named, start_ns if -(2**63) <= start_ns < 2**63 else None)
         row |= {
             "trace_id": _hex_id(context.get("trace_id"), 32, "context.trace_id"),
             "span_id": _hex_id(context.get("span_id"), 16, "context.span_id"),
@@ -98,30 +100,77 @@ def _time_ns(span: dict[str, Any], key: str) -> int:
     raise BadElement(f"{key} must be nanoseconds or ISO text, not {value!r}")
 
 
-def _flat_values(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {str(key): value for key, value in attributes.items()}
+_JS_KINDS = ("internal", "server", "client", "producer", "consumer")
+
+
+def _as_python(span: dict[str, Any]) -> dict[str, Any]:
+    """A span of the JavaScript SDK as the one of Python writes it."""
+
+    def time_ns(value: Any) -> Any:
+        if isinstance(value, list) and len(value) == 2 and all(type(part) is int for part in value):
+            return value[0] * 10**9 + value[1]
+        return value
+
+    def context(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            "trace_id": value.get("traceId"),
+            "span_id": value.get("spanId"),
+            "trace_state": value.get("traceState"),
+        }
+
+    status = span.get("status")
+    code = status.get("code") if isinstance(status, dict) else None
+    kind = span.get("kind")
+    parent = span.get("parentSpanContext") or ({"spanId": span["parentSpanId"]} if span.get("parentSpanId") else None)
+    return {
+        **span,
+        "context": context(span.get("spanContext")),
+        "parent": context(parent),
+        "start_time": time_ns(span.get("startTime")),
+        "end_time": time_ns(span.get("endTime")),
+        "kind": _JS_KINDS[kind] if type(kind) is int and 0 <= kind < len(_JS_KINDS) else None,
+        "status": {
+            "status_code": {1: "ok", 2: "error"}.get(code, "unset") if type(code) is int else "unset",
+            "description": status.get("message") if isinstance(status, dict) else None,
+        },
+        "events": [
+            {**event, "timestamp": time_ns(event.get("time"))}
+            for event in span.get("events") or []
+            if isinstance(event, dict)
+        ],
+        "links": [
+            {**link, "context": context(link.get("context"))}
+            for link in span.get("links") or []
+            if isinstance(link, dict)
+        ],
+    }
 
 
 def _add_status(row: Row, span: dict[str, Any]) -> None:
     status = span.get("status") or {}
     code = str(status.get("status_code", "unset")).rpartition(".")[2].lower() if isinstance(status, dict) else "unset"
     row["status"] = "error" if code == "error" else "ok"
-    if code == "unset":
-        row["otel.status_code"] = "unset"
+    if code == "ok":
+        row["otel.status_code"] = "ok"
     if isinstance(status, dict) and status.get("description"):
         row["error_message"] = str(status["description"])
     for event in span.get("events") or []:
         about = event.get("attributes") if isinstance(event, dict) and event.get("name") == "exception" else None
         if isinstance(about, dict) and row["status"] == "error":
-            row.setdefault("error_type", about.get("exception.type"))
-            row.setdefault("error_message", about.get("exception.message"))
+            for column in ("error_type", "error_message"):
+                said = about.get(f"exception.{column.removeprefix('error_')}")
+                if column not in row and isinstance(said, str):
+                    row[column] = said
+                    row[semconv.KEYS] = {**row.get(semconv.KEYS, {}), column: None}  # no attribute of its own
 
 
 def _add_surroundings(row: Row, span: dict[str, Any]) -> None:
-    if span.get("events"):
-        row["events"] = span["events"]
-    if span.get("links"):
-        row["links"] = span["links"]
+    if isinstance(span.get("events"), list):
+        row["events"] = [_event(event) for event in span["events"] if isinstance(event, dict)] or None
+    if isinstance(span.get("links"), list):
+        row["links"] = [_link(link) for link in span["links"] if isinstance(link, dict)] or None
     if span.get("kind"):
         row["otel.kind"] = str(span["kind"]).rpartition(".")[2].lower()
     resource = span.get("resource")
@@ -132,3 +181,20 @@ def _add_surroundings(row: Row, span: dict[str, Any]) -> None:
     scope = span.get("instrumentation_scope") or span.get("scope")
     if isinstance(scope, dict):
         row |= {f"scope.{key}": value for key, value in scope.items() if value not in (None, "", {})}
+
+
+def _event(event: dict[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {"name": str(event.get("name") or "")}
+    if event.get("timestamp") is not None:
+        made["time_ns"] = _time_ns(event, "timestamp")
+    return made | ({"attributes": event["attributes"]} if event.get("attributes") else {})
+
+
+def _link(link: dict[str, Any]) -> dict[str, Any]:
+    context = link.get("context")
+    context = context if isinstance(context, dict) else {}
+    made = {
+        "trace_id": _hex_id(context.get("trace_id"), 32, "context.trace_id of a link"),
+        "span_id": _hex_id(context.get("span_id"), 16, "context.span_id of a link"),
+    }
+    return made | ({"attributes": link["attributes"]} if link.get("attributes") else {})
