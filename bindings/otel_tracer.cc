@@ -183,10 +183,20 @@ PyObject* NotRecorded(const char* method, const Arguments& given) {
   return PyObject_CallMethod(otel_api.no_op_tracer, method, "OO", given[kName], context);
 }
 
-PyObject* TracerStartSpan(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
-  const Arguments given = StartSignature().Read(args, count, keywords);
+// A method whose `self` may be a proxy of the tracer: OpenInference calls type(tracer).start_span(proxy, ...).
+PyObject* TracerStartSpan(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
+  PyObject* self = count == 0 ? nullptr : Py_NewRef(args[0]);
+  if (self != nullptr && !Py_IS_TYPE(self, &tracer_type)) Py_SETREF(self, PyObject_GetAttrString(self, "__wrapped__"));
+  if (self == nullptr || !Py_IS_TYPE(self, &tracer_type)) {
+    Py_XDECREF(self);
+    PyErr_SetString(PyExc_TypeError, "start_span() is a method of a Tracer");
+    return nullptr;
+  }
+  const Arguments given = StartSignature().Read(args + 1, count - 1, keywords);
+  SpanObject* span = nullptr;
+  if (given[kName] != nullptr) span = StartIfWanted(reinterpret_cast<TracerObject*>(self), given, false);
+  Py_DECREF(self);
   if (given[kName] == nullptr) return MissingName();
-  SpanObject* span = StartIfWanted(reinterpret_cast<TracerObject*>(self), given, false);
   return span == nullptr ? NotRecorded("start_span", given) : reinterpret_cast<PyObject*>(span);
 }
 
@@ -320,13 +330,14 @@ PyObject* SetOtel(PyObject*, PyObject* args, PyObject* keywords) {
   Py_RETURN_NONE;
 }
 
-PyMethodDef tracer_methods[] = {
-    {"adopt", AsFunction(TracerAdopt), METH_FASTCALL | METH_KEYWORDS,
-     "Records a span that another library has started."},
-    {"start_span", AsFunction(TracerStartSpan), METH_FASTCALL | METH_KEYWORDS, "As the Tracer of OpenTelemetry's API."},
-    {"start_as_current_span", AsFunction(TracerStartCurrent), METH_FASTCALL | METH_KEYWORDS,
-     "As the Tracer of OpenTelemetry's API: a block, or a decorator."},
-    {nullptr, nullptr, 0, nullptr}};
+PyMethodDef tracer_methods[] = {{"adopt", AsFunction(TracerAdopt), METH_FASTCALL | METH_KEYWORDS,
+                                 "Records a span that another library has started."},
+                                {"start_as_current_span", AsFunction(TracerStartCurrent), METH_FASTCALL | METH_KEYWORDS,
+                                 "As the Tracer of OpenTelemetry's API: a block, or a decorator."},
+                                {nullptr, nullptr, 0, nullptr}};
+
+PyMethodDef start_span_method = {"start_span", AsFunction(TracerStartSpan), METH_FASTCALL | METH_KEYWORDS,
+                                 "As the Tracer of OpenTelemetry's API."};
 
 PyMethodDef scope_methods[] = {{"__enter__", ScopeEnter, METH_NOARGS, nullptr},
                                {"__exit__", AsFunction(ScopeExit), METH_FASTCALL, nullptr},
@@ -358,6 +369,12 @@ int RegisterTracer(PyObject* module) {
   for (PyTypeObject* type : {&tracer_type, &scope_type}) {
     if (PyModule_AddType(module, type) < 0) return -1;
   }
+  PyObject* function = PyCFunction_New(&start_span_method, nullptr);
+  PyObject* method = function == nullptr ? nullptr : PyInstanceMethod_New(function);
+  Py_XDECREF(function);
+  if (method == nullptr || PyDict_SetItemString(tracer_type.tp_dict, "start_span", method) < 0) return -1;
+  Py_DECREF(method);
+  PyType_Modified(&tracer_type);
   return PyModule_AddFunctions(module, functions);
 }
 

@@ -38,6 +38,7 @@ from spanbox._sampling import Sampling, keep
 if TYPE_CHECKING:
     from spanbox import cost, replies
     from spanbox._box import Box, open
+    from spanbox._instrument import instrument, uninstrument
     from spanbox._limit import LimitExceeded, limit
     from spanbox._redact import decrypt, redact
     from spanbox._spans import Scores, Spans
@@ -70,6 +71,7 @@ __all__ = [
     "feedback",
     "flush",
     "health",
+    "instrument",
     "keep",
     "limit",
     "observe",
@@ -82,6 +84,7 @@ __all__ = [
     "score",
     "span",
     "tags",
+    "uninstrument",
     "wrap",
 ]
 
@@ -90,10 +93,12 @@ feedback = _partial(score, source="feedback")
 _propagate.install()
 _atexit.register(_core.close)
 
-# Asking is imported when it is asked for: a program that only records should not wait for it.
+# Asking is imported when it is asked for, and so is what few need: a program that only records should not wait for it.
 _ASKING = {
     "Box": "_box",
     "LimitExceeded": "_limit",
+    "instrument": "_instrument",
+    "uninstrument": "_instrument",
     "Scores": "_spans",
     "Spans": "_spans",
     "Trace": "_trace",

@@ -1,0 +1,215 @@
+"""instrument(): the instrumentors that are installed, switched on against our TracerProvider.
+
+An instrumentor is found by its entry point. Of several for one client the best is taken: OpenTelemetry's own for GenAI,
+then OpenInference, then OpenLLMetry. It is loaded when its client is imported, so that instrument() costs a few
+milliseconds and nothing for clients that are never used.
+
+Thread rule: instrument() and uninstrument() from one thread at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from spanbox._imports import when_imported
+
+_GROUP = "opentelemetry_instrumentor"
+_FAMILIES = ("OpenTelemetry GenAI", "OpenInference", "OpenLLMetry", "other")  # in order of preference
+_OTHER = len(_FAMILIES) - 1
+# Packages that are imported under another name than theirs.
+_MODULES = {
+    "boto3": "botocore", "google-genai": "google.genai", "google-generativeai": "google.generativeai",
+    "google-cloud-aiplatform": "vertexai", "llama-index-core": "llama_index.core", "llama-index": "llama_index",
+    "google-adk": "google.adk", "openai-agents": "agents", "haystack-ai": "haystack", "strands-agents": "strands",
+    "ibm-watsonx-ai": "ibm_watsonx_ai", "pinecone-client": "pinecone", "autogen-agentchat": "autogen_agentchat",
+}  # fmt: skip
+# What tells instrumentors to keep messages, or not to.
+_CONTENT = {
+    True: {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"},
+    False: {
+        "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "NO_CONTENT",
+        "OPENINFERENCE_HIDE_INPUTS": "true",
+        "OPENINFERENCE_HIDE_OUTPUTS": "true",
+        "TRACELOOP_TRACE_CONTENT": "false",
+    },
+}
+_log = logging.getLogger("spanbox")
+_lock = threading.Lock()
+
+
+@dataclass(slots=True)
+class _Found:
+    """An instrumentor that is installed. `packages`: those it instruments, as far as its package says."""
+
+    entry: EntryPoint
+    name: str
+    distribution: str
+    family: int
+    packages: frozenset[str]
+    instrumentor: Any = None
+    wanted: bool = field(default=False)
+
+    @property
+    def label(self) -> str:
+        return f"{self.distribution} {self.entry.dist.version if self.entry.dist else ''}".strip()
+
+    def is_called(self, names: frozenset[str]) -> bool:
+        return bool(names & {_canonical(self.name), _canonical(self.distribution)})
+
+    def covers(self, other: _Found) -> bool:
+        return self.name == other.name or bool(self.packages & other.packages)
+
+
+_on: list[_Found] = []
+_variables: dict[str, str | None] = {}  # that were set here, with what they were before
+
+
+def instrument(
+    *,
+    allow: Iterable[str] | None = None,
+    block: Iterable[str] = (),
+    capture_content: bool | None = None,
+) -> dict[str, str]:
+    """Record the calls of every client library that an installed instrumentor knows, as spans of this process.
+
+        spanbox.instrument()                       # {'openai': 'opentelemetry-instrumentation-genai-openai 1.3b0'}
+        spanbox.instrument(allow=["openai", "httpx"])
+
+    Gives what is on by now: the client's name, and the instrumentor. It is switched on when its client is imported.
+    Of two instrumentors for one client one is taken; one that the program has switched on itself is left alone.
+
+    allow: only these, by the client's name or the instrumentor's package; also some that are not for language models,
+    which are off otherwise. ValueError when one is not installed. block: not these.
+    capture_content: whether prompts and answers are kept. None: as the environment says
+    (OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT), and otherwise they are. What is kept goes through redaction
+    and limits as everything does.
+    """
+    try:
+        import spanbox.otel  # noqa: F401  (what the instrumentors will need)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"instrument() needs {error.name}: pip install 'spanbox[otel]'", name=error.name) from error
+    if isinstance(allow, str) or isinstance(block, str):
+        raise TypeError("allow and block are lists of names, such as ['openai']")
+    found = sorted(_installed(), key=lambda each: (each.family, each.distribution))
+    allowed = None if allow is None else frozenset(map(_canonical, allow))
+    blocked = frozenset(map(_canonical, block))
+    for name in allowed or ():
+        if not any(each.is_called(frozenset((name,))) for each in found):
+            names = ", ".join(sorted({each.name for each in found})) or "none"
+            raise ValueError(f"no instrumentor for {name!r} is installed; installed are: {names}")
+    with _lock:
+        _set_content(capture_content)
+        for each in found:
+            if each.is_called(blocked) or any(chosen.covers(each) for chosen in _on):
+                continue
+            if each.family != _OTHER if allowed is None else each.is_called(allowed):
+                _switch_on(each)
+        return {each.name: each.label for each in _on}
+
+
+def uninstrument() -> None:
+    """Switch off again what instrument() has switched on."""
+    with _lock:
+        while _on:
+            each = _on.pop()
+            each.wanted = False
+            if each.instrumentor is not None:
+                _attempt(each, each.instrumentor.uninstrument)
+        for name, before in _variables.items():
+            if before is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = before
+        _variables.clear()
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _installed() -> Iterator[_Found]:
+    for entry in entry_points(group=_GROUP):
+        requires = (entry.dist.requires if entry.dist is not None else None) or []
+        packages = frozenset(_package(each) for each in requires if "instruments" in each.partition(";")[2])
+        distribution = entry.dist.name if entry.dist is not None else entry.module
+        yield _Found(entry, entry.name, distribution, _family(entry, requires), packages)
+
+
+def _package(requirement: str) -> str:
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    return _canonical(match[0]) if match else requirement
+
+
+def _family(entry: EntryPoint, requires: Iterable[str]) -> int:
+    if entry.module.startswith("opentelemetry.instrumentation.genai."):
+        return 0
+    if entry.module.startswith("openinference."):
+        return 1
+    is_traceloop = any(_package(each) == "opentelemetry-semantic-conventions-ai" for each in requires)
+    return 2 if is_traceloop else _OTHER
+
+
+def _switch_on(each: _Found) -> None:
+    """Now, or when its client is imported; not at all when the client is not installed."""
+    modules = [_MODULES.get(name, name.replace("-", "_")) for name in sorted(each.packages)]
+    installed = [module for module in modules if _is_installed(module)]
+    if modules and not installed:
+        return
+    each.wanted = True
+    _on.append(each)
+    if not installed:  # its package does not say what it is for
+        _load(each)
+    for module in installed:
+
+        def act(_module: ModuleType) -> None:
+            _load(each)
+
+        when_imported(module, act)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _load(each: _Found) -> None:
+    if not each.wanted or each.instrumentor is not None:
+        return
+
+    def load() -> None:
+        from spanbox.otel import TracerProvider
+
+        instrumentor = each.entry.load()()
+        if not instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.instrument(tracer_provider=TracerProvider(), raise_exception_on_conflict=True)
+            each.instrumentor = instrumentor
+
+    _attempt(each, load)
+
+
+def _attempt(each: _Found, act: Any) -> None:
+    try:
+        act()
+    except Exception as error:  # the program goes on without these spans
+        if each in _on:
+            _on.remove(each)
+        _log.warning("spanbox: %s cannot be used: %s: %s", each.label, type(error).__name__, error)
+
+
+def _set_content(capture: bool | None) -> None:
+    for name, value in _CONTENT[capture is not False].items():
+        if capture is None and name in os.environ:
+            continue
+        _variables.setdefault(name, os.environ.get(name))
+        os.environ[name] = value
