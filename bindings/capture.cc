@@ -152,7 +152,8 @@ void Capture::AddForeign(PyObject* name, PyObject* value) {
   AddValue(Column::kAttribute, "attributes." + std::string(text.view()), value);
 }
 
-void Capture::AddAll(PyObject* dict) {
+template <void (Capture::*kAdd)(PyObject*, PyObject*)>
+void Capture::AddItems(PyObject* dict) {
   Py_ssize_t position = 0;
   PyObject* key = nullptr;
   PyObject* value = nullptr;
@@ -160,11 +161,15 @@ void Capture::AddAll(PyObject* dict) {
     if (!PyUnicode_Check(key)) continue;
     Py_INCREF(key);
     Py_INCREF(value);
-    AddNamed(key, value);
+    (this->*kAdd)(key, value);
     Py_DECREF(value);
     Py_DECREF(key);
   }
 }
+
+void Capture::AddAll(PyObject* dict) { AddItems<&Capture::AddNamed>(dict); }
+
+void Capture::AddAllForeign(PyObject* dict) { AddItems<&Capture::AddForeign>(dict); }
 
 Capture::Mapping Capture::BeginMapping(Column column) {
   Mapping mapping;

@@ -121,21 +121,8 @@ class Capture {
   // Adds the items of a dict with str keys (others are skipped) through AddNamed.
   void AddAll(PyObject* dict);
 
-  // The same through AddForeign; `see(key, value)` gets each of them, None left out.
-  template <typename See>
-  void AddAllForeign(PyObject* dict, const See& see) {
-    Py_ssize_t position = 0;
-    PyObject *key = nullptr, *value = nullptr;
-    while (PyDict_Next(dict, &position, &key, &value) != 0) {
-      if (!PyUnicode_Check(key) || value == Py_None) continue;
-      Py_INCREF(key);
-      Py_INCREF(value);
-      see(key, value);
-      AddForeign(key, value);
-      Py_DECREF(value);
-      Py_DECREF(key);
-    }
-  }
+  // The same through AddForeign.
+  void AddAllForeign(PyObject* dict);
 
   // A field that is a mapping, member by member. Members past the limits are left out.
   struct Mapping {
@@ -161,6 +148,9 @@ class Capture {
 
  private:
   struct Bytes;  // capture_text.cc
+
+  template <void (Capture::*kAdd)(PyObject*, PyObject*)>
+  void AddItems(PyObject* dict);
 
   void Pack(PyObject* value, int depth) {
     if (Room() >= kMaxScalarBytes) [[likely]] {

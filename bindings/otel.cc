@@ -35,13 +35,6 @@ int CodeOf(PyObject* status) {
   return number >= kUnset && number <= kError ? static_cast<int>(number) : -1;
 }
 
-// A span of ours that has been given attributes by OpenTelemetry's API keeps them until it ends, for their columns.
-void Remember(SpanObject* span, PyObject* key, PyObject* value) {
-  if (!span->otel_state.started) return;
-  if (span->attributes == nullptr) span->attributes = PyDict_New();
-  if (span->attributes == nullptr || PyDict_SetItem(span->attributes, key, value) < 0) PyErr_Clear();
-}
-
 // Events are one column: it is written anew whenever their number has doubled, and when the span ends.
 void KeepEvent(SpanObject* span, PyObject* event) {
   if (span->events == nullptr) span->events = PyList_New(0);
@@ -72,26 +65,10 @@ void RecordException(SpanObject* span, PyObject* exception, PyObject* attributes
   Py_XDECREF(when);
 }
 
-// The columns that attributes and events make, by spanbox.semconv.
-void AddColumns(Capture& capture, RecordWriter& record, PyObject* columns) {
-  Py_ssize_t position = 0;
-  PyObject *key = nullptr, *value = nullptr;
-  while (PyDict_Next(columns, &position, &key, &value) != 0) {
-    if (PyUnicode_CompareWithASCIIString(key, "kind") == 0) {
-      record.AddString(Column::kKind, {}, Utf8(value).view());
-    } else {
-      capture.AddNamed(key, value);
-    }
-  }
-}
-
-// New reference, a dict; or nullptr.
-PyObject* ColumnsOf(SpanObject* span) {
-  const bool explain = span->status == SpanStatus::kError && !span->otel_state.has_message && span->events != nullptr;
-  const bool describe = span->attributes != nullptr && PyDict_GET_SIZE(span->attributes) > 0;
-  if (!explain && !describe) return nullptr;
-  PyObject* columns =
-      Ask(otel_api.make_columns, describe ? span->attributes : Py_None, explain ? span->events : Py_None);
+// What the events say of an error that nobody has explained: a new reference, a dict of columns; or nullptr.
+PyObject* Explain(SpanObject* span) {
+  if (span->status != SpanStatus::kError || span->otel_state.has_message || span->events == nullptr) return nullptr;
+  PyObject* columns = Ask(otel_api.explain, span->events);
   if (columns != nullptr && !PyDict_CheckExact(columns)) Py_CLEAR(columns);
   return columns;
 }
@@ -143,7 +120,6 @@ PyObject* OtelSetAttribute(PyObject* self, PyObject* const* args, Py_ssize_t cou
   if (key != nullptr && PyUnicode_Check(key) && Given(value) != nullptr && AsSpan(self)->open) {
     PyObject* const name = key;
     PyObject* const what = value;
-    Remember(AsSpan(self), name, what);
     WriteFields(AsSpan(self), [name, what](Capture& capture) { capture.AddForeign(name, what); });
   }
   Py_RETURN_NONE;
@@ -153,9 +129,7 @@ PyObject* OtelSetAttributes(PyObject* self, PyObject* const* args, Py_ssize_t co
   static const Signature<1> signature({"attributes"});
   PyObject* attributes = AsDict(signature.Read(args, count, keywords)[0]);
   if (attributes != nullptr && AsSpan(self)->open && PyDict_GET_SIZE(attributes) > 0) {
-    WriteFields(AsSpan(self), [&](Capture& capture) {
-      capture.AddAllForeign(attributes, [self](PyObject* key, PyObject* value) { Remember(AsSpan(self), key, value); });
-    });
+    WriteFields(AsSpan(self), [&](Capture& capture) { capture.AddAllForeign(attributes); });
   }
   Py_XDECREF(attributes);
   Py_RETURN_NONE;
@@ -280,7 +254,7 @@ void OtelRaised(SpanObject* span, PyObject* exception) {
 void OtelEnd(SpanObject* span, PyObject* end_time) {
   if (!span->open || !span->otel_state.started) return;
   const std::int64_t now_ns = MonotonicNowNs();
-  PyObject* columns = span->recorded ? ColumnsOf(span) : nullptr;
+  PyObject* columns = span->recorded ? Explain(span) : nullptr;
   Recorder* const recorder = open_recorder;
   const bool write = span->open && span->recorded && recorder != nullptr;
   span->open = false;
@@ -296,7 +270,7 @@ void OtelEnd(SpanObject* span, PyObject* end_time) {
     if (span->otel_state.status_code == kOk) record.AddString(Column::kAttribute, "otel.status_code", "ok");
     if (columns != nullptr || span->events != nullptr || span->links != nullptr) {
       AddCaptured(record, [&](Capture& capture) {
-        if (columns != nullptr) AddColumns(capture, record, columns);
+        if (columns != nullptr) capture.AddAll(columns);
         if (span->events != nullptr) capture.AddValue(Column::kEvents, {}, span->events);
         if (span->links != nullptr) capture.AddValue(Column::kLinks, {}, span->links);
       });
@@ -304,7 +278,6 @@ void OtelEnd(SpanObject* span, PyObject* end_time) {
     recorder->Append(RecordType::kEnd, scratch.buffer().bytes());
   }
   Py_XDECREF(columns);
-  Py_CLEAR(span->attributes);
   Py_CLEAR(span->events);
   Py_CLEAR(span->links);
 }

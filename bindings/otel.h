@@ -8,7 +8,7 @@
 // Invariants:
 //   1. Nothing here raises for what it is given, but for a missing argument.
 //   2. Attributes of OpenTelemetry's are kept under their own names (Capture::AddForeign), and are in the ring when the
-//      call that set them returns; what columns they make is known when the span ends.
+//      call that set them returns. The collector makes columns of them (wire/recorded.h).
 #pragma once
 
 #include <Python.h>
@@ -34,7 +34,7 @@ struct OtelApi {
   PyObject* no_op_tracer = nullptr;          // starts the spans that are not wanted
   PyObject* make_exception_event = nullptr;  // (exception, attributes, timestamp_ns, escaped) -> dict
   PyObject* make_link = nullptr;             // (SpanContext, attributes) -> dict, or None
-  PyObject* make_columns = nullptr;          // (attributes, events) -> dict of columns, when a span has ended
+  PyObject* explain = nullptr;               // events -> dict of columns, when a span has ended as an error
   PyObject* decorate = nullptr;              // (scope, function) -> function
 };
 inline OtelApi otel_api;

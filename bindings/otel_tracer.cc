@@ -7,6 +7,7 @@
 #include "base/ids.h"
 #include "otel.h"
 #include "redaction.h"
+#include "wire/recorded.h"
 
 namespace spanbox::python {
 namespace {
@@ -124,8 +125,6 @@ SpanObject* Start(Recorder& recorder, TracerObject* tracer, const Arguments& giv
   span->otel_state = {.started = true,
                       .records_exceptions = given[kRecordException] != Py_False,
                       .sets_status = given[kSetStatus] != Py_False};
-  span->attributes = PyDict_New();
-  PyErr_Clear();
   PyObject* attributes = AsDict(given[kAttributes]);
   AddLinks(span, given[kLinks]);
 
@@ -141,13 +140,10 @@ SpanObject* Start(Recorder& recorder, TracerObject* tracer, const Arguments& giv
   }
   PyObject* kind = PyTuple_GET_ITEM(otel_api.kind_names, static_cast<Py_ssize_t>(KindOf(given[kKind])));
   record.AddString(Column::kAttribute, "otel.kind", Utf8(kind).view());
+  record.AddBool(Column::kAttribute, kOtelRaw, true);
   if (attributes != nullptr || span->links != nullptr) {
     AddCaptured(record, [&](Capture& capture) {
-      if (attributes != nullptr) {
-        capture.AddAllForeign(attributes, [span](PyObject* key, PyObject* value) {
-          if (span->attributes == nullptr || PyDict_SetItem(span->attributes, key, value) < 0) PyErr_Clear();
-        });
-      }
+      if (attributes != nullptr) capture.AddAllForeign(attributes);
       if (span->links != nullptr) capture.AddValue(Column::kLinks, {}, span->links);
     });
   }
@@ -310,20 +306,20 @@ void ScopeDealloc(PyObject* self) {
 
 PyObject* SetOtel(PyObject*, PyObject* args, PyObject* keywords) {
   static const char* names[] = {
-      "span_key",     "suppress_key", "context_class", "no_context",   "span_context",         "remote_span",
-      "sampled",      "kinds",        "kind_names",    "no_op_tracer", "make_exception_event", "make_link",
-      "make_columns", "decorate",     nullptr};
+      "span_key", "suppress_key", "context_class", "no_context",   "span_context",         "remote_span",
+      "sampled",  "kinds",        "kind_names",    "no_op_tracer", "make_exception_event", "make_link",
+      "explain",  "decorate",     nullptr};
   OtelApi api;
   if (PyArg_ParseTupleAndKeywords(args, keywords, "$OOO!OOOOO!O!OOOOO:set_otel", const_cast<char**>(names),
                                   &api.span_key, &api.suppress_key, &PyType_Type, &api.context_class, &api.no_context,
                                   &api.span_context, &api.remote_span, &api.sampled, &PyTuple_Type, &api.kinds,
                                   &PyTuple_Type, &api.kind_names, &api.no_op_tracer, &api.make_exception_event,
-                                  &api.make_link, &api.make_columns, &api.decorate) == 0) {
+                                  &api.make_link, &api.explain, &api.decorate) == 0) {
     return nullptr;
   }
   for (PyObject* object : {api.span_key, api.suppress_key, api.context_class, api.no_context, api.span_context,
                            api.remote_span, api.sampled, api.kinds, api.kind_names, api.no_op_tracer,
-                           api.make_exception_event, api.make_link, api.make_columns, api.decorate}) {
+                           api.make_exception_event, api.make_link, api.explain, api.decorate}) {
     Py_INCREF(object);
   }
   otel_api = api;
@@ -350,6 +346,8 @@ PyMethodDef functions[] = {{"set_otel", AsFunction(SetOtel), METH_VARARGS | METH
 }  // namespace
 
 int RegisterTracer(PyObject* module) {
+  finish_row = AddColumnsOfAttributes;
+
   tracer_type.tp_name = "spanbox._core.Tracer";
   tracer_type.tp_basicsize = sizeof(TracerObject);
   tracer_type.tp_flags = Py_TPFLAGS_DEFAULT;

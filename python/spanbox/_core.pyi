@@ -163,7 +163,7 @@ def set_otel(
     no_op_tracer: object,
     make_exception_event: Callable[..., object],
     make_link: Callable[..., object],
-    make_columns: Callable[..., object],
+    explain: Callable[..., object],
     decorate: Callable[..., object],
 ) -> None: ...
 

@@ -185,6 +185,18 @@ Result<SpanId> SpanIdOf(const RecordView& record);
 // guessed.
 Result<SpanRow> AssembleSpan(std::span<const RecordView> records, RowArena& arena);
 
+// Adds to a row what its attributes mean; what is added lives in the arena.
+using RowFinisher = void (*)(SpanRow& row, RowArena& arena);
+// Set before the first thread records, by whoever links a layer that knows (wire/recorded.h). nullptr: rows stay.
+inline RowFinisher finish_row = nullptr;
+
+// AssembleSpan of all records of a span, as it is to be stored or shown.
+inline Result<SpanRow> AssembleWholeSpan(std::span<const RecordView> records, RowArena& arena) {
+  Result<SpanRow> row = AssembleSpan(records, arena);
+  if (row.ok() && finish_row != nullptr) finish_row(*row, arena);
+  return row;
+}
+
 // The row of a SCORE record (spanbox/score.h). Strings point into the payload or the arena.
 Result<SpanRow> ParseScore(const RecordView& record, RowArena& arena);
 

@@ -282,7 +282,7 @@ void SpanJoiner::Gather(const Partial* partial, const Slot* slot) {
 
 Result<SpanRow> SpanJoiner::AssembleGathered() {
   OrderRecords(scratch_);
-  auto row = AssembleSpan(scratch_, arena_);
+  auto row = AssembleWholeSpan(scratch_, arena_);
   scratch_.clear();
   if (row.ok()) AddProcessFields(*row);
   return row;

@@ -68,7 +68,7 @@ class StoreReadView : public ReadView {
     RowArena arena;
     const auto add = [&] {
       arena.Reset();
-      const auto row = AssembleSpan(records, arena);
+      const auto row = AssembleWholeSpan(records, arena);
       if (whole && row.ok() && row->trace_id.is_valid()) builder.Add(*row);
       records.clear();
       whole = true;

@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.context.context import _RuntimeContext
 from opentelemetry.trace.propagation import _SPAN_KEY
 
-from spanbox import _core, semconv
+from spanbox import _core
 from spanbox._observe import flush
 
 Event = dict[str, Any]
@@ -109,16 +109,13 @@ def _link(context: Any, attributes: Any) -> Event | None:
     return {**link, "attributes": dict(attributes)} if attributes else link
 
 
-def _columns(attributes: dict[str, Any] | None, events: list[Event] | None) -> dict[str, Any]:
-    """What is known of a span at its end: columns of the attributes, and of an error what its event says."""
+def _explain(events: list[Event]) -> dict[str, Any]:
+    """What the exceptions among the events of a span say of its error."""
     columns: dict[str, Any] = {}
-    if attributes:
-        columns = semconv.columns(attributes)
-    for event in events or ():
+    for event in events:
         if event["name"] == "exception":
             about = event.get("attributes") or {}
-            columns.setdefault("error_type", about.get("exception.type"))
-            columns.setdefault("error_message", about.get("exception.message"))
+            columns |= {"error_type": about.get("exception.type"), "error_message": about.get("exception.message")}
     return columns
 
 
@@ -154,7 +151,7 @@ _core.set_otel(
     no_op_tracer=trace.NoOpTracer(),
     make_exception_event=_exception_event,
     make_link=_link,
-    make_columns=_columns,
+    explain=_explain,
     decorate=_decorate,
 )
 trace.Span.register(_core.Span)
