@@ -170,6 +170,22 @@ def a7() -> Iterator[Row]:
         yield Row(f"A7 redaction adds, {text}", f"{ns:,.0f} ns a KB", DASH, DASH, "≤ 1,000 ns", verdict(ns <= 1000))
 
 
+def otel_api() -> Iterator[Row]:
+    figures = script("otel_api.py", few(15))
+    ns = {name: each["cpu_ns"] for name, each in figures.items()}
+    name = "OTel-API span, 10 attributes: our provider vs the SDK"
+    yield cheaper(name, ns["call spanbox"], ns["call sdk"], 10)
+    yield cheaper("OTel-API span, no attributes: our provider vs the SDK", ns["empty spanbox"], ns["empty sdk"], 10)
+    yield Row(
+        "OTel-API span, no attributes, vs `@observe`",
+        f"{ns['empty spanbox']:,.0f} ns",
+        f"{ns['observe']:,.0f} ns",
+        f"{ns['empty spanbox'] / ns['observe']:.1f}x its cost",
+        DASH,
+        DASH,
+    )
+
+
 def crashes() -> Iterator[Row]:
     titles = {
         "SIGKILL": "after SIGKILL",
@@ -205,6 +221,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     "A5": a5,
     "A6": a6,
     "A7": a7,
+    "OTel API": otel_api,
     "Crash": crashes,
     "E exit": exit_latency,
 }

@@ -17,6 +17,7 @@ import hashlib
 import json
 import random
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -264,6 +265,10 @@ class _Server(ThreadingHTTPServer):
         self.seed = seed
         self._seen: set[str] = set()
         self._lock = threading.Lock()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # clients leave streams half-read
+            super().handle_error(request, client_address)
 
     def cached_tokens(self, prompt: str) -> int:
         """Tokens of the longest beginning, in blocks, that an earlier prompt shared; remembers this one."""

@@ -164,9 +164,12 @@ def test_spans_of_a_stream_that_is_left_early_end(base_url: str, instrumented: A
 
 
 def test_an_error_of_the_provider_is_the_span_s(server: ModuleType, instrumented: Any, recorded: Any) -> None:
-    with server.serve(scale=0.01) as url, openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
-        with pytest.raises(openai.BadRequestError):
-            client.chat.completions.create(model="gpt-5", messages=3)
+    with (
+        server.serve(scale=0.01) as url,
+        openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client,
+        pytest.raises(openai.BadRequestError),
+    ):
+        client.chat.completions.create(model="gpt-5", messages=3)
     span = recorded.only_span()
     assert span["status"] == "error"
     assert "BadRequestError" in span["attributes"]["error_type"]
