@@ -213,9 +213,10 @@ class Actor {
     return &notes_.read[r];
   }
 
-  // Counts of rows by batch: whole batches, each row once.
+  // Counts of rows by batch: whole batches, each row once. A reader that is killed before the last line has read
+  // nothing.
   void EndRead(ReadNote& note, const std::map<std::uint64_t, std::uint64_t>& rows) {
-    note.when.end = notes_.Tick();
+    const std::uint64_t end = notes_.Tick();
     for (const auto& [b, count] : rows) {
       if (b >= kMaxBatches) Fail("a batch nobody has written: " + std::to_string(b));
       if (count != notes_.batch[b].rows) {
@@ -224,6 +225,7 @@ class Actor {
       }
       note.saw[b / 64] |= std::uint64_t{1} << b % 64;
     }
+    note.when.end = end;
   }
 
   // A query that looks at the store anew before each segment still answers for the moment it was put.
