@@ -95,8 +95,8 @@ BUGS = [
     Bug(
         "cursors read while a dead writer's commit is not announced",
         "cpp/src/store/store.cc",
-        "  SPANBOX_RETURN_IF_ERROR(env->Write(0, [](WriteTxn&) { return OkStatus(); }));\n",
-        "",
+        "  SPANBOX_RETURN_IF_ERROR(env->Write(0, [&](WriteTxn& txn) -> Status {\n    state = {};\n",
+        "  SPANBOX_RETURN_IF_ERROR(env->ReadBriefly([&](const Txn& txn) -> Status {\n    state = {};\n",
     ),
     Bug(
         "no checksum",
