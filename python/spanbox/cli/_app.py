@@ -34,7 +34,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_bridges.add_commands(app)
 
 
 def run() -> int:
@@ -441,3 +440,6 @@ def import_(
         out.line(clean(note), "dim")
     if failed:
         raise typer.Exit(1)
+
+
+_bridges.add_commands(app)
