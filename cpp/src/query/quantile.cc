@@ -78,21 +78,21 @@ Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_
   CellNeeds with_filter = needs;
   with_filter.Test(run->filter());
   const auto visit = [&](unsigned worker, const SegmentMeta& segment) -> Status {
-    auto& [sketch, values] = parts[worker];
+    Part& part = parts[worker];
     const auto add = [&](SegmentColumns& columns, const Bitmap& selected) {
-      if (!exact) values.clear();
-      SPANBOX_RETURN_IF_ERROR(AppendNumbers(columns, ref.name, selected, values));
-      if (!exact) sketch.Add(values);
+      if (!exact) part.values.clear();
+      SPANBOX_RETURN_IF_ERROR(AppendNumbers(columns, ref.name, selected, part.values));
+      if (!exact) part.sketch.Add(part.values);
       return OkStatus();
     };
-    return VisitCellsOrRows(*run, with_filter, segment, add_cells_to(sketch), add);
+    return VisitCellsOrRows(*run, with_filter, segment, add_cells_to(part.sketch), add);
   };
   SPANBOX_RETURN_IF_ERROR(run->VisitShared(run->AllSegments(), visit));
   auto& [sketch, values] = parts[0];
   for (Part& part : std::span(parts).subspan(1)) {
     SPANBOX_RETURN_IF_ERROR(sketch.Merge(part.sketch));
     values.insert(values.end(), part.values.begin(), part.values.end());
-    part = {};
+    part.values = std::vector<double>();
   }
   if (exact) std::erase_if(values, [](double number) { return std::isnan(number); });
   Quantiles result;
