@@ -111,6 +111,8 @@ const std::vector<NameEntry>& NameIndex() {
   }();
   return index;
 }
+// Made while the program is loaded: a child forked while another thread makes it would wait for that thread for ever.
+[[maybe_unused]] const bool name_index_is_made = !NameIndex().empty();
 
 }  // namespace
 

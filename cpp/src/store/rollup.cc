@@ -199,6 +199,8 @@ const std::string& PartName(std::size_t measure, CellPart part) {
   }();
   return (*names)[measure][static_cast<std::size_t>(part)];
 }
+// Made while the program is loaded: a child forked while another thread makes them would wait for that thread for ever.
+[[maybe_unused]] const bool part_names_are_made = !PartName(0, CellPart{}).empty();
 
 // Fills `cell` and `key` from a row of a rollup; `key` points into the row.
 Status ReadCell(const SpanRow& row, CellKey& key, Cell& cell) {
