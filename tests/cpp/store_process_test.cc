@@ -187,8 +187,8 @@ TEST(StoreProcessTest, ForkedChildUsesAnEnvironmentOfItsOwn) {
 }
 
 TEST(StoreProcessTest, ChildrenForkedWhileThreadsCommitNeitherHangNorHarm) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "this AddressSanitizer leaves its allocator locked in a child forked while a thread allocates";
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "this sanitizer leaves its allocator locked in a child forked while a thread allocates";
 #endif
   TempDir dir;
   const auto store = Must(Store::Open(dir / "s"));
