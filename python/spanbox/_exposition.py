@@ -8,10 +8,11 @@ bounds, so what they say is exact, too.
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from spanbox._protobuf import bytes_field, double_field, int_field, text_field, varint, zigzag
 
 __all__ = ["CONTENT_TYPES", "Exemplar", "Family", "Format", "Histogram", "choose_format", "render"]
 
@@ -152,68 +153,39 @@ def _number(value: float) -> str:
 # --- protobuf --------------------------------------------------------------------------------------------------------
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _zigzag(value: int) -> bytes:
-    return _varint(value << 1 if value >= 0 else (-value << 1) - 1)
-
-
-def _int(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value)
-
-
-def _double(number: int, value: float) -> bytes:
-    return _varint(number << 3 | 1) + struct.pack("<d", value)
-
-
-def _bytes(number: int, value: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _text(number: int, value: str) -> bytes:
-    return _bytes(number, value.encode("utf-8", "replace"))
-
-
 def _family_message(family: Family) -> bytes:
-    metrics = b"".join(_bytes(4, _metric(family.type, labels, value)) for labels, value in family.points)
-    head = _text(1, family.sample_name) + _text(2, family.help) + _int(3, _TYPES[family.type])
+    metrics = b"".join(bytes_field(4, _metric(family.type, labels, value)) for labels, value in family.points)
+    head = text_field(1, family.sample_name) + text_field(2, family.help) + int_field(3, _TYPES[family.type])
     message = head + metrics
-    return _varint(len(message)) + message
+    return varint(len(message)) + message
 
 
 def _pairs(labels: Labels) -> bytes:
-    return b"".join(_bytes(1, _text(1, name) + _text(2, value)) for name, value in labels if value)
+    return b"".join(bytes_field(1, text_field(1, name) + text_field(2, value)) for name, value in labels if value)
 
 
 def _metric(type_: str, labels: Labels, value: float | Histogram) -> bytes:
     if isinstance(value, Histogram):
-        return _pairs(labels) + _bytes(7, _histogram_message(value))
-    return _pairs(labels) + _bytes(3 if type_ == "counter" else 2, _double(1, float(value)))
+        return _pairs(labels) + bytes_field(7, _histogram_message(value))
+    return _pairs(labels) + bytes_field(3 if type_ == "counter" else 2, double_field(1, float(value)))
 
 
 def _exemplar(exemplar: Exemplar) -> bytes:
     seconds = math.floor(exemplar.at_s)
-    at = _int(1, seconds) + _int(2, int((exemplar.at_s - seconds) * 1e9))
-    return _pairs(exemplar.labels) + _double(2, exemplar.value) + _bytes(3, at)
+    at = int_field(1, seconds) + int_field(2, int((exemplar.at_s - seconds) * 1e9))
+    return _pairs(exemplar.labels) + double_field(2, exemplar.value) + bytes_field(3, at)
 
 
 def _histogram_message(value: Histogram) -> bytes:
     """Both kinds of buckets: who knows no native ones takes the others. The last of these has the exemplar's place."""
-    out = _int(1, value.count) + _double(2, value.total)
+    out = int_field(1, value.count) + double_field(2, value.total)
     shown = value.exemplar is None
     for bound, count in value.cumulative():
-        bucket = _int(1, count) + _double(2, bound)
+        bucket = int_field(1, count) + double_field(2, bound)
         if not shown and value.exemplar is not None and value.exemplar.value <= bound:
-            bucket, shown = bucket + _bytes(3, _exemplar(value.exemplar)), True
-        out += _bytes(3, bucket)
-    out += _varint(5 << 3) + _zigzag(_SCHEMA) + _double(6, _ZERO_THRESHOLD) + _int(7, value.zeros)
+            bucket, shown = bucket + bytes_field(3, _exemplar(value.exemplar)), True
+        out += bytes_field(3, bucket)
+    out += varint(5 << 3) + zigzag(_SCHEMA) + double_field(6, _ZERO_THRESHOLD) + int_field(7, value.zeros)
     deltas = b""
     spans: list[list[int]] = []  # of buckets without a gap: how far behind the one before, how many
     before = next_bucket = 0
@@ -222,7 +194,7 @@ def _histogram_message(value: Histogram) -> bytes:
             spans[-1][1] += 1
         else:
             spans.append([index - next_bucket, 1])
-        deltas += _zigzag(count - before)
+        deltas += zigzag(count - before)
         before, next_bucket = count, index + 1
-    out += b"".join(_bytes(12, _varint(1 << 3) + _zigzag(offset) + _int(2, length)) for offset, length in spans)
-    return out + (_bytes(13, deltas) if deltas else b"")
+    out += b"".join(bytes_field(12, varint(1 << 3) + zigzag(offset) + int_field(2, length)) for offset, length in spans)
+    return out + (bytes_field(13, deltas) if deltas else b"")

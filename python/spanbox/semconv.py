@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from spanbox._core import CONVENTIONS, attribute_rules, normalise, restore
+from spanbox._core import CONVENTIONS, normalise, restore
 
-__all__ = ["CONVENTIONS", "KEYS", "columns", "normalise", "restore"]
+__all__ = ["CONVENTIONS", "KEYS", "normalise", "restore"]
 
 # The attribute that remembers, as JSON, which key a column came from when it was not the export name.
 KEYS: Final = "semconv.keys"
-
-_NAMED: Final = frozenset(column for column, _ in attribute_rules()) | {"kind", "tokens_dialect", KEYS}
-
-
-def columns(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The columns among what normalise() gives, without the attributes that stay as they are."""
-    return {name: value for name, value in normalise(attributes).items() if name in _NAMED}

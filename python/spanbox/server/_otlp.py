@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from spanbox import _core
+from spanbox._protobuf import bytes_field, int_field
 from spanbox.server._guard import Headers
 
 __all__ = ["Answer", "Limits", "Problem", "Receiver", "Sink", "status_body"]
@@ -74,7 +75,7 @@ def status_body(status: int, message: str, content_type: str) -> bytes:
     """A google.rpc.Status."""
     code = _CODES.get(status, 2)
     if content_type == PROTOBUF:
-        return _field(1, code) + _field(2, message.encode("utf-8", "replace"))
+        return int_field(1, code) + bytes_field(2, message.encode("utf-8", "replace"))
     return json.dumps({"code": code, "message": message}).encode()
 
 
@@ -145,29 +146,14 @@ def _success(rejected: int, message: str, content_type: str) -> bytes:
     """An ExportTraceServiceResponse; without partial_success when there is nothing to say."""
     message = message[:1000]
     if content_type == PROTOBUF:
-        said = (_field(1, rejected) if rejected else b"") + (_field(2, message.encode()) if message else b"")
-        return _field(1, said) if said else b""
+        said = (int_field(1, rejected) if rejected else b"") + (bytes_field(2, message.encode()) if message else b"")
+        return bytes_field(1, said) if said else b""
     partial: dict[str, str] = {}
     if rejected:
         partial["rejectedSpans"] = str(rejected)
     if message:
         partial["errorMessage"] = message
     return json.dumps({"partialSuccess": partial} if partial else {}).encode()
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _field(number: int, value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
 
 
 class _Body:
