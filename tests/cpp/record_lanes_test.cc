@@ -2,6 +2,7 @@
 // matters.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <map>
 #include <set>
 #include <thread>
@@ -142,6 +143,42 @@ TEST_F(LanePoolTest, LaneThatWasLeftIsDrainedFirstAndThenFree) {
   StoreAll(*first);
   pool.FreeDrained();
   EXPECT_EQ(pool.Take(), first);
+}
+
+// A thread killed while it left a lane had its newest records taken for older than those of a lane it had left before:
+// recovery saw the lane closing, with the order of an earlier leaving.
+TEST_F(LanePoolTest, ClosingLaneNeverShowsTheOrderOfAnEarlierLeaving) {
+  constexpr int kMoves = 300'000;
+  struct Watched {
+    Lane* lane;
+    std::atomic<std::uint64_t> earlier{0};  // order of its last leaving but this
+  };
+  std::map<Lane*, Watched> watched;
+  for (Lane* lane : TakeAll()) watched[lane].lane = lane;
+  for (auto& [lane, entry] : watched) pool.Return(lane);
+  std::atomic<bool> over{false};
+  std::atomic<std::uint64_t> stale{0}, seen{0};
+  std::thread watcher([&] {
+    while (!over) {
+      for (auto& [lane, entry] : watched) {
+        const std::uint64_t earlier = entry.earlier;
+        if (lane->control().state.load(std::memory_order_acquire) != LaneState::kClosing) continue;
+        ++seen;
+        stale += lane->control().closed_order.load() <= earlier;
+      }
+    }
+  });
+  Lane* lane = pool.Take();
+  for (int i = 0; i < kMoves; ++i) {
+    watched[lane].earlier = lane->control().closed_order.load();
+    Lane* const next = pool.Move(lane);
+    pool.FreeDrained();
+    lane = next;
+  }
+  over = true;
+  watcher.join();
+  EXPECT_GT(seen, 0u);
+  EXPECT_EQ(stale, 0u);
 }
 
 TEST_F(LanePoolTest, ReserveIsRemovedAfterAWhileAndMadeAgainWhenALaneFills) {

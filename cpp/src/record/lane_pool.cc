@@ -146,9 +146,10 @@ Lane* LanePool::Move(Lane* lane) noexcept {
   Lane* const next = FindFree(/*first_file_only=*/lane->give_back.load(kRelaxed));
   if (next == nullptr) return nullptr;
   Own(*next);
-  // It must be drained before the lane moved to: see LanesToDrain.
-  lane->SetState(LaneState::kClosing);
+  // It must be drained before the lane moved to: see LanesToDrain. The order first: killed in between, recovery would
+  // find the lane closing, and take the order of the last time it was left for this one's.
   lane->control().closed_order.store(++closed_lanes_, kRelaxed);
+  lane->SetState(LaneState::kClosing);
   CountSpare();
   return next;
 }

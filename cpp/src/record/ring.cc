@@ -166,7 +166,8 @@ Lane::Lane(std::uint32_t number, std::uint64_t seed, std::uint64_t lane_bytes, L
 void Lane::SetState(LaneState state) {
   state_ = state;
   ever_owned_ = true;
-  control_.state.store(state, std::memory_order_relaxed);
+  // Release: whoever sees kClosing, in a dead process's file too, sees the closed_order that was stored before.
+  control_.state.store(state, std::memory_order_release);
 }
 
 LaneStart Lane::Stop() const {
