@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import spanbox
 from table import BUILD, HERE, WORK, Row, measured, verdict
 
 SPANS = "1000000"
@@ -78,21 +79,23 @@ def start() -> Iterator[Row]:
         subprocess.run(
             [sys.executable, "-c", f"import duckdb; duckdb.connect({table!r}).execute({made!r})"], check=True
         )
+        [row] = spanbox.open(store).spans().columns("trace_id").limit(1)
+        opened = f"import spanbox; box = spanbox.open({store!r}); "
         programs = {
             "bare": "pass",
-            "ours": f"import spanbox; print(spanbox.open({store!r}, create=False).spans().count())",
+            "trace": f"{opened}print(len(box.trace({row['trace_id']!r})))",
+            "count": f"{opened}print(box.spans().count())",
             "duckdb": f"import duckdb; print(duckdb.connect({table!r}).execute('SELECT count(*) FROM s').fetchall())",
         }
         rounds = [{name: seconds(code) for name, code in programs.items()} for _ in range(15)]
-    ours, duckdb = (statistics.median(r[name] - r["bare"] for r in rounds) * 1e3 for name in ("ours", "duckdb"))
-    yield Row(
-        "B process start to first answer, more than bare Python",
-        f"{ours:.1f} ms",
-        f"DuckDB {duckdb:.1f} ms",
-        f"{ours / duckdb:.2f}x",
-        f"≤ {START_MS} ms",
-        verdict(ours <= START_MS),
+    trace, count, duckdb = (
+        statistics.median(r[name] - r["bare"] for r in rounds) * 1e3 for name in ("trace", "count", "duckdb")
     )
+    bar = f"≤ {START_MS} ms"
+    name = "B process start to first answer, more than bare Python: one trace by its id"
+    yield Row(name, f"{trace:.1f} ms", "–", "–", bar, verdict(trace <= START_MS))
+    peer = f"DuckDB {duckdb:.1f} ms"
+    yield Row("B the same: a count", f"{count:.1f} ms", peer, f"{count / duckdb:.2f}x", bar, verdict(count <= START_MS))
 
 
 def growth() -> Iterator[Row]:

@@ -35,4 +35,16 @@ T Unwrap(Result<T> result, Wrong wrong = Wrong::kArgument) {
 // UTF-8 to str; bytes that are no UTF-8 become U+FFFD.
 pybind11::str Text(std::string_view utf8);
 
+// json.loads, imported with the first text that needs it: that takes longer than many an answer.
+class JsonLoads {
+ public:
+  pybind11::object operator()(const pybind11::str& text) {
+    if (!loads_) loads_ = pybind11::module_::import("json").attr("loads");
+    return loads_(text);
+  }
+
+ private:
+  pybind11::object loads_;
+};
+
 }  // namespace spanbox::python

@@ -1,6 +1,6 @@
 // Coroutines, generators and async generators of observed functions, while they run.
 //
-// Users get objects of the very types their functions return: python/spanbox/_observe.py gives for each type a function
+// Users get objects of the very types their functions return: _observed.py gives for each type a function
 // whose body is called with a Driven. A coroutine's awaits the user's own between begin() and returned() or raised(),
 // so that nothing of ours stands between the two while it waits; a generator's yields from (sends to) the Driven, which
 // drives the user's own step by step. The function itself is called when the user calls it, as ever. The span begins
@@ -100,7 +100,7 @@ PyObject* DrivenAthrow(PyObject* driven, PyObject* args);
 PyObject* DrivenAclose(PyObject* driven, PyObject*);
 int ReadySteps();
 
-// One of the functions of _observe.py whose bodies users get.
+// One of the functions of _observed.py whose bodies users get.
 bool IsShell(PyCodeObject* code);
 
 }  // namespace spanbox::python

@@ -185,7 +185,7 @@ std::uint64_t SetRetention(PyStore& self, std::int64_t max_age_ns, std::uint64_t
 
 py::list ProcessList(PyStore& self) {
   const auto processes = Unwrap(WithoutGil([&] { return self.store->Processes(); }));
-  const py::object parse_json = py::module_::import("json").attr("loads");
+  JsonLoads parse_json;
   py::list result;
   for (const LiveProcess& process : processes) {
     py::dict row = process.process.empty() ? py::dict() : parse_json(Text(process.process)).cast<py::dict>();

@@ -34,7 +34,7 @@ py::list ColumnValues(const PyTable& self, const std::string& name) {
   for (const TableColumn& column : self.table->columns) {
     if (column.name != name) continue;
     py::list values(self.table->rows);
-    const py::object parse_json = column.is_json ? py::module_::import("json").attr("loads") : py::object();
+    JsonLoads parse_json;
     std::vector<py::object> dictionary;
     for (const std::string& entry : column.dictionary) {
       const bool parsed = column.is_json && !entry.empty();

@@ -27,11 +27,9 @@ SpanId ParseSpanId(const std::string& text) {
   return *id;
 }
 
-py::object Json() { return py::module_::import("json").attr("loads"); }
-
 py::object NsOrNone(std::int64_t ns) { return ns < 0 ? py::object(py::none()) : py::int_(ns); }
 
-py::object CellValue(const SpanAttribute& attribute, const py::object& parse_json) {
+py::object CellValue(const SpanAttribute& attribute, JsonLoads& parse_json) {
   if (const auto* flag = std::get_if<bool>(&attribute.value)) return py::bool_(*flag);
   if (const auto* integer = std::get_if<std::int64_t>(&attribute.value)) return py::int_(*integer);
   if (const auto* number = std::get_if<double>(&attribute.value)) return py::float_(*number);
@@ -52,7 +50,7 @@ py::tuple TotalsTuple(const SpanTotals& totals) {
                         usage.reasoning_tokens);
 }
 
-py::dict SpanDict(const TraceSpan& span, const py::object& parse_json) {
+py::dict SpanDict(const TraceSpan& span, JsonLoads& parse_json) {
   py::dict attributes;
   for (const SpanAttribute& attribute : span.attributes) {
     attributes[Text(attribute.name)] = CellValue(attribute, parse_json);
@@ -76,7 +74,7 @@ py::dict SpanDict(const TraceSpan& span, const py::object& parse_json) {
 }
 
 py::list SpanDicts(const std::vector<TraceSpan>& spans) {
-  const py::object parse_json = Json();
+  JsonLoads parse_json;
   py::list result;
   for (const TraceSpan& span : spans) result.append(SpanDict(span, parse_json));
   return result;
@@ -98,7 +96,7 @@ py::list TraceSpans(PyStore& self, const std::string& trace_id) {
 py::list TraceScores(PyStore& self, const std::string& trace_id) {
   const TraceId id = ParseTraceId(trace_id);
   const auto scores = Unwrap(WithoutGil([&] { return ScoresOf(*self.store, id); }));
-  const py::object parse_json = Json();
+  JsonLoads parse_json;
   py::list result;
   for (const TraceSpan& score : scores) {
     py::dict row;
@@ -156,7 +154,7 @@ py::object SessionTable(PyStore& self, std::string filter, OptionalNs since_ns, 
 py::dict SessionDict(PyStore& self, const std::string& id) {
   using namespace py::literals;
   const Session session = Unwrap(WithoutGil([&] { return SessionOf(*self.store, id); }));
-  const py::object parse_json = Json();
+  JsonLoads parse_json;
   py::list turns, users;
   for (const Turn& turn : session.turns) {
     turns.append(py::make_tuple(SummaryDict(turn.trace), SpanDict(turn.root, parse_json)));

@@ -52,7 +52,7 @@ py::bytes EncodeRows(const py::object& rows, bool is_json, bool openinference) {
   }));
 }
 
-py::object ValueObject(const Value& value, const py::object& parse_json) {
+py::object ValueObject(const Value& value, JsonLoads& parse_json) {
   switch (value.type) {
     case ValueType::kBool:
       return py::bool_(value.boolean);
@@ -73,7 +73,7 @@ py::dict NormaliseDict(const py::dict& attributes, std::optional<std::int64_t> s
   std::vector<Field> fields;
   Normaliser normaliser;
   const SpanKind kind = normaliser.Normalise(reader.AddAttributes(attributes), {}, start_ns, arena, fields);
-  const py::object parse_json = py::module_::import("json").attr("loads");
+  JsonLoads parse_json;
   py::dict row;
   row["kind"] = std::string(ToString(kind));
   for (const Field& field : fields) {
@@ -89,7 +89,7 @@ py::dict RestoreDict(const py::dict& row) {
   RowArena arena;
   std::vector<Field> fields;
   Restorer().Restore(reader.AddColumns(row), arena, fields);
-  const py::object parse_json = py::module_::import("json").attr("loads");
+  JsonLoads parse_json;
   py::dict attributes;
   for (const Field& field : fields) attributes[Text(field.name)] = ValueObject(field.value, parse_json);
   return attributes;

@@ -13,8 +13,6 @@ box.spans('kind == llm and ttft > 2s', since="24h").count()
 from __future__ import annotations
 
 import atexit as _atexit
-from functools import partial as _partial
-from typing import TYPE_CHECKING
 
 from spanbox import _core, _propagate
 from spanbox._capture import register_encoder
@@ -32,9 +30,12 @@ from spanbox._core import (
     current_handle,
     score,
 )
-from spanbox._observe import KINDS, configure, current_span, flush, health, observe, span, tags
+from spanbox._observe import KINDS, configure, current_span, feedback, flush, health, observe, span, tags
 from spanbox._sampling import Sampling, keep
 
+# What typing says, without importing it: here, as in all modules that this loads, only the standard library's quickest
+# are imported, and others where they are used.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spanbox import cost, replies
     from spanbox._box import Box, open
@@ -88,8 +89,6 @@ __all__ = [
     "wrap",
 ]
 
-feedback = _partial(score, source="feedback")
-
 _propagate.install()
 _atexit.register(_core.close)
 
@@ -114,12 +113,11 @@ _ASKING = {
 def __getattr__(name: str) -> object:
     if name not in _ASKING:
         raise AttributeError(f"module 'spanbox' has no attribute {name!r}")
-    from importlib import import_module
-
-    module = import_module(f"spanbox.{_ASKING[name]}")
-    value: object = module if name in ("cost", "replies") else getattr(module, name)
-    globals()[name] = value
-    return value
+    module = _ASKING[name]
+    __import__(f"spanbox.{module}")  # which is an attribute of this package then
+    if name != module:
+        globals()[name] = getattr(globals()[module], name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

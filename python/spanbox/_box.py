@@ -7,81 +7,31 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from spanbox import _core
-from spanbox._cost_questions import Costs
+from spanbox._cost_questions import Costs, period_ns
 from spanbox._paths import FOLDER, VARIABLE, find_store, resolve_store
-from spanbox._render import clean, distinct_digits, format_bytes, format_time
-from spanbox._spans import Query, Result, Scores, Spans
-from spanbox._time import Moment, length_ns, moment_ns, size_bytes
-from spanbox._trace import Trace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
     import polars
 
+    from spanbox._answers import Erased, GrepResult, Retention
     from spanbox._ingest import IngestReport
     from spanbox._metrics import Metrics
     from spanbox._sessions import Session, Sessions
+    from spanbox._spans import Query, Result, Scores, Spans
+    from spanbox._time import Moment
+    from spanbox._trace import Trace
     from spanbox.importers import FormatName, ImportReport
-
-__all__ = ["Box", "Erased", "GrepResult", "Retention", "open", "resolve_store"]
 
 _FLUSH_S = 2.0  # how long a question waits for this process's own spans to be stored
 _ID_DIGITS = 32
 _SCORES_A_COMMIT = 16_384
-
-
-class Erased(NamedTuple):
-    """What erase took out of a store."""
-
-    spans: int
-    blobs: int
-
-
-class Retention(NamedTuple):
-    """The limits of a store, None for none, and how many spans have just been dropped for them."""
-
-    max_age_ns: int | None
-    max_bytes: int | None
-    dropped_spans: int
-
-
-@dataclass(frozen=True, slots=True)
-class GrepResult(Sequence["_core.GrepHit"]):
-    """What grep found: `hits`, newest first, cut at the limit; `matched` counts all values that match."""
-
-    pattern: str
-    hits: tuple[_core.GrepHit, ...]
-    matched: int
-
-    @overload
-    def __getitem__(self, index: int) -> _core.GrepHit: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[_core.GrepHit]: ...
-    def __getitem__(self, index: int | slice) -> _core.GrepHit | Sequence[_core.GrepHit]:
-        return self.hits[index]
-
-    def __len__(self) -> int:
-        return len(self.hits)
-
-    def __iter__(self) -> Iterator[_core.GrepHit]:
-        return iter(self.hits)
-
-    def __repr__(self) -> str:
-        shown = "" if self.matched == len(self.hits) else f", {len(self.hits):,} shown"
-        return f"<GrepResult {self.pattern!r} {self.matched:,} values match{shown}>"
-
-    def __str__(self) -> str:
-        lines = [
-            f"{hit['trace_id'][:8]} {format_time(hit['start_ns'])} {clean(hit['span_name'])} {clean(hit['column'])}: "
-            f"{clean(hit['snippet'])}"
-            for hit in self.hits
-        ]
-        return "\n".join([*lines, repr(self)])
 
 
 class Box(Costs):
@@ -92,6 +42,8 @@ class Box(Costs):
 
     @property
     def path(self) -> Path:
+        from pathlib import Path
+
         return Path(self._store.path)
 
     @property
@@ -101,11 +53,15 @@ class Box(Costs):
 
     def spans(self, filter: str = "", *, since: Moment | None = None, until: Moment | None = None) -> Spans:
         """The spans that match, as a question to refine: .count(), .quantile(), .by().agg(), .to_pandas() and more."""
+        from spanbox._spans import Spans
+
         return Spans(self._fresh_store, self._query(filter, since, until))
 
     def scores(self, filter: str = "", *, since: Moment | None = None, until: Moment | None = None) -> Scores:
         """The scores that match, given in that time, as a question to refine like spans(): 'name == "helpful" and value
         < 0.5'. Beside spans, `score.helpful` is their latest score of that name (docs/scores.md)."""
+        from spanbox._spans import Scores
+
         return Scores(self._fresh_store, self._query(filter, since, until, scores=True))
 
     def score(self, name: str, value: _core.ScoreValue = None, **what: Any) -> None:
@@ -137,6 +93,8 @@ class Box(Costs):
         `limit` lines of its tree from line `offset` on, where spans below those with the ids `collapsed` are no lines.
         Without `payloads` spans come without input, output, events, links and other long texts.
         """
+        from spanbox._trace import Trace
+
         if offset < 0 or (limit is not None and limit < 0):
             raise ValueError(f"offset={offset} and limit={limit} must not be negative")
         digits = id_or_prefix.strip().removesuffix("…").lower()
@@ -184,6 +142,8 @@ class Box(Costs):
                 f"no trace starts with {digits!r} in {store.path}; `spanbox ls` lists the recent ones"
             )
         if len(found) > 1:
+            from spanbox._render import distinct_digits
+
             shown = ", ".join(f"{each[: distinct_digits(found)]}…" for each in found)
             raise ValueError(f"{digits!r} is the start of several traces, such as {shown}: give more digits")
         return found[0]
@@ -207,12 +167,13 @@ class Box(Costs):
         limit: int = 20,
     ) -> GrepResult:
         """Searches every text of the matching spans: inputs, outputs, errors, attributes."""
+        from spanbox._answers import GrepResult
+
         if not text:
             raise ValueError("nothing to search for: the text is empty")
         if limit < 0:
             raise ValueError(f"limit={limit} must not be negative")
-        bounds = (moment_ns(since, what="since"), moment_ns(until, what="until"))
-        hits, matched = self._fresh_store().grep(filter, *bounds, text, regex, ignore_case, limit)
+        hits, matched = self._fresh_store().grep(filter, *period_ns(since, until), text, regex, ignore_case, limit)
         return GrepResult(text, tuple(hits), matched)
 
     def blob(self, id: str) -> bytes:
@@ -258,6 +219,8 @@ class Box(Costs):
     ) -> int:
         """Writes the spans that match to a Parquet file (needs pyarrow); the number of them. The file appears when it
         is complete, readable for its owner only. ingest() takes it back."""
+        from pathlib import Path
+
         from spanbox._hand_over import to_parquet
 
         return to_parquet(self._fresh_store(), Path(path), self._query(filter, since, until, columns))
@@ -286,6 +249,8 @@ class Box(Costs):
         progress: Callable[[int, int], None] | None = None,
     ) -> ImportReport:
         """Stores the spans of a file made elsewhere. Importing it again adds nothing."""
+        from pathlib import Path
+
         from spanbox.importers import import_file
 
         return import_file(self._store, Path(path), format=format, skip_bad=skip_bad, progress=progress)
@@ -300,6 +265,8 @@ class Box(Costs):
         what they recorded lately in theirs until it is overwritten or they end.
         Raises FilterError for an empty filter: to erase everything, remove the folder.
         """
+        from spanbox._answers import Erased
+
         query = self._query(filter, since, until)
         own = _core.recording_path() == self._store.path
         if secure and own and not _core.flush(_FLUSH_S):
@@ -321,6 +288,9 @@ class Box(Costs):
         max_age: "30d"; older spans go, a segment at a time, when all of it is old. max_bytes: 10_000_000_000 or "10GB"
         of encoded spans: the oldest go. "none" takes a limit back. Processes that record into the store see to it.
         """
+        from spanbox._answers import Retention
+        from spanbox._time import length_ns, size_bytes
+
         age_ns, limit_bytes = self._store.retention()
         if max_age is not None:
             age_ns = 0 if max_age == "none" else length_ns(max_age, what="max_age")
@@ -348,9 +318,11 @@ class Box(Costs):
         *,
         scores: bool = False,
     ) -> Query:
+        from spanbox._spans import Query
+
         _core.check_filter(filter, scores)
-        bounds = moment_ns(since, what="since"), moment_ns(until, what="until")
-        return Query(filter=filter, since_ns=bounds[0], until_ns=bounds[1], columns=tuple(columns), scores=scores)
+        since_ns, until_ns = period_ns(since, until)
+        return Query(filter=filter, since_ns=since_ns, until_ns=until_ns, columns=tuple(columns), scores=scores)
 
     def _fresh_store(self) -> _core.Store:
         """The store, with what this process has recorded into it so far."""
@@ -359,6 +331,8 @@ class Box(Costs):
         return self._store
 
     def __repr__(self) -> str:
+        from spanbox._render import format_bytes
+
         info = self._store.info()
         return (
             f"<Box {self._store.path} {info['spans'] + info['open_spans']:,} spans {format_bytes(info['file_bytes'])}>"
@@ -375,10 +349,12 @@ def open(path: str | os.PathLike[str] | None = None, *, create: bool = False, th
         raise ValueError(f"threads is {threads}; give 1 or more")
     found = resolve_store(path) if create else find_store(path)
     if found is None:
+        from pathlib import Path
+
         raise _core.NotFoundError(
             f"no {FOLDER} folder in {Path.cwd()} or above it, and ${VARIABLE} is not set; record something first, "
             f"give a path, or create an empty store: spanbox.open('{FOLDER}', create=True)"
         )
-    store = _core.Store(str(found), create)
+    store = _core.Store(found, create)
     store.threads = threads
     return Box(store)

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-
 from spanbox import _core, _hidden
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, TypeVar
+
     from spanbox._redact import Key, Redact
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
 _MAX_BYTES = 4 << 30
 _MAX_DEPTH = 60
 
 
-class _Settings(NamedTuple):  # dataclasses would be a third of the time that importing spanbox takes
-    capture_bytes: int = 256 * 1024
-    capture_nodes: int = 10_000
-    capture_depth: int = 16
-    redact: Redact = "secrets"
-    redact_key: Key | None = None
-    redact_keys: tuple[str, ...] = ()
-    hide_inputs: bool | None = None  # None: as the environment says
-    hide_outputs: bool | None = None
-
-
-_settings = _Settings()
+# What configure() has set, by the names of its arguments.
+_settings: dict[str, Any] = {
+    "capture_bytes": 256 * 1024,
+    "capture_nodes": 10_000,
+    "capture_depth": 16,
+    "redact": "secrets",
+    "redact_key": None,
+    "redact_keys": (),
+    "hide_inputs": None,  # as the environment says
+    "hide_outputs": None,
+}
 _hidden.set_hidden(None, None)
 
 
@@ -62,19 +62,19 @@ def set_capture(
         "hide_outputs": hide_outputs,
         "redact_keys": None if redact_keys is None else tuple(redact_keys),
     }
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    new = _settings._replace(**changes)
-    check_bytes(new.capture_bytes)
-    if not 1 <= new.capture_nodes <= 1_000_000_000:
-        raise ValueError(f"capture_nodes must be between 1 and 1,000,000,000, not {new.capture_nodes}")
-    if not 1 <= new.capture_depth <= _MAX_DEPTH:
-        raise ValueError(f"capture_depth must be between 1 and {_MAX_DEPTH}, not {new.capture_depth}")
+    changes = {name: value for name, value in given.items() if value is not None}
+    new = _settings | changes
+    check_bytes(new["capture_bytes"])
+    if not 1 <= new["capture_nodes"] <= 1_000_000_000:
+        raise ValueError(f"capture_nodes must be between 1 and 1,000,000,000, not {new['capture_nodes']}")
+    if not 1 <= new["capture_depth"] <= _MAX_DEPTH:
+        raise ValueError(f"capture_depth must be between 1 and {_MAX_DEPTH}, not {new['capture_depth']}")
     if redact is not None or redact_key is not None:
         from spanbox._redact import set_redaction
 
-        set_redaction(new.redact, new.redact_key)
-    _hidden.set_hidden(new.hide_inputs, new.hide_outputs)
-    _core.set_capture(new.capture_bytes, new.capture_nodes, new.capture_depth, new.redact_keys)
+        set_redaction(new["redact"], new["redact_key"])
+    _hidden.set_hidden(new["hide_inputs"], new["hide_outputs"])
+    _core.set_capture(new["capture_bytes"], new["capture_nodes"], new["capture_depth"], new["redact_keys"])
     _settings = new
     return bool(changes)
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from binascii import a2b_base64, b2a_base64
-from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, TypeVar, cast
 
 from spanbox import _core
 from spanbox._core import Attach, Handle, Span, current_handle
 from spanbox._paths import VARIABLE as STORE_VARIABLE
 from spanbox._paths import resolve_store
 
-P = ParamSpec("P")
-R = TypeVar("R")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any, ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 PARENT_VARIABLE = "TRACEPARENT"  # the name OpenTelemetry gives it, too
 TAGS_VARIABLE = "SPANBOX_TAGS"
@@ -40,7 +41,9 @@ def wrap(fn: Callable[P, R], /) -> Callable[P, R]:
 
     Threads and executors of the standard library need no wrap (see docs/context.md); callbacks of other libraries do.
     """
-    import inspect  # half the price of importing spanbox, and few programs wrap
+    import functools
+    import inspect  # longer to import than all of spanbox, and few programs wrap
+    from typing import cast
 
     if not callable(fn):
         raise TypeError(f"wrap() takes a function, not {type(fn).__name__}")
@@ -66,6 +69,8 @@ def environ() -> dict[str, str]:
 
     It sets TRACEPARENT, which other tracing libraries read as well, SPANBOX_TAGS and SPANBOX_DIR.
     """
+    from binascii import b2a_base64
+
     variables = dict(os.environ)
     handle = current_handle()
     if handle is not None:
@@ -75,7 +80,7 @@ def environ() -> dict[str, str]:
                 variables[name] = value
             else:
                 variables.pop(name, None)
-    variables[STORE_VARIABLE] = _core.recording_path() or str(resolve_store())
+    variables[STORE_VARIABLE] = _core.recording_path() or resolve_store()
     return variables
 
 
@@ -104,6 +109,8 @@ def _start_from_environment() -> None:
         return
     traceparent, tags = os.environ.get(PARENT_VARIABLE, ""), os.environ.get(TAGS_VARIABLE, "")
     if traceparent or tags:
+        from binascii import a2b_base64
+
         try:
             _core.set_process_context(Handle(traceparent, a2b_base64(tags, strict_mode=True)))
         except ValueError:  # what somebody else has left there is not the program's fault

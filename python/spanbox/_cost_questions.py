@@ -5,23 +5,32 @@ Thread rule: as Box. Every answer is imported when it is asked for.
 
 from __future__ import annotations
 
-import os
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from spanbox import _core
-from spanbox._spans import Query, Scores, Spans
-from spanbox._time import Moment, moment_ns
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
     from spanbox._cost_bill import Reconciliation
     from spanbox._cost_corrections import Correction
     from spanbox._cost_projection import Projection
     from spanbox._cost_rows import CostReport
     from spanbox._cost_runaway import Runaways
+    from spanbox._spans import Query, Spans
+    from spanbox._time import Moment
     from spanbox.cost import Prices
+
+
+def period_ns(since: Moment | None, until: Moment | None) -> tuple[int | None, int | None]:
+    if since is None and until is None:
+        return None, None  # without loading what reads moments
+    from spanbox._time import moment_ns
+
+    return moment_ns(since, what="since"), moment_ns(until, what="until")
 
 
 class Costs(ABC):
@@ -63,9 +72,11 @@ class Costs(ABC):
         what caching saved and broken prefixes lost. as_of: by what was known then, without later repricing; as_of=0 is
         as recorded (docs/cost.md)."""
         from spanbox._cost_report import report
+        from spanbox._spans import Scores, Spans
+        from spanbox._time import moment_ns
 
         as_of_ns = moment_ns(as_of, what="as_of")
-        period = (moment_ns(since, what="since"), moment_ns(until, what="until"))
+        period = period_ns(since, until)
         _core.check_filter(filter)
         store = self._fresh_store()
         return report(
@@ -90,7 +101,10 @@ class Costs(ABC):
     ) -> Projection:
         """What this month will have cost at its end, with an interval, by the days of the last eight weeks: of all, and
         by columns. at: instead of now."""
+        import time
+
         from spanbox._cost_projection import project
+        from spanbox._time import moment_ns
 
         at_ns = moment_ns(at, what="at")
         return project(
@@ -113,8 +127,9 @@ class Costs(ABC):
         spans stay as they are, `cost` is what was recorded, score.cost_usd the newest, and cost(as_of=) what was known
         at a moment. Called again it changes nothing."""
         from spanbox._cost_corrections import reprice
+        from spanbox._spans import Spans
 
-        period = (moment_ns(since, what="since"), moment_ns(until, what="until"))
+        period = period_ns(since, until)
         store = self._fresh_store()
         return reprice(
             lambda rule: Spans(lambda: store, self._query(rule, *period)),
@@ -135,8 +150,9 @@ class Costs(ABC):
         """Reads the replies kept in stored model calls (their `usage`, or their output) with this version's parsers,
         and keeps other token counts, and the cost of them, as reprice() does."""
         from spanbox._cost_corrections import reparse
+        from spanbox._spans import Spans
 
-        period = (moment_ns(since, what="since"), moment_ns(until, what="until"))
+        period = period_ns(since, until)
         store = self._fresh_store()
         return reparse(
             lambda rule, begin, end: Spans(lambda: store, self._query(rule, begin, end)),

@@ -6,7 +6,6 @@ A variable that hides a part of an input, its images say, hides the input: what 
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from spanbox import _core
 
@@ -35,16 +34,10 @@ _CONTENT = ("TRACELOOP_TRACE_CONTENT",)  # hides both when it is false
 _NO = ("", "0", "false", "no", "off")
 
 
-class Hidden(NamedTuple):
-    """The variables that are set so that something is hidden."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-def hidden_by_environment() -> Hidden:
+def hidden_by_environment() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The variables that are set so that inputs are hidden, and those by which outputs are."""
     without = tuple(name for name in _CONTENT if name in os.environ and not _is_on(name))
-    return Hidden(
+    return (
         tuple(name for name in _INPUTS if _is_on(name)) + without,
         tuple(name for name in _OUTPUTS if _is_on(name)) + without,
     )
@@ -56,8 +49,8 @@ def _is_on(name: str) -> bool:
 
 def set_hidden(inputs: bool | None, outputs: bool | None) -> None:
     """None: as the environment says."""
-    found = hidden_by_environment()
+    for_inputs, for_outputs = hidden_by_environment()
     _core.set_hidden(
-        bool(found.inputs) if inputs is None else inputs,
-        bool(found.outputs) if outputs is None else outputs,
+        bool(for_inputs) if inputs is None else inputs,
+        bool(for_outputs) if outputs is None else outputs,
     )

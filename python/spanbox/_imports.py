@@ -1,4 +1,5 @@
-"""Calls a function when a module has been imported, without importing it: programs pay for what they use.
+"""Programs pay for what they use: a function is called when a module has been imported, without importing it; and what
+typing gives at run time is here without typing, which takes longer to import than all of spanbox.
 
 Thread rule: the import lock of the module. An exception of the function is swallowed: it must not break the import.
 """
@@ -6,14 +7,21 @@ Thread rule: the import lock of the module. An exception of the function is swal
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
+    from typing import overload as overload
 
-Action = Callable[[ModuleType], None]
+    Action = Callable[[ModuleType], None]
+else:
+
+    def overload(fn):
+        return fn
+
 
 _waiting: dict[str, list[Action]] = {}
 

@@ -9,14 +9,16 @@ A pool's workers outlive the span they happened to be started in, so they start 
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable
-from types import MethodType, ModuleType
-from typing import Any
 
 from spanbox import _core
 from spanbox._imports import when_imported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
 
 POOLS = ("concurrent.futures.thread", "concurrent.futures.process", "multiprocessing.pool", "multiprocessing.queues")
 
@@ -28,6 +30,8 @@ def _belongs_to_a_pool(worker: Any) -> bool:
 
 
 def _replace(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    import functools
+
     original = owner.__dict__.get(name)
     if original is not None:
         setattr(owner, name, functools.wraps(original)(make(original)))
@@ -96,6 +100,8 @@ def _patch_pool(module: ModuleType) -> None:
 
 
 def _patch_process(module: ModuleType) -> None:
+    from types import MethodType
+
     def make_start(start: Callable[..., Any]) -> Callable[..., Any]:
         def carrying_start(self: Any) -> None:
             run = self.run

@@ -6,12 +6,9 @@ html.escape() has seen it: control characters are shown, never executed.
 
 from __future__ import annotations
 
-import json
-import shutil
-import unicodedata
-from collections.abc import Sequence
-from datetime import datetime
-from html import escape
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Characters that move the cursor, start escape sequences, or change the direction or visibility of what follows.
 _HIDDEN_RANGES = (
@@ -37,6 +34,8 @@ def clean(text: str) -> str:
 
 
 def _char_width(character: str) -> int:
+    import unicodedata
+
     if unicodedata.combining(character) or character in "\u200d\ufe0e\ufe0f":
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
@@ -67,6 +66,8 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
 
 
 def terminal_width() -> int:
+    import shutil
+
     return shutil.get_terminal_size((80, 24)).columns
 
 
@@ -74,6 +75,8 @@ def one_line(value: object, *, limit: int = 2_000) -> str:
     """Any captured value as cleaned text of one line."""
     if isinstance(value, str):
         return clean(value[:limit])
+    import json
+
     return clean(json.dumps(value, ensure_ascii=False, default=str)[:limit])
 
 
@@ -126,6 +129,8 @@ def format_bytes(size: float) -> str:
 
 def format_time(ns: int) -> str:
     """Local date and time to the second."""
+    from datetime import datetime
+
     try:
         return datetime.fromtimestamp(ns / 1e9).strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError):
@@ -134,6 +139,8 @@ def format_time(ns: int) -> str:
 
 def short_time(ns: int) -> str:
     """Local time in at most 11 characters: of today to the second, of this year to the minute, else the day."""
+    from datetime import datetime
+
     try:
         moment, now = datetime.fromtimestamp(ns / 1e9), datetime.now()
     except (OverflowError, ValueError, OSError):
@@ -186,6 +193,7 @@ _CELL = "padding:2px 10px;text-align:{align};border-bottom:1px solid rgba(128,12
 
 def html_table(caption: str, header: list[str], rows: list[list[str]], *, right: set[int]) -> str:
     """A table for a notebook. All texts are escaped here."""
+    from html import escape
 
     def cells(tag: str, row: list[str]) -> str:
         return "".join(

@@ -6,55 +6,55 @@ Anything that takes Arrow data takes a Spans or a Result as it is: duckdb, polar
 
 from __future__ import annotations
 
-import math
-import re
+from _collections_abc import Mapping  # without the rest of collections, which takes longer to import
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import tzinfo
-from functools import cache
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from spanbox import _core
-from spanbox._render import (
-    clean,
-    format_cost,
-    format_duration,
-    format_share,
-    format_time,
-    html_table,
-    one_line,
-    plural,
-    text_table,
-)
-from spanbox._time import length_ns, zone_name
+from spanbox._imports import overload
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import tzinfo
+    from types import ModuleType
+    from typing import Any, Self
+
     import pandas
     import polars
     import pyarrow
 
-_HTML_ROWS = 50
-_TEXT_ROWS = 50
-_CELL_CHARACTERS = 60
-_BARS = "▁▂▃▄▅▆▇█"
+    from spanbox._tables import Unit
+
 _OVERVIEW = ("start_ns", "name", "kind", "model", "duration_ns", "ttft_ns", "output_tokens", "cost_usd", "status")
-Unit = Literal["duration", "cost", "share", "plain"]
 
 
-@dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked, as the core takes it."""
+    """What is asked, as the core takes it. It does not change."""
 
-    filter: str = ""
-    since_ns: int | None = None
-    until_ns: int | None = None
-    columns: tuple[str, ...] = ()
-    limit: int | None = None
-    order_by: str = ""
-    descending: bool = False
-    scores: bool = False  # what is asked about: scores, not spans
+    def __init__(
+        self,
+        *,
+        filter: str = "",
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        columns: tuple[str, ...] = (),
+        limit: int | None = None,
+        order_by: str = "",
+        descending: bool = False,
+        scores: bool = False,
+    ) -> None:
+        self.filter = filter
+        self.since_ns = since_ns
+        self.until_ns = until_ns
+        self.columns = columns
+        self.limit = limit
+        self.order_by = order_by
+        self.descending = descending
+        self.scores = scores  # what is asked about: scores, not spans
+
+    def but(self, **changes: Any) -> Query:
+        """The same question with other values of these."""
+        return Query(**{**vars(self), **changes})
 
     @property
     def which(self) -> tuple[str, int | None, int | None]:
@@ -89,8 +89,11 @@ class Quantiles(Mapping[float, float]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        unit = _column_unit(self.column)
-        values = " ".join(f"p{q * 100:g}={_format(v, unit)}" for q, v in self._values.items())
+        from spanbox._render import clean, plural
+        from spanbox._tables import column_unit, format_value, sampling_notes
+
+        unit = column_unit(self.column)
+        values = " ".join(f"p{q * 100:g}={format_value(v, unit)}" for q, v in self._values.items())
         exactness = "exact" if self.relative_error == 0 else f"±{self.relative_error * 100:g} %"
         left_out = "".join(f", {note}" for note in sampling_notes((0, self.sampled_out)))
         return f"<Quantiles {clean(self.column)} {values} of {plural(self.count, 'value')}, {exactness}{left_out}>"
@@ -156,6 +159,8 @@ class Result(_Arrow):
     @property
     def notes(self) -> list[str]:
         """What is to be known of these figures besides: about spans that sampling dropped."""
+        from spanbox._tables import sampling_notes
+
         return sampling_notes(self._rows.sampled_out)
 
     def column(self, name: str) -> list[Any]:
@@ -176,34 +181,51 @@ class Result(_Arrow):
         return self._rows.rows
 
     def __repr__(self) -> str:
+        from spanbox._render import clean, plural
+
         notes = "".join(f"; {note}" for note in self.notes)
         return f"<Result {plural(len(self), 'row')}: {', '.join(map(clean, self.columns))}{notes}>"
 
     def __str__(self) -> str:
-        header, rows, right = _cells(self._rows, self._units, _TEXT_ROWS)
-        more = [f"… {len(self) - _TEXT_ROWS:,} more rows"] if len(self) > _TEXT_ROWS else []
+        from spanbox._render import text_table
+        from spanbox._tables import TEXT_ROWS, cells
+
+        header, rows, right = cells(self._rows, self._units, TEXT_ROWS)
+        more = [f"… {len(self) - TEXT_ROWS:,} more rows"] if len(self) > TEXT_ROWS else []
         return "\n".join([*text_table(header, rows, right=right), *more, *self.notes])
 
     def _repr_html_(self) -> str:
-        header, rows, right = _cells(self._rows, self._units, _HTML_ROWS)
-        return html_table("; ".join([_caption(len(self), "row"), *self.notes]), header, rows, right=right)
+        from spanbox._render import html_table
+        from spanbox._tables import HTML_ROWS, caption, cells
+
+        header, rows, right = cells(self._rows, self._units, HTML_ROWS)
+        return html_table("; ".join([caption(len(self), "row"), *self.notes]), header, rows, right=right)
 
 
-@dataclass(frozen=True, slots=True)
 class Grouped:
     """Spans in groups; .agg() says what to compute of each."""
 
-    _store: Callable[[], _core.Store]
-    _query: Query
-    _by: tuple[str, ...]
-    _every_ns: int
-    _time_zone: str = ""
+    def __init__(
+        self,
+        store: Callable[[], _core.Store],
+        query: Query,
+        by: tuple[str, ...],
+        every_ns: int = 0,
+        time_zone: str = "",
+    ) -> None:
+        self._store = store
+        self._query = query
+        self._by = by
+        self._every_ns = every_ns
+        self._time_zone = time_zone
 
     def agg(self, **expressions: str) -> Result:
         """One column a keyword: n="count()", p99="p99(ttft)", cost="sum(cost)", errors="rate(status == error)".
 
         All of them: docs/query_language.md. `.order_by()` and `.limit()` of the result give the largest groups.
         """
+        from spanbox._tables import expression_unit
+
         if not expressions:
             raise ValueError('agg() needs at least one expression, such as n="count()" or p99="p99(ttft)"')
         for name, expression in expressions.items():
@@ -217,9 +239,11 @@ class Grouped:
             list(expressions.items()),
             self._query.scores,
         )
-        return Result(table, {name: _expression_unit(expression) for name, expression in expressions.items()})
+        return Result(table, {name: expression_unit(expression) for name, expression in expressions.items()})
 
     def __repr__(self) -> str:
+        from spanbox._render import clean
+
         keys = [*(["time"] if self._every_ns else []), *self._by]
         return f"<Grouped by {', '.join(map(clean, keys)) or 'nothing'}; .agg(...) answers>"
 
@@ -235,7 +259,7 @@ class Spans(_Arrow):
         self._query = query
 
     def _with(self, **changes: Any) -> Self:
-        return type(self)(self._store, replace(self._query, **changes))
+        return type(self)(self._store, self._query.but(**changes))
 
     def _table(self) -> _core.Table:
         q = self._query
@@ -300,6 +324,8 @@ class Spans(_Arrow):
 
         Buckets are of UTC, or of a time zone's clocks and days: every="1d", tz="Europe/Berlin".
         """
+        from spanbox._time import length_ns, zone_name
+
         self._refuse_limit("by")
         return Grouped(self._store, self._query, columns, 0 if every is None else length_ns(every), zone_name(tz))
 
@@ -308,6 +334,8 @@ class Spans(_Arrow):
             raise ValueError(f"limit() cuts rows and has no meaning before {method}(); leave it out")
 
     def __repr__(self) -> str:
+        from spanbox._render import clean, format_time
+
         query = self._query
         parts = [repr(query.filter) if query.filter else "all"]
         if query.since_ns is not None:
@@ -321,13 +349,16 @@ class Spans(_Arrow):
         return f"<{self._what} {' '.join(parts)}; .count(), .quantile(), .by(), .to_pandas() answer>"
 
     def _repr_html_(self) -> str:
+        from spanbox._render import html_table
+        from spanbox._tables import HTML_ROWS, caption, cells, sampling_notes
+
         query = self._query
-        limit = _HTML_ROWS if query.limit is None else min(query.limit, _HTML_ROWS)
+        limit = HTML_ROWS if query.limit is None else min(query.limit, HTML_ROWS)
         table = self._with(columns=query.columns or self._overview, limit=limit)._table()
-        header, rows, right = _cells(table, {}, _HTML_ROWS)
+        header, rows, right = cells(table, {}, HTML_ROWS)
         notes = sampling_notes(self._store().sampled_out(*query.which, query.scores))
         return html_table(
-            "; ".join([_caption(self.count(), self._what.lower().removesuffix("s")), *notes]), header, rows, right=right
+            "; ".join([caption(self.count(), self._what.lower().removesuffix("s")), *notes]), header, rows, right=right
         )
 
 
@@ -339,22 +370,6 @@ class Scores(Spans):
     _overview = ("start_ns", "name", "value", "label", "source", "evaluator", "trace_id", "span_id", "explanation")
 
 
-def sampling_notes(sampled_out: tuple[int, int]) -> list[str]:
-    """A sentence each about dropped spans that are in the figures, and that are not."""
-    where = zip(sampled_out, ("in", "not in"), strict=True)
-    return [
-        f"{plural(count, 'sampled-out span')} {_be(count)} {place} these figures" for count, place in where if count
-    ]
-
-
-def _be(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _caption(count: int, noun: str) -> str:
-    return plural(count, noun) + (f", first {_HTML_ROWS} shown" if count > _HTML_ROWS else "")
-
-
 def library(name: str, asked_by: str, *, extra: str = "") -> ModuleType:
     import importlib
 
@@ -363,73 +378,3 @@ def library(name: str, asked_by: str, *, extra: str = "") -> ModuleType:
     except ModuleNotFoundError as error:
         wanted = f"'spanbox[{extra}]'" if extra else name
         raise ImportError(f"{asked_by} needs {name}: pip install {wanted}", name=name) from error
-
-
-@cache
-def _column_names() -> dict[str, str]:
-    """Name or alias of every named column, to its name."""
-    names: dict[str, str] = {}
-    for name, alias, *_ in _core.columns():
-        names[name] = name
-        if alias:
-            names[alias] = name
-    return names
-
-
-def _column_unit(name: str) -> Unit:
-    full = _column_names().get(name, name)
-    if full.endswith("_ns"):
-        return "duration"
-    return "cost" if full.endswith("_usd") else "plain"
-
-
-_UNIT_KEEPING = re.compile(r"\s*(?:p\d+(?:\.\d+)?|mean|sum|min|max)\(\s*([^(),\s]+)\s*(?:,\s*exact\s*)?\)\s*", re.ASCII)
-
-
-def _expression_unit(expression: str) -> Unit:
-    if expression.lstrip().startswith("rate("):
-        return "share"
-    match = _UNIT_KEEPING.fullmatch(expression)
-    return _column_unit(match[1]) if match else "plain"
-
-
-def _format(value: Any, unit: Unit) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if unit == "duration":
-        return format_duration(value)
-    if unit == "cost":
-        return format_cost(value)
-    if unit == "share":
-        return format_share(value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list):
-        return _format_counts(value)
-    return (
-        f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else one_line(value)[:_CELL_CHARACTERS]
-    )
-
-
-def _format_counts(value: list[list[Any]]) -> str:
-    """histogram() as bars of equal ratio, top() as values and counts."""
-    if len(value[0]) == len(("low", "high", "count")):
-        most = max(count for _, _, count in value)
-        return "".join(" " if count == 0 else _BARS[(len(_BARS) - 1) * count // most] for _, _, count in value)
-    return one_line(", ".join(f"{each} {count:,}" for each, count in value))[:_CELL_CHARACTERS]
-
-
-def _cells(table: _core.Table, units: Mapping[str, Unit], limit: int) -> tuple[list[str], list[list[str]], set[int]]:
-    """Header, rows and right-aligned columns of a table for people."""
-    names, types = table.column_names, table.column_types
-    columns: list[list[str]] = []
-    for name, type_ in zip(names, types, strict=True):
-        values = table.column(name)[:limit]
-        if type_ == "timestamp":
-            columns.append(["–" if value is None else format_time(value) for value in values])
-        else:
-            unit = units.get(name) or _column_unit(name)
-            columns.append([_format(value, unit) for value in values])
-    rows = [list(row) for row in zip(*columns, strict=True)]
-    right = {i for i, type_ in enumerate(types) if type_ in ("int", "float")}
-    return [clean(name) for name in names], rows, right

@@ -5,50 +5,55 @@ Tokens and costs are those of model calls; what a call only repeats of calls bel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, overload
+from _collections_abc import Sequence  # without the rest of collections, which takes longer to import
 
-from spanbox import _core
-from spanbox._render import (
-    clean,
-    fit,
-    format_cost,
-    format_duration,
-    format_share,
-    html_table,
-    one_line,
-    pad,
-    plural,
-    terminal_width,
-    text_table,
-    text_width,
-)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from spanbox import _core
+    from spanbox._critical_path import CriticalPath
 
 _COMPUTED = ("depth", "child_count", "self_ns", "critical_ns", "totals")
 SHOWN_SPANS = 500
-_HTML_SPANS = 50
-_GUIDE_LEVELS = 12  # deeper levels are numbered instead of drawn
-_NAME_WIDTH = 40
 
 
-@dataclass(frozen=True, slots=True)
 class Totals:
     """Of a span and everything below it, or of a whole trace. None: no model call told."""
 
-    spans: int
-    errors: int  # failed spans with no failed child
-    model_calls: int  # with no model call below them
-    unpriced_calls: int  # of these: no cost is known
-    cost_usd: float | None
-    input_tokens: int | None
-    cache_read_tokens: int | None
-    cache_write_tokens: int | None
-    output_tokens: int | None
-    reasoning_tokens: int | None
+    def __init__(
+        self,
+        spans: int,
+        errors: int,
+        model_calls: int,
+        unpriced_calls: int,
+        cost_usd: float | None,
+        input_tokens: int | None,
+        cache_read_tokens: int | None,
+        cache_write_tokens: int | None,
+        output_tokens: int | None,
+        reasoning_tokens: int | None,
+    ) -> None:
+        self.spans = spans
+        self.errors = errors  # failed spans with no failed child
+        self.model_calls = model_calls  # with no model call below them
+        self.unpriced_calls = unpriced_calls  # of these: no cost is known
+        self.cost_usd = cost_usd
+        self.input_tokens = input_tokens
+        self.cache_read_tokens = cache_read_tokens
+        self.cache_write_tokens = cache_write_tokens
+        self.output_tokens = output_tokens
+        self.reasoning_tokens = reasoning_tokens
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Totals) and vars(self) == vars(other)
+
+    def __repr__(self) -> str:
+        return f"Totals({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
 
 
 class TraceSpan:
@@ -143,6 +148,8 @@ class TraceSpan:
     @property
     def error(self) -> str | None:
         """Type and message of the error, on one line; None when the span did not fail."""
+        from spanbox._render import one_line
+
         parts = [str(self.attributes[key]) for key in ("error_type", "error_message") if self.attributes.get(key)]
         return one_line(": ".join(parts)) if parts else "error" if self.status == "error" else None
 
@@ -154,61 +161,9 @@ class TraceSpan:
         return {**stored, **self.attributes, **scores}
 
     def __repr__(self) -> str:
+        from spanbox._render import clean, format_duration
+
         return f"<TraceSpan {clean(self.name)} {self.kind} {format_duration(self.duration_ns)} {self.status}>"
-
-
-@dataclass(frozen=True, slots=True)
-class PathStep:
-    """A time in which one span determined when the trace ended."""
-
-    span_id: str
-    name: str
-    kind: str
-    start_ns: int
-    duration_ns: int
-
-
-class CriticalPath(Sequence[PathStep]):
-    """From the start of the root to its end: the steps follow each other without a gap."""
-
-    def __init__(self, trace_id: str, steps: Sequence[PathStep]) -> None:
-        self.trace_id = trace_id
-        self.steps = tuple(steps)
-
-    @overload
-    def __getitem__(self, index: int) -> PathStep: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[PathStep]: ...
-    def __getitem__(self, index: int | slice) -> PathStep | Sequence[PathStep]:
-        return self.steps[index]
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    @property
-    def duration_ns(self) -> int:
-        return sum(step.duration_ns for step in self.steps)
-
-    def __repr__(self) -> str:
-        length = format_duration(self.duration_ns)
-        return f"<CriticalPath {self.trace_id[:8]}… {plural(len(self), 'step')} {length}>"
-
-    def __str__(self) -> str:
-        total = max(1, self.duration_ns)
-        rows = [
-            [
-                format_duration(step.start_ns - self.steps[0].start_ns),
-                format_duration(step.duration_ns),
-                format_share(step.duration_ns / total),
-                step.kind,
-                clean(step.name),
-            ]
-            for step in self.steps[:SHOWN_SPANS]
-        ]
-        width = terminal_width()
-        lines = text_table(["after", "took", "share", "kind", "span"], rows, right={0, 1, 2}, width=width, cut={4})
-        more = [f"… {len(self) - len(rows):,} more steps"] if len(self) > len(rows) else []
-        return "\n".join([*lines, *more])
 
 
 class Trace(Sequence[TraceSpan]):
@@ -310,112 +265,25 @@ class Trace(Sequence[TraceSpan]):
 
     def critical_path(self) -> CriticalPath:
         """Which spans determined when the root ended, each with its time; the times add up to the root's."""
+        from spanbox._critical_path import CriticalPath, PathStep
+
         return CriticalPath(self.id, [PathStep(*step) for step in self._read_path()])
 
-    def _facts(self) -> list[str]:
-        facts = [plural(self.totals.spans, "span")]
-        if self.duration_ns is not None:
-            facts.append(format_duration(self.duration_ns))
-        if self.cost_usd is not None:
-            facts.append(format_cost(self.cost_usd))
-        if self.totals.errors:
-            facts.append(plural(self.totals.errors, "error"))
-        if self.status in ("running", "interrupted"):
-            facts.append(self.status)
-        facts.extend(score_texts(self.scores))
-        return facts
-
     def __repr__(self) -> str:
-        return f"<Trace {self.id[:8]}… {' '.join(self._facts())}>"
+        from spanbox._trace_text import short_line
+
+        return short_line(self)
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
     def lines(self, *, width: int | None = None, max_spans: int = SHOWN_SPANS) -> list[str]:
         """The tree as text: a summary, a header, then a line for each span; cut at `width` (the terminal's)."""
-        width = width or terminal_width()
-        summary = fit("  ".join([f"trace {self.id}", *self._facts()]), width)
-        if text_width(f"trace {self.id}  " + "  ".join(self._facts())) > width:
-            summary = fit("  ".join([f"trace {self.id[:16]}…", *self._facts()]), width)
-        shown = self.spans[:max_spans]
-        cells = [_metric_cells(span) for span in shown]
-        widths = [max((text_width(row[i]) for row in cells), default=0) for i in range(len(_METRICS))]
-        widths = [max(w, len(head)) if w else 0 for w, head in zip(widths, _METRICS, strict=True)]
-        left = [f"{guide}{clean(span.name)}" for guide, span in zip(_guides(shown), shown, strict=True)]
-        room = width - sum(w + 2 for w in widths if w)
-        name_width = max(12, min(max(map(text_width, left), default=0), _NAME_WIDTH, room))
-        lines = [summary, _line("span", list(_METRICS), widths, name_width, "", width)]
-        for text, row, span in zip(left, cells, shown, strict=True):
-            lines.append(_line(text, row, widths, name_width, _remark(span), width))
-        more = self.line_count - self.offset - len(shown)
-        if more > 0:
-            lines.append(fit(f"… {plural(more, 'more span')}", width))
-        return lines
+        from spanbox._trace_text import lines
+
+        return lines(self, width, max_spans)
 
     def _repr_html_(self) -> str:
-        shown = self.spans[:_HTML_SPANS]
-        header = ["span", *_METRICS, "status"]
-        rows = [
-            [guide + clean(span.name), *_metric_cells(span), _remark(span) or span.status]
-            for guide, span in zip(_guides(shown), shown, strict=True)
-        ]
-        more = f", {len(shown)} shown" if self.line_count > len(shown) else ""
-        return html_table(f"trace {self.id}: {', '.join(self._facts())}{more}", header, rows, right={2, 3, 4, 5, 6})
+        from spanbox._trace_text import html
 
-
-_STATES = {"running": "… running", "interrupted": "✗ interrupted"}
-_METRICS = ("kind", "took", "self", "ttft", "in→out", "cost")
-
-
-def _metric_cells(span: TraceSpan) -> list[str]:
-    values = span.attributes
-    tokens = [values.get("input_tokens"), values.get("output_tokens")]
-    return [
-        span.kind,
-        "" if span.duration_ns is None else format_duration(span.duration_ns),
-        "" if span.self_ns is None or not span.child_count else format_duration(span.self_ns),
-        "" if values.get("ttft_ns") is None else format_duration(values["ttft_ns"]),
-        "→".join("–" if t is None else f"{t:,}" for t in tokens) if any(t is not None for t in tokens) else "",
-        "" if span.cost_usd is None else format_cost(span.cost_usd),
-    ]
-
-
-def _remark(span: TraceSpan) -> str:
-    """What there is to say beside the numbers: the error, or that the span never ended, and the scores."""
-    state = f"✗ {span.error}" if span.status == "error" else _STATES.get(span.status, "")
-    return "  ".join([*([state] if state else []), *score_texts(span.scores)])
-
-
-def score_texts(scores: Sequence[dict[str, Any]]) -> list[str]:
-    """The latest score of each name, as name=value or name=label."""
-    latest = {score["name"]: score for score in scores}
-    told = ((name, score.get("value", score.get("label"))) for name, score in latest.items())
-    return [f"{clean(name)}={one_line(f'{said:.4g}' if isinstance(said, float) else said)}" for name, said in told]
-
-
-def _line(name: str, cells: list[str], widths: list[int], name_width: int, remark: str, width: int) -> str:
-    """One line; a remark takes the place of the empty cells at its end."""
-    filled = max((i + 1 for i, cell in enumerate(cells) if cell), default=0) if remark else len(cells)
-    parts = [pad(name, name_width)]
-    parts += [pad(cells[i], widths[i], right=i > 0) for i in range(filled) if widths[i]]
-    return fit("  ".join([*parts, remark] if remark else parts), width).rstrip()
-
-
-def _guides(spans: Sequence[TraceSpan]) -> list[str]:
-    """The lines drawn before each name."""
-    guides: list[str] = []
-    open_levels: list[bool] = []  # for each level: does the span there have a later sibling
-    for span in spans:
-        del open_levels[span.depth :]
-        open_levels += [False] * (span.depth - len(open_levels))
-        siblings = span.parent.children if span.parent else [span]
-        has_next = siblings[-1] is not span or (span.parent is not None and len(siblings) < span.parent.child_count)
-        open_levels.append(has_next)
-        if span.depth == 0:
-            guides.append("" if span.parent_id is None else "┄ ")  # its parent is not in the store
-            continue
-        skipped = max(0, span.depth - 1 - _GUIDE_LEVELS)
-        drawn = open_levels[1 + skipped : -1]
-        start = f"⋮{skipped} " if skipped else ""
-        guides.append(start + "".join("│  " if more else "   " for more in drawn) + ("├─ " if has_next else "└─ "))
-    return guides
+        return html(self)

@@ -84,7 +84,7 @@ def test_nearest_folder_upward_is_opened(tmp_path: Path, monkeypatch: pytest.Mon
     deep.mkdir(parents=True)
     monkeypatch.chdir(deep)
     assert spanbox.open().path == tmp_path / ".spanbox"
-    assert resolve_store() == tmp_path / ".spanbox"
+    assert resolve_store() == str(tmp_path / ".spanbox")
 
 
 def test_variable_beats_the_nearest_folder_and_a_path_beats_both(
@@ -103,7 +103,7 @@ def test_no_store_anywhere_says_where_it_looked_and_what_to_do(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     with pytest.raises(NotFoundError, match=r"no \.spanbox folder in .*above it.*SPANBOX_DIR.*create=True"):
         spanbox.open()
-    assert resolve_store() == tmp_path / ".spanbox"
+    assert resolve_store() == str(tmp_path / ".spanbox")
     assert list(tmp_path.iterdir()) == []  # asking made nothing
 
 

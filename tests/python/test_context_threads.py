@@ -245,19 +245,6 @@ def run(code: str, tmp_path: Path, **environment: str) -> str:
     return done.stdout
 
 
-def test_import_loads_nothing_that_recording_does_not_need(tmp_path: Path) -> None:
-    """Half of the time went into modules that only some programs use."""
-    code = """
-    import sys
-    heavy = {"threading", "concurrent.futures", "multiprocessing", "logging", "asyncio", "dataclasses", "json"}
-    heavy -= sys.modules.keys()  # the interpreter's own start, or a .pth file
-    import spanbox
-    print(sorted((heavy | {"spanbox._box", "spanbox._trace"}) & sys.modules.keys()))
-    assert spanbox.Box is spanbox._box.Box
-    """
-    assert run(code, tmp_path) == "[]\n"
-
-
 @pytest.mark.parametrize("order", ["import spanbox, concurrent.futures", "import concurrent.futures, spanbox"])
 def test_order_of_imports_does_not_matter(order: str, tmp_path: Path) -> None:
     code = f"""

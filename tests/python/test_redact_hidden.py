@@ -85,8 +85,8 @@ def test_variables_of_other_tracers_are_understood(
     for known in (*_hidden._INPUTS, *_hidden._OUTPUTS, *_hidden._CONTENT):
         monkeypatch.delenv(known, raising=False)
     monkeypatch.setenv(name, value)
-    found = _hidden.hidden_by_environment()
-    assert (found.inputs == (name,), found.outputs == (name,)) == (inputs, outputs)
+    for_inputs, for_outputs = _hidden.hidden_by_environment()
+    assert (for_inputs == (name,), for_outputs == (name,)) == (inputs, outputs)
 
 
 def test_doctor_says_which_variables_are_set(recorded: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def demo(
     requests: Annotated[int, typer.Option(help="How many customers to serve", min=1, max=10_000)] = 60,
 ) -> None:
     """Run a small support agent, record it, and show what was recorded."""
-    _demo.run(Output(), resolve_store(store), requests=requests)
+    _demo.run(Output(), Path(resolve_store(store)), requests=requests)
 
 
 @app.command()

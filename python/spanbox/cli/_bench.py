@@ -24,7 +24,7 @@ _CALL = {
 
 def run(out: Output, path: Path | None, *, json: bool, counts: _bench.Counts = _bench.Counts()) -> None:  # noqa: B008
     """Measures in a new folder at `path` (default: beside the store), removes it, and prints."""
-    parent = path or resolve_store().parent
+    parent = path or Path(resolve_store()).parent
     folder = tempfile.mkdtemp(prefix="spanbox-bench-", dir=parent)
     try:
         with out.progress_console.status("measuring") as status:

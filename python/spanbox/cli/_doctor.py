@@ -53,13 +53,12 @@ def examine(store: Path | None) -> Report:
         raise _core.NotFoundError(
             f"no {FOLDER} folder in {Path.cwd()} or above it, and ${VARIABLE} is not set: nothing to examine"
         )
-    report = Report(str(path))
+    report = Report(path)
     report.found = _check_in_child(report)
     if report.found:
         report.problems += report.found["verification"]["problems"]
         _judge(report)
-    hidden = hidden_by_environment()
-    for what, names in (("inputs", hidden.inputs), ("outputs", hidden.outputs)):
+    for what, names in zip(("inputs", "outputs"), hidden_by_environment(), strict=True):
         if names:
             report.advice.append(f"programs started from here keep no {what}: {', '.join(names)} says so")
     if report.problems:
