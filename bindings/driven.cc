@@ -27,11 +27,6 @@ void Finish(DrivenObject* driven, const Ending& ending) {
   if (span == nullptr || !span->open) return;
   const ErrorAside aside;
   const auto leave = [driven] { Leave(driven); };
-  Recorder* recorder = open_recorder;
-  if (recorder == nullptr) {
-    span->open = false;
-    return leave();
-  }
   PyObject* const error = ending.exception;
   const bool left = error != nullptr && PyErr_GivenExceptionMatches(error, PyExc_GeneratorExit) != 0;
   const auto add = [&](RecordWriter& record) {
@@ -46,7 +41,7 @@ void Finish(DrivenObject* driven, const Ending& ending) {
     }
     if (error != nullptr && !left) AddError(span, record, error);
   };
-  EndSpan(*recorder, span, add, leave);
+  EndSpan(open_recorder, span, add, leave);
 }
 
 void FinishRaised(DrivenObject* driven) {

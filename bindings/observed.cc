@@ -37,19 +37,15 @@ PyObject* Call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* k
   if (span == nullptr) return result;
   const auto leave = [&] { LeaveCall(span, token); };
   // The call may have run for hours: the recorder may be another one by now, or none.
-  Recorder* recorder = open_recorder;
-  if (recorder == nullptr) {
-    span->open = false;
-    leave();
-  } else if (result == nullptr) {
+  if (result == nullptr) {
     EndSpanRaised(
-        *recorder, span, [](RecordWriter&) {}, leave);
+        open_recorder, span, [](RecordWriter&) {}, leave);
   } else {
     const auto add_output = [&](RecordWriter& record) {
       const CallShape& shape = *observed->shape;
       if (shape.capture_output) AddOutput(record, shape, result);
     };
-    EndSpan(*recorder, span, add_output, leave);
+    EndSpan(open_recorder, span, add_output, leave);
   }
   Py_DECREF(span);
   return result;

@@ -108,12 +108,13 @@ template <typename AddFields>
 PyObject* StartSpan(Recorder& recorder, SpanObject* span, std::string_view head, const AddFields& add_fields);
 
 // Ends the span: writes END with what `add_fields(RecordWriter&)` adds. `leave()` puts another context back.
+// `recorder`: what is open now; nullptr: the span's has been closed, and nothing is written.
 template <typename AddFields, typename Leave>
-void EndSpan(Recorder& recorder, SpanObject* span, const AddFields& add_fields, const Leave& leave);
+void EndSpan(Recorder* recorder, SpanObject* span, const AddFields& add_fields, const Leave& leave);
 
 // The same for a span whose code raised: adds the exception. What is raised stays raised.
 template <typename AddFields, typename Leave>
-void EndSpanRaised(Recorder& recorder, SpanObject* span, const AddFields& add_fields, const Leave& leave);
+void EndSpanRaised(Recorder* recorder, SpanObject* span, const AddFields& add_fields, const Leave& leave);
 
 // The exception being raised, normalised, set aside: nothing is raised until RaiseAgain, which takes the references
 // back.
@@ -127,7 +128,7 @@ inline void RaiseAgain(const Raised& raised) { PyErr_Restore(raised.type, raised
 void AddError(SpanObject* span, RecordWriter& record, PyObject* exception);
 
 // Puts back what was current before StartSpan gave `token`, in the same call: for code that cannot be suspended between
-// the two. Steals the token; what is being raised stays raised.
+// the two. Steals the token. REQUIRES: nothing is raised.
 void LeaveCall(SpanObject* span, PyObject* token);
 
 // Writes fields of an open span at once, so that they survive a kill.
@@ -186,9 +187,9 @@ PyObject* StartSpan(Recorder& recorder, SpanObject* span, std::string_view head,
 }
 
 template <typename AddFields, typename Leave>
-void EndSpan(Recorder& recorder, SpanObject* span, const AddFields& add_fields, const Leave& leave) {
+void EndSpan(Recorder* recorder, SpanObject* span, const AddFields& add_fields, const Leave& leave) {
   span->open = false;
-  if (!span->recorded) return leave();
+  if (recorder == nullptr || !span->recorded) return leave();
   Scratch scratch;
   RecordWriter record(scratch.buffer());
   BeginEnd(span, record);
@@ -196,11 +197,11 @@ void EndSpan(Recorder& recorder, SpanObject* span, const AddFields& add_fields, 
   // The status may have been learnt while the fields were written.
   scratch.buffer().PatchAt(sizeof(SpanId) + sizeof(std::int64_t), static_cast<std::uint8_t>(span->status));
   leave();
-  recorder.Append(RecordType::kEnd, scratch.buffer().bytes());
+  recorder->Append(RecordType::kEnd, scratch.buffer().bytes());
 }
 
 template <typename AddFields, typename Leave>
-void EndSpanRaised(Recorder& recorder, SpanObject* span, const AddFields& add_fields, const Leave& leave) {
+void EndSpanRaised(Recorder* recorder, SpanObject* span, const AddFields& add_fields, const Leave& leave) {
   const Raised raised = SetAside();
   const auto add_all = [&](RecordWriter& record) {
     add_fields(record);

@@ -102,16 +102,10 @@ PyObject* SpanExit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     OtelRaised(span, exception);
     OtelEnd(span, Py_None);
   } else if (span->open) {
-    const auto leave = [span] { LeaveContext(span); };
-    if (Recorder* recorder = open_recorder) {
-      const auto add_error = [&](RecordWriter& record) {
-        if (exception != Py_None) AddError(span, record, exception);
-      };
-      EndSpan(*recorder, span, add_error, leave);
-    } else {
-      span->open = false;
-      leave();
-    }
+    const auto add_error = [&](RecordWriter& record) {
+      if (exception != Py_None) AddError(span, record, exception);
+    };
+    EndSpan(open_recorder, span, add_error, [span] { LeaveContext(span); });
   }
   Py_CLEAR(span->input);
   Py_CLEAR(span->output);
@@ -295,15 +289,12 @@ void BeginSpan(SpanObject* span) {
 }
 
 void LeaveCall(SpanObject* span, PyObject* token) {
-  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
-  PyErr_Fetch(&type, &value, &traceback);
   if (token == nullptr || PyContextVar_Reset(context_var, token) < 0) {
     PyErr_Clear();
     LeaveContext(span);
   }
   Py_CLEAR(span->parent);  // see LeaveContext
   Py_XDECREF(token);
-  PyErr_Restore(type, value, traceback);
 }
 
 void BeginStart(SpanObject* span, std::string_view head, RecordWriter& record) {

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "base/clock.h"
+#include "base/thread_locals.h"
 
 namespace spanbox {
 namespace {
@@ -40,13 +41,13 @@ struct Generator {
   std::uint64_t generation = 0;
   std::uint64_t s[4] = {};
 
+  [[gnu::noinline]] void Seed(std::uint64_t now) noexcept {
+    do FillFromSystem(s, sizeof s);
+    while ((s[0] | s[1] | s[2] | s[3]) == 0);
+    generation = now;
+  }
+
   std::uint64_t Next() noexcept {
-    const std::uint64_t now = fork_generation.load(std::memory_order_relaxed);
-    if (generation != now) {
-      do FillFromSystem(s, sizeof s);
-      while ((s[0] | s[1] | s[2] | s[3]) == 0);
-      generation = now;
-    }
     const std::uint64_t result = std::rotl(s[0] + s[3], 23) + s[0];
     const std::uint64_t t = s[1] << 17;
     s[2] ^= s[0];
@@ -60,6 +61,14 @@ struct Generator {
 };
 
 constinit thread_local Generator generator;
+
+Generator& ThisThreads() noexcept {
+  Generator& mine = FoundOnce(generator);
+  const std::uint64_t now = fork_generation.load(std::memory_order_relaxed);
+  if (mine.generation != now) [[unlikely]]
+    mine.Seed(now);
+  return mine;
+}
 
 SpanId NextSpanId(Generator& random) noexcept {
   SpanId id;
@@ -77,19 +86,19 @@ TraceId NewTraceId(std::int64_t wall_ns) noexcept {
   return trace;
 }
 
-SpanId NewSpanId() noexcept { return NextSpanId(generator); }
+SpanId NewSpanId() noexcept { return NextSpanId(ThisThreads()); }
 
 void NewRootIds(std::int64_t wall_ns, TraceId& trace, SpanId& span) noexcept {
-  Generator& random = generator;
+  Generator& random = ThisThreads();
   const std::uint64_t low = random.Next();
   // Big-endian: 48 bits of milliseconds, then the first 16 random bits.
   const std::uint64_t high = static_cast<std::uint64_t>(wall_ns / 1'000'000) << 16 | (random.Next() & 0xFFFF);
   const std::uint64_t high_bytes = __builtin_bswap64(high);
+  span = NextSpanId(random);
   std::memcpy(trace.bytes.data(), &high_bytes, 8);
   std::memcpy(trace.bytes.data() + 8, &low, 8);
   if ((high | low) == 0) [[unlikely]]
     trace.bytes[15] = 1;
-  span = NextSpanId(random);
 }
 
 RingId NewRingId() noexcept {

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/record_codec.h"
+#include "base/thread_locals.h"
 #include "record/background.h"
 #include "record/fork_guard.h"
 #include "record/lane_pool.h"
@@ -74,14 +75,19 @@ struct ProcessState {
 
 class WritingMark {
  public:
-  WritingMark() {
-    t_lane.writing = true;
+  explicit WritingMark(ThreadLane& mine) : mine_(mine) {
+    mine_.writing = true;
     std::atomic_signal_fence(std::memory_order_seq_cst);
   }
   ~WritingMark() {
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    t_lane.writing = false;
+    mine_.writing = false;
   }
+  WritingMark(const WritingMark&) = delete;
+  WritingMark& operator=(const WritingMark&) = delete;
+
+ private:
+  ThreadLane& mine_;
 };
 
 class RecorderImpl final : public Recorder, private ForkListener {
@@ -104,13 +110,14 @@ class RecorderImpl final : public Recorder, private ForkListener {
   }
 
   bool Append(RecordType type, std::span<const std::byte> payload) noexcept override {
-    if (t_lane.writing) [[unlikely]] {
+    ThreadLane& mine = FoundOnce(t_lane);
+    if (mine.writing) [[unlikely]] {
       state_->pool->CountDrop(type, payload.size(), /*nested=*/true);
       return false;
     }
-    const WritingMark mark;
+    const WritingMark mark(mine);
     std::int64_t wait_ns = options_.max_wait_ns;
-    return AppendMarked(type, payload, wait_ns);
+    return AppendMarked(type, payload, mine, wait_ns);
   }
 
   bool PutBlob(const BlobId& id, std::span<const std::byte> content) noexcept override;
@@ -143,8 +150,8 @@ class RecorderImpl final : public Recorder, private ForkListener {
   }
 
   // With the mark of this thread set. `wait_ns`: how long it may wait under kWait; what it has waited is taken off.
-  bool AppendMarked(RecordType type, std::span<const std::byte> payload, std::int64_t& wait_ns) noexcept {
-    const ThreadLane& mine = t_lane;
+  bool AppendMarked(RecordType type, std::span<const std::byte> payload, const ThreadLane& mine,
+                    std::int64_t& wait_ns) noexcept {
     if (mine.serial == serial_ && mine.lane != nullptr && payload.size() <= max_payload_bytes_) [[likely]] {
       if (mine.lane->TryAppend(type, payload)) [[likely]]
         return true;
@@ -194,12 +201,13 @@ bool RecorderImpl::AppendSlowly(RecordType type, std::span<const std::byte> payl
 }
 
 bool RecorderImpl::PutBlob(const BlobId& id, std::span<const std::byte> content) noexcept {
-  if (t_lane.writing) {
+  ThreadLane& mine = FoundOnce(t_lane);
+  if (mine.writing) {
     state_->pool->CountDrop(RecordType::kBlob, content.size(), /*nested=*/true);
     return false;
   }
   if (state_->recent_blobs.Holds(id)) return true;
-  const WritingMark mark;
+  const WritingMark mark(mine);
   thread_local ByteBuffer scratch;
   const std::size_t piece_bytes = std::min(kBlobPieceBytes, max_payload_bytes_ - kBlobHeadBytes);
   std::int64_t wait_ns = options_.max_wait_ns * static_cast<std::int64_t>(content.size() / piece_bytes + 1);
@@ -207,7 +215,7 @@ bool RecorderImpl::PutBlob(const BlobId& id, std::span<const std::byte> content)
   do {
     const auto bytes = content.subspan(at, std::min(piece_bytes, content.size() - at));
     WriteBlob({id, content.size(), at, bytes}, scratch);
-    if (!AppendMarked(RecordType::kBlob, scratch.bytes(), wait_ns)) {
+    if (!AppendMarked(RecordType::kBlob, scratch.bytes(), mine, wait_ns)) {
       // This piece has been counted; what comes after it has not.
       state_->pool->CountDrop(RecordType::kBlob, content.size() - at - bytes.size(), /*nested=*/false);
       return false;
