@@ -388,12 +388,13 @@ class Generator {
   std::mt19937_64 random_;
 };
 
-// Five small segments, so that zones prune and columns have one value, and traces lie in several of them.
+// Five small segments, so that zones prune and columns have one value. Every other trace lies in several of them.
 std::vector<Row> Fill(MemoryStore& store, Generator& generator) {
   std::vector<Row> all;
   for (const std::size_t n : {1u, 64u, 65u, 200u, 3u}) {
     std::vector<Row> rows;
     for (std::size_t i = 0; i < n; ++i) rows.push_back(generator.MakeRow(all.size() + i + 1));
+    for (Row& row : rows) row.trace += row.trace % 2 == 0 ? 100 * n : 0;
     store.AddSegment(rows);
     all.insert(all.end(), rows.begin(), rows.end());
   }

@@ -23,8 +23,10 @@ class Forest {
     std::uint32_t first = 0;
   };
 
+  // `trace_of_row`: numbers from 0 on, none of them left out.
   Status Add(const SegmentMeta& segment, SegmentColumns& columns, Bitmap rows,
              const std::vector<std::uint32_t>& trace_of_row) {
+    if (!rows.any()) return OkStatus();
     SPANBOX_ASSIGN_OR_RETURN(const SpanIdColumn* spans, columns.SpanIds());
     SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns.Starts());
     const ChunkInfo* chunk = columns.segment().Find("parent_id", ColumnType::kSpanId);
@@ -37,22 +39,23 @@ class Forest {
     part.rows.ForEach([&](std::uint32_t row) {
       const SpanId parent = parents != nullptr && parents->valid[row] ? parents->values[row] : 0;
       spans_.push_back({spans->values[row], parent, starts->values[row], trace_of_row[row]});
+      traces_ = std::max(traces_, trace_of_row[row] + 1);
     });
     parts_.push_back(std::move(part));
     return OkStatus();
   }
 
   // Finds the parents. REQUIRES: everything is added; called once.
-  Status Link(std::uint32_t traces, const Interrupt& interrupt) {
+  Status Link(const Interrupt& interrupt) {
     const auto n = static_cast<std::uint32_t>(spans_.size());
-    std::vector<std::uint32_t> ends(traces + 1);  // counting sort by trace
+    std::vector<std::uint32_t> ends(traces_ + 1);  // counting sort by trace
     for (const Span& span : spans_) ++ends[span.trace + 1];
-    for (std::uint32_t i = 0; i < traces; ++i) ends[i + 1] += ends[i];
+    for (std::uint32_t i = 0; i < traces_; ++i) ends[i + 1] += ends[i];
     std::vector<std::uint32_t> ordered(n), next(ends.begin(), ends.end() - 1);
     for (std::uint32_t i = 0; i < n; ++i) ordered[next[spans_[i].trace]++] = i;
     parent_.assign(n, kNone);
     std::vector<std::uint32_t> walk_of(n, kNone);
-    for (std::uint32_t trace = 0; trace < traces; ++trace) {
+    for (std::uint32_t trace = 0; trace < traces_; ++trace) {
       const std::span<std::uint32_t> nodes(ordered.data() + ends[trace], ends[trace + 1] - ends[trace]);
       if (trace % kTracesBetweenChecks == 0) SPANBOX_RETURN_IF_ERROR(interrupt.Check());
       LinkTrace(nodes);
@@ -174,7 +177,7 @@ class Forest {
   std::vector<std::uint32_t> parent_;
   std::vector<std::uint32_t> leaves_first_;
   std::vector<std::pair<SpanId, std::uint32_t>> missing_;  // of one trace: parent's id, child
-  std::uint32_t missing_parents_ = 0, nodes_ = 0;
+  std::uint32_t traces_ = 0, missing_parents_ = 0, nodes_ = 0;
 };
 
 // The parts of the filter that every span must pass and that need no relatives.
@@ -189,9 +192,39 @@ std::vector<const FilterNode*> OwnConditions(const Filter& filter) {
   return conditions;
 }
 
-// The traces of the rows that can matter: in time, and passing what is cheap to know of them alone.
-Result<TraceNumbers> TracesOf(QueryRun& run, const std::vector<const FilterNode*>& conditions) {
-  TraceNumbers traces;
+// In which segment of the view each trace lies that the question touches. Traces whose ids have one hash are as one.
+class TracePlaces {
+ public:
+  static constexpr std::uint32_t kUntouched = kNone, kScattered = kNone - 1;  // in none asked about; in several
+
+  void Touch(const TraceId& id) {
+    if (places_.try_emplace(TraceHash()(id), kUntouched).second) prefixes_.push_back(TracePrefix(id));
+  }
+  // Called once all are known; then MayBeIn tells whether any of them may be in a segment.
+  void Freeze() { std::ranges::sort(prefixes_); }
+  bool MayBeIn(const SegmentMeta& segment) const {
+    const auto first = std::ranges::lower_bound(prefixes_, segment.min_trace);
+    return first != prefixes_.end() && *first <= segment.max_trace;
+  }
+
+  void See(const TraceId& id, std::uint32_t segment) {
+    const auto found = places_.find(TraceHash()(id));
+    if (found == places_.end()) return;
+    std::uint32_t& place = found->second;
+    place = place == kUntouched || place == segment ? segment : kScattered;
+  }
+  std::uint32_t Of(const TraceId& id) const {
+    const auto found = places_.find(TraceHash()(id));
+    return found == places_.end() ? kUntouched : found->second;
+  }
+
+ private:
+  absl::flat_hash_map<std::uint64_t, std::uint32_t> places_;  // by hash
+  std::vector<std::uint64_t> prefixes_;                       // sorted once frozen
+};
+
+// Touches the traces of the rows that can matter: in time, and passing what is cheap to know of them alone.
+Status TouchTraces(QueryRun& run, const std::vector<const FilterNode*>& conditions, TracePlaces& places) {
   for (const SegmentMeta& segment : run.segments()) {
     SPANBOX_ASSIGN_OR_RETURN(const auto columns, run.Load(segment));
     SPANBOX_ASSIGN_OR_RETURN(Bitmap rows, run.RowsInTime(segment, *columns));
@@ -203,45 +236,61 @@ Result<TraceNumbers> TracesOf(QueryRun& run, const std::vector<const FilterNode*
     SPANBOX_ASSIGN_OR_RETURN(const TraceIdColumn* ids, columns->TraceIds());
     const TraceId* last = nullptr;
     rows.ForEach([&](std::uint32_t row) {
-      if (last == nullptr || *last != ids->values[row]) traces.NumberOf(ids->values[row]);
+      if (last == nullptr || *last != ids->values[row]) places.Touch(ids->values[row]);
       last = &ids->values[row];
     });
   }
-  return traces;
+  return OkStatus();
 }
 
-// Adds the rows of a segment that belong to the traces. `all`: every trace, which gets its number now.
-Status AddSegment(QueryRun& run, const SegmentMeta& segment, bool all, TraceNumbers& traces, Forest& forest) {
+Result<TracePlaces> PlacesOf(QueryRun& run, const Filter& filter) {
+  TracePlaces places;
+  SPANBOX_RETURN_IF_ERROR(TouchTraces(run, OwnConditions(filter), places));
+  places.Freeze();
+  const std::span<const SegmentMeta> segments = run.view().segments();
+  for (std::uint32_t number = 0; number < segments.size(); ++number) {
+    if (!places.MayBeIn(segments[number])) continue;
+    SPANBOX_ASSIGN_OR_RETURN(const auto columns, run.Load(segments[number]));
+    SPANBOX_ASSIGN_OR_RETURN(const TraceIdColumn* ids, columns->TraceIds());
+    for (std::uint32_t row = 0; row < columns->rows(); ++row) {
+      if (row == 0 || ids->values[row] != ids->values[row - 1]) places.See(ids->values[row], number);
+    }
+  }
+  return places;
+}
+
+// The spans of touched traces that lie in several segments.
+struct Scattered {
+  Forest forest;
+  TraceNumbers traces;
+};
+
+// Adds the spans of a segment: those of touched traces that are here alone to `alone`, those of others to `scattered`.
+Status AddSegment(QueryRun& run, std::uint32_t number, const TracePlaces& places, Forest& alone, Scattered& scattered) {
+  const SegmentMeta& segment = run.view().segments()[number];
   SPANBOX_ASSIGN_OR_RETURN(const auto columns, run.Load(segment));
   SPANBOX_ASSIGN_OR_RETURN(const TraceIdColumn* ids, columns->TraceIds());
   std::vector<std::uint32_t> trace_of_row(columns->rows(), kNone);
-  Bitmap rows(columns->rows());
-  std::uint32_t trace = kNone;
+  Bitmap alone_rows(columns->rows()), scattered_rows(columns->rows());
+  Bitmap* rows = nullptr;  // that the trace's go to
+  std::uint32_t trace = kNone, traces_alone = 0;
   for (std::uint32_t row = 0; row < columns->rows(); ++row) {
     const TraceId& id = ids->values[row];
-    if (row == 0 || id != ids->values[row - 1]) trace = all ? traces.NumberOf(id) : traces.Find(id);
+    if (row == 0 || id != ids->values[row - 1]) {
+      const std::uint32_t place = places.Of(id);
+      rows = place == number ? &alone_rows : place == TracePlaces::kScattered ? &scattered_rows : nullptr;
+      if (rows != nullptr) trace = place == number ? traces_alone++ : scattered.traces.NumberOf(id);
+    }
+    if (rows == nullptr) continue;
     trace_of_row[row] = trace;
-    if (trace != kNone) rows.Set(row);
+    rows->Set(row);
   }
-  if (segment.id == kOpenSpans && rows.any()) SPANBOX_RETURN_IF_ERROR(run.DropStored(*columns, rows));
-  return rows.any() ? forest.Add(segment, *columns, std::move(rows), trace_of_row) : OkStatus();
-}
-
-Result<Forest> ForestOf(QueryRun& run, const Filter& filter) {
-  const std::vector<const FilterNode*> conditions = OwnConditions(filter);
-  const bool all = conditions.empty() && run.segments().size() == run.view().segments().size();
-  TraceNumbers traces;
-  if (!all) {
-    SPANBOX_ASSIGN_OR_RETURN(traces, TracesOf(run, conditions));
+  // A trace that is also stored is in several segments.
+  if (segment.id == kOpenSpans && scattered_rows.any()) {
+    SPANBOX_RETURN_IF_ERROR(run.DropStored(*columns, scattered_rows));
   }
-  if (!all) traces.Freeze();
-  Forest forest;
-  for (const SegmentMeta& segment : run.view().segments()) {
-    if (!all && !traces.MayBeIn(segment)) continue;
-    SPANBOX_RETURN_IF_ERROR(AddSegment(run, segment, all, traces, forest));
-  }
-  SPANBOX_RETURN_IF_ERROR(forest.Link(traces.count(), run.interrupt()));
-  return forest;
+  SPANBOX_RETURN_IF_ERROR(scattered.forest.Add(segment, *columns, std::move(scattered_rows), trace_of_row));
+  return alone.Add(segment, *columns, std::move(alone_rows), trace_of_row);
 }
 
 // The nodes for which the predicate's inner filter holds.
@@ -261,28 +310,42 @@ Result<std::vector<std::uint8_t>> Holding(QueryRun& run, const Forest& forest, c
   return holds;
 }
 
-}  // namespace
-
-Result<std::shared_ptr<const RelativesAnswers>> AnswerRelatives(QueryRun& run, const Filter& filter) {
-  SPANBOX_ASSIGN_OR_RETURN(Forest forest, ForestOf(run, filter));
-  auto answers = std::make_shared<RelativesAnswers>();
-  answers->by_test.resize(filter.relatives_tests);
-  std::vector<const FilterNode*> predicates;  // inner ones first
-  ForEachRelatives(filter.root, [&](const FilterNode& node) { predicates.push_back(&node); });
+// Answers the predicates, inner ones first, for the spans of the forest.
+Status Answer(QueryRun& run, std::span<const FilterNode* const> predicates, Forest& forest, RelativesAnswers& answers) {
+  SPANBOX_RETURN_IF_ERROR(forest.Link(run.interrupt()));
   for (const FilterNode* predicate : predicates) {
     const RelativesTest& test = predicate->relatives;
-    SPANBOX_ASSIGN_OR_RETURN(const auto holds, Holding(run, forest, *predicate, *answers));
+    SPANBOX_ASSIGN_OR_RETURN(const auto holds, Holding(run, forest, *predicate, answers));
     const std::vector<std::uint32_t> counts = forest.Count(test.relation, holds);
     for (const Forest::Part& part : forest.parts()) {
-      Bitmap passing(part.rows.rows());
+      Bitmap& passing = answers.by_test[test.index].try_emplace(part.segment.id, part.rows.rows()).first->second;
       std::uint32_t node = part.first;
       part.rows.ForEach([&](std::uint32_t row) {
         const std::uint32_t count = counts[node++];
         if (count >= test.low && count <= test.high) passing.Set(row);
       });
-      answers->by_test[test.index].emplace(part.segment.id, std::move(passing));
     }
   }
+  return OkStatus();
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const RelativesAnswers>> AnswerRelatives(QueryRun& run, const Filter& filter) {
+  SPANBOX_ASSIGN_OR_RETURN(const TracePlaces places, PlacesOf(run, filter));
+  auto answers = std::make_shared<RelativesAnswers>();
+  answers->by_test.resize(filter.relatives_tests);
+  std::vector<const FilterNode*> predicates;  // inner ones first
+  ForEachRelatives(filter.root, [&](const FilterNode& node) { predicates.push_back(&node); });
+  Scattered scattered;
+  const std::span<const SegmentMeta> segments = run.view().segments();
+  for (std::uint32_t number = 0; number < segments.size(); ++number) {
+    if (!places.MayBeIn(segments[number])) continue;
+    Forest alone;
+    SPANBOX_RETURN_IF_ERROR(AddSegment(run, number, places, alone, scattered));
+    SPANBOX_RETURN_IF_ERROR(Answer(run, predicates, alone, *answers));
+  }
+  SPANBOX_RETURN_IF_ERROR(Answer(run, predicates, scattered.forest, *answers));
   return std::shared_ptr<const RelativesAnswers>(std::move(answers));
 }
 

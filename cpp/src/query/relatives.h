@@ -1,8 +1,8 @@
 // Predicates over a span's relatives in its trace: any(children, ...), all(siblings, ...), count(ancestors, ...) == 2.
 //
-// All spans of the traces that the question touches are numbered, in whatever segment they lie and whenever they
-// started. Every one learns its parent once; a predicate is then its inner filter as one bitmap a segment, and a pass
-// over arrays. Rows are never looked up one by one.
+// Most traces lie in one segment: their spans are numbered, each learns its parent once, and a predicate is then its
+// inner filter as one bitmap and a pass over arrays, segment by segment. Spans of the traces that are scattered over
+// several segments are kept until all are known, and answered last. Rows are never looked up one by one.
 //
 // Thread rule: functions; RelativesAnswers is immutable. Ownership: answers own their bitmaps.
 // Invariant: the tree is the one TraceOf shows: a cycle of parents is cut at its earliest span, of spans with the same
