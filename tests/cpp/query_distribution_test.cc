@@ -8,6 +8,7 @@
 #include <random>
 
 #include "query_testing.h"
+#include "spanbox/sketch.h"
 
 namespace spanbox {
 namespace {
@@ -107,6 +108,46 @@ TEST(DistributionTest, HistogramCountsEveryNumberOnce) {
   EXPECT_LE(bins, 32u);
   EXPECT_EQ(Text(table.columns[1], 0), "[[0.25,0.25,1000]]");
   EXPECT_EQ(Text(table.columns[2], 0), "-");
+}
+
+TEST(DistributionTest, GroupsOfFewNumbersAreAnsweredAsThoseOfMany) {
+  std::mt19937_64 random(9);
+  std::vector<Row> rows;
+  std::map<std::string, DDSketch> sketches;
+  for (SpanId id = 1; id <= 3000; ++id) {
+    Row row{.span = id, .start_ns = static_cast<std::int64_t>(id)};
+    const std::string group = "g" + std::to_string(id % 4 == 0 ? id % 64 : 0);  // one has most of them
+    const double number = std::exp(static_cast<double>(random() % 1000) / 50) - 20;
+    row.fields["group"] = group;
+    if (random() % 9 != 0) row.fields["x"] = random() % 50 == 0 ? std::nan("") : number;
+    if (row.fields.contains("x")) sketches[group].Add(std::get<double>(row.fields["x"]));
+    rows.push_back(std::move(row));
+  }
+  const auto ask = [&](std::size_t rows_per_segment, unsigned threads) {
+    MemoryStore store;
+    for (std::size_t at = 0; at < rows.size(); at += rows_per_segment) {
+      store.AddSegment({rows.begin() + static_cast<std::ptrdiff_t>(at),
+                        rows.begin() + static_cast<std::ptrdiff_t>(std::min(rows.size(), at + rows_per_segment))});
+    }
+    const std::vector<Aggregate> aggregates = {{"p50", "p50(x)"}, {"p99", "p99(x)"}, {"bins", "histogram(x)"}};
+    auto table = Aggregated(store, {.threads = threads}, {.by = {"group"}}, aggregates);
+    EXPECT_TRUE(table.ok()) << table.status().message();
+    return table.ok() ? *std::move(table) : Table{};
+  };
+  const Table many = ask(3000, 1);
+  ASSERT_EQ(many.rows, sketches.size());
+  for (const unsigned threads : {1u, 3u}) {
+    for (const std::size_t rows_per_segment : {3000u, 40u}) {
+      const Table table = ask(rows_per_segment, threads);
+      ASSERT_EQ(table.rows, many.rows);
+      for (std::size_t row = 0; row < table.rows; ++row) {
+        const DDSketch& sketch = sketches.at(Text(table.columns[0], row));
+        EXPECT_EQ(table.columns[1].floats[row], sketch.Quantile(0.5)) << rows_per_segment;
+        EXPECT_EQ(table.columns[2].floats[row], sketch.Quantile(0.99)) << rows_per_segment;
+        EXPECT_EQ(Text(table.columns[3], row), Text(many.columns[3], row)) << rows_per_segment;
+      }
+    }
+  }
 }
 
 TEST(DistributionTest, ExactQuantilesAreThoseOfQuantilesOf) {

@@ -23,6 +23,7 @@ void ExpectGuarantee(std::vector<double> values, double relative_error, const ch
   for (const double q : kQuantiles) {
     const double exact = values[static_cast<std::size_t>(std::floor(q * static_cast<double>(values.size() - 1)))];
     EXPECT_LE(std::abs(sketch.Quantile(q) - exact), relative_error * std::abs(exact)) << what << " q=" << q;
+    EXPECT_EQ(sketch.QuantileOfSorted(values, q), sketch.Quantile(q)) << what << " q=" << q;
   }
 }
 
@@ -48,6 +49,16 @@ TEST(DDSketchTest, QuantilesKeepTheRelativeErrorOnEveryDistribution) {
       ExpectGuarantee(Draw(n, [](auto& r) { return -std::pow(10, Uniform(r) * 27 - 9); }), a, "negative");
       ExpectGuarantee(Draw(n, [](auto& r) { return std::ldexp(1.0, static_cast<int>(r() % 64)); }), a, "powers of two");
     }
+  }
+}
+
+TEST(DDSketchTest, SortedValuesAnswerAsTheirSketchDoesAtTheEndsOfItsRange) {
+  const double inf = std::numeric_limits<double>::infinity();
+  for (const std::vector<double>& values : std::vector<std::vector<double>>{
+           {-inf, -1e-12, 0, 1e-12, inf}, {-1e-12, -1e-13}, {-3, -2, 0, 0, 5}, {1e-9, 1e300}, {0, inf}, {-inf}}) {
+    DDSketch sketch;
+    sketch.Add(values);
+    for (const double q : kQuantiles) EXPECT_EQ(sketch.QuantileOfSorted(values, q), sketch.Quantile(q)) << q;
   }
 }
 

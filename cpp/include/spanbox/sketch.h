@@ -59,6 +59,8 @@ class DDSketch {
 
   // REQUIRES: 0 <= q <= 1. NaN when the sketch is empty.
   double Quantile(double q) const;
+  // What a sketch of these values alone would answer, which ascend. REQUIRES: there are any, and none is NaN.
+  double QuantileOfSorted(std::span<const double> values, double q) const;
 
   // The distribution as at most `most` bins, ascending and without gaps on either side of zero; each holds the values v
   // with low <= v < high (the highest one: <= high; those below zero: low < v <= high; zero: both are 0). Wider bins
@@ -90,6 +92,7 @@ class DDSketch {
   };
   std::int32_t Index(double magnitude) const;
   double Magnitude(std::int32_t index) const;
+  static std::uint64_t RankOf(double q, std::uint64_t count);
 
   double relative_error_;
   double multiplier_;  // buckets per unit of the interpolated logarithm

@@ -28,15 +28,76 @@ std::string HistogramJson(const auto& sketch) {
   return json + "]";
 }
 
+// The numbers of groups as they came, until the answer. Where a group has few, that takes a fraction of a sketch's time
+// and room, and tells what a sketch would.
+class FewNumbers {
+ public:
+  std::size_t size() const { return numbers_.size(); }
+
+  void Add(std::uint32_t group, double number) {
+    if (std::isnan(number)) return;
+    groups_.push_back(group);
+    numbers_.push_back(number);
+    last_group_ = std::max(last_group_, group);
+    ends_.clear();
+  }
+
+  // Calls fn(group, number) for all of them and forgets them.
+  template <typename Fn>
+  void Drain(Fn fn) {
+    for (std::size_t i = 0; i < numbers_.size(); ++i) fn(groups_[i], numbers_[i]);
+    *this = {};
+  }
+
+  // In ascending order.
+  std::span<const double> Of(std::uint32_t group) {
+    if (ends_.empty()) Sort();
+    if (group > last_group_ || numbers_.empty()) return {};
+    const std::uint32_t begin = group == 0 ? 0 : ends_[group - 1];
+    return std::span(numbers_).subspan(begin, ends_[group] - begin);
+  }
+
+ private:
+  void Sort() {
+    ends_.assign(std::size_t{last_group_} + 1, 0);
+    for (const std::uint32_t group : groups_) ++ends_[group];
+    std::partial_sum(ends_.begin(), ends_.end(), ends_.begin());
+    std::vector<double> ordered(numbers_.size());
+    std::vector<std::uint32_t> next = ends_;
+    for (std::size_t i = numbers_.size(); i-- > 0;) ordered[--next[groups_[i]]] = numbers_[i];
+    for (std::size_t group = 0; group < ends_.size(); ++group) {
+      std::sort(ordered.begin() + next[group], ordered.begin() + ends_[group]);
+    }
+    numbers_ = std::move(ordered);
+    for (std::uint32_t group = 0; group <= last_group_; ++group) {
+      std::fill(groups_.begin() + next[group], groups_.begin() + ends_[group], group);
+    }
+  }
+
+  std::vector<std::uint32_t> groups_;
+  std::vector<double> numbers_;
+  std::vector<std::uint32_t> ends_;  // of each group's numbers; empty unless these are in order
+  std::uint32_t last_group_ = 0;
+};
+
 class SketchAccumulator : public Accumulator {
  public:
   explicit SketchAccumulator(const AggregateSpec& spec) : column_(spec.column.name) {}
 
   Status Add(GroupedRows& in) override {
-    sketches_.resize(in.group_count, empty_);
     const std::span<const std::uint32_t> rows = in.rows(), group_of = in.group_of();
-    return ForEachNumber(in.columns, column_, rows,
-                         [&](std::size_t i, auto value) { sketches_[group_of[i]].Add(static_cast<double>(value)); });
+    std::size_t groups = 0;
+    in.ForEachGroup([&](std::uint32_t, std::uint32_t) { ++groups; });
+    if (rows.size() >= groups * kManyRows) {
+      sketches_.resize(in.group_count, empty_);
+      return ForEachNumber(in.columns, column_, rows,
+                           [&](std::size_t i, auto value) { sketches_[group_of[i]].Add(static_cast<double>(value)); });
+    }
+    SPANBOX_RETURN_IF_ERROR(ForEachNumber(in.columns, column_, rows, [&](std::size_t i, auto value) {
+      few_.Add(group_of[i], static_cast<double>(value));
+    }));
+    if (few_.size() >= kMostFew) DrainFew();
+    return OkStatus();
   }
 
   Status AddCells(GroupedRows& in, const RollupCells& cells) override {
@@ -47,34 +108,58 @@ class SketchAccumulator : public Accumulator {
   }
 
   Status Join(Accumulator& other, const GroupMap& groups) override {
+    auto& theirs = static_cast<SketchAccumulator&>(other);
+    theirs.few_.Drain([&](std::uint32_t group, double number) { few_.Add(groups.group_of[group], number); });
+    if (few_.size() >= kMostFew) DrainFew();
     Status joined;
     JoinGroups(
-        sketches_, static_cast<SketchAccumulator&>(other).sketches_, groups,
-        [&](DDSketch& mine, const DDSketch& theirs) {
-          if (joined.ok()) joined = mine.Merge(theirs);
+        sketches_, theirs.sketches_, groups,
+        [&](DDSketch& mine, const DDSketch& merged) {
+          if (joined.ok()) joined = mine.Merge(merged);
         },
         empty_);
     return joined;
   }
 
   TableColumn Output(const AggregateSpec& spec, GroupList groups) const override {
-    const auto of = [this](std::uint32_t group) -> const DDSketch& {
-      return group < sketches_.size() ? sketches_[group] : empty_;
-    };
     if (spec.function == Function::kHistogram) {
       std::vector<std::string> texts;
-      for (const std::uint32_t group : groups) texts.push_back(HistogramJson(of(group)));
+      for (const std::uint32_t group : groups) texts.push_back(HistogramJson(SketchOf(group)));
       return JsonColumnOf(texts);
     }
     std::vector<double> values;
-    for (const std::uint32_t group : groups) values.push_back(of(group).Quantile(spec.q));
+    for (const std::uint32_t group : groups) values.push_back(QuantileOf(group, spec.q));
     return FloatColumnOf(std::move(values));
   }
 
  private:
+  static constexpr std::size_t kManyRows = 128;     // of a group in a segment, on average
+  static constexpr std::size_t kMostFew = 1 << 20;  // 12 MiB
+
+  void DrainFew() {
+    few_.Drain([&](std::uint32_t group, double number) {
+      if (group >= sketches_.size()) sketches_.resize(std::size_t{group} + 1, empty_);
+      sketches_[group].Add(number);
+    });
+  }
+
+  DDSketch SketchOf(std::uint32_t group) const {
+    DDSketch sketch = AtOr(sketches_, group, empty_);
+    sketch.Add(few_.Of(group));
+    return sketch;
+  }
+
+  double QuantileOf(std::uint32_t group, double q) const {
+    const std::span<const double> few = few_.Of(group);
+    const bool sketched = group < sketches_.size() && sketches_[group].count() > 0;
+    if (few.empty()) return sketched ? sketches_[group].Quantile(q) : empty_.Quantile(q);
+    return sketched ? SketchOf(group).Quantile(q) : empty_.QuantileOfSorted(few, q);
+  }
+
   const std::string column_;
   const DDSketch empty_;
   std::vector<DDSketch> sketches_;
+  mutable FewNumbers few_;  // Output puts them in order
 };
 
 // Counts by logarithmic buckets that are the same for all data: 2^((i-1)/8) < v <= 2^(i/8). Those of Prometheus' native

@@ -21,6 +21,9 @@ constexpr double kMaxMagnitude = 0x1p63;
 // Empty buckets made below a new lowest one, so that a widening stream does not move the others at every value.
 constexpr std::int32_t kSlack = 16;
 
+// What a first sketch that is merged leaves for those that come after it, which are seldom wider by more.
+constexpr std::size_t kRoom = 64;
+
 // The cubic P with P(0) = 0 and P(1) = 1 that makes e + P(s) closest to log2(2^e (1 + s)) in the sense that matters
 // here: the least slope of P against ln(1 + s) is as large as a cubic allows, 10/7 (log2 itself: 1/ln 2 = 1.4427).
 constexpr double kA = 6.0 / 35, kB = -3.0 / 5, kC = 10.0 / 7;
@@ -138,6 +141,7 @@ void DDSketch::Counts::Add(std::int32_t from, std::span<const std::uint32_t> mor
     }
     return;
   }
+  if (size == 0) counts.reserve(more.size() + kRoom);
   if (size > 0 && begin < first) counts.insert(counts.begin(), static_cast<std::size_t>(first - begin), 0);
   first = begin;
   counts.resize(static_cast<std::size_t>(end - begin));
@@ -262,10 +266,22 @@ Status DDSketch::Merge(const Part& part) {
   return OkStatus();
 }
 
+std::uint64_t DDSketch::RankOf(double q, std::uint64_t count) {
+  const double place = std::floor(q * static_cast<double>(count - 1));
+  return place < 0x1p64 ? static_cast<std::uint64_t>(place) : count - 1;
+}
+
+double DDSketch::QuantileOfSorted(std::span<const double> values, double q) const {
+  const auto clamped = [](double value) { return std::clamp(value, -kMaxMagnitude, kMaxMagnitude); };
+  const double value = clamped(values[RankOf(q, values.size())]);
+  const double size = std::abs(value);
+  const double answer = size < kMinMagnitude ? 0 : std::copysign(Magnitude(Index(size)), value);
+  return std::clamp(answer, clamped(values.front()), clamped(values.back()));
+}
+
 double DDSketch::Quantile(double q) const {
   if (count_ == 0) return std::numeric_limits<double>::quiet_NaN();
-  const double place = std::floor(q * static_cast<double>(count_ - 1));
-  const std::uint64_t rank = place < 0x1p64 ? static_cast<std::uint64_t>(place) : count_ - 1;
+  const std::uint64_t rank = RankOf(q, count_);
   std::uint64_t seen = 0;
   for (std::size_t i = negative_.counts.size(); i-- > 0;) {
     seen += negative_.counts[i];
