@@ -2,6 +2,8 @@
 
 #include <bit>
 
+#include "query/sparse.h"
+
 namespace spanbox {
 namespace {
 
@@ -48,22 +50,8 @@ Result<const GroupedRows::OfValues*> GroupedRows::ValuesOf(const ChunkInfo& chun
     place->values = groups.rows;
     return &*place;
   }
-  place->own = Buffer<std::uint32_t>(of_row.size());  // room for all: each row is stored, and kept if it has a value
-  std::uint32_t* to = place->own.data();
-  for (std::size_t begin = 0; begin < of_row.size(); begin += 64) {
-    std::uint64_t word = valid->words[begin / 64];
-    const std::size_t end = std::min(of_row.size(), begin + 64);
-    if (word == 0) continue;
-    if (OfOneGroup(of_row.data() + begin, end - begin)) {
-      to = std::fill_n(to, std::popcount(word), of_row[begin]);
-      continue;
-    }
-    for (std::size_t row = begin; row < end; ++row, word >>= 1) {
-      *to = of_row[row];
-      to += word & 1;
-    }
-  }
-  place->of_value = {place->own.data(), to};
+  place->own = Buffer<std::uint32_t>(of_row.size() + kPickRoom);
+  place->of_value = {place->own.data(), PickRows(of_row, *valid, place->own.data())};
   place->values = CountNumbers(place->of_value, groups.count);
   return &*place;
 }

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "query/grouped_rows.h"
+#include "query/sparse.h"
 
 namespace spanbox {
 namespace {
@@ -117,23 +118,30 @@ Result<KeyCodes> Groups::ReadBuckets(SegmentColumns& columns) {
   return keys;
 }
 
-Groups::Step Groups::Combine(const KeyCodes& keys, const Bitmap& selected, SegmentGroups& groups) {
+Groups::Step Groups::Combine(KeyCodes& keys, const Bitmap& selected, SegmentGroups& groups) {
   Step step;
   step.keys = keys.count;
-  const std::size_t rows = keys.of_row.size();
-  const std::uint32_t* const key = keys.of_row.data();
+  const std::size_t rows = selected.rows();
   const std::uint64_t numbers = std::uint64_t{groups.count} * keys.count;
   const bool first = groups.of_row.empty();
-  if (first && numbers <= kMaxNumbers) {
+  step.hashed = numbers > kMaxNumbers;
+  if (keys.sparse != nullptr && step.hashed) {
+    keys.own = Buffer<std::uint32_t>(rows);
+    CombineCodes({}, 0, *keys.sparse, *keys.valid, keys.own);
+    keys.of_row = keys.own;
+  }
+  const std::uint32_t* const before = groups.of_row.data();
+  const std::uint32_t* const key = keys.of_row.data();
+  if (first && !step.hashed && keys.sparse == nullptr) {
     groups.of_row = keys.of_row;
   } else {
-    const std::uint32_t* const before = groups.of_row.data();
     Buffer<std::uint32_t> combined(rows);
     std::uint32_t* const to = combined.data();
-    if (numbers <= kMaxNumbers) {
+    if (!step.hashed && keys.sparse != nullptr) {
+      CombineCodes(groups.of_row, keys.count, *keys.sparse, *keys.valid, combined);
+    } else if (!step.hashed) {
       for (std::size_t i = 0; i < rows; ++i) to[i] = before[i] * keys.count + key[i];
     } else {
-      step.hashed = true;
       absl::flat_hash_map<std::uint64_t, std::uint32_t> known;
       std::fill_n(to, rows, 0u);
       selected.ForEach([&](std::uint32_t row) {

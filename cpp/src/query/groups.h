@@ -75,7 +75,7 @@ class Groups {
 
   std::uint32_t NumberOfBucket(std::int64_t begin_ns);
   Result<KeyCodes> ReadBuckets(SegmentColumns& columns);
-  static Step Combine(const KeyCodes& keys, const Bitmap& selected, SegmentGroups& groups);
+  static Step Combine(KeyCodes& keys, const Bitmap& selected, SegmentGroups& groups);
   std::uint32_t GroupOf(std::uint32_t number, std::span<Step> steps, std::span<KeyCodes> keys);
   std::vector<std::uint32_t> KeysOf(std::span<const std::uint32_t> groups, std::size_t level) const;
 

@@ -33,22 +33,6 @@ void Fill(const Column& column, std::span<const std::uint32_t> rows, std::vector
   }
 }
 
-// codes[row] = 1 + the value's code, 0 where there is none.
-Buffer<std::uint32_t> SpreadCodes(const Buffer<std::uint32_t>& dense, const Validity& valid, std::uint32_t rows) {
-  Buffer<std::uint32_t> codes(rows);
-  const std::uint32_t* next = dense.data();  // one past the last is read, and masked away
-  for (std::uint32_t begin = 0; begin < rows; begin += 64) {
-    std::uint64_t word = valid.words[begin / 64];
-    const std::uint32_t end = std::min(rows, begin + 64);
-    for (std::uint32_t row = begin; row < end; ++row, word >>= 1) {
-      const auto has = static_cast<std::uint32_t>(word & 1);
-      codes[row] = (*next + 1) & (0u - has);
-      next += has;
-    }
-  }
-  return codes;
-}
-
 }  // namespace
 
 Result<KeyCodes> KeyColumn::ReadCodes(SegmentColumns& columns, const Bitmap& selected) {
@@ -60,8 +44,12 @@ Result<KeyCodes> KeyColumn::ReadCodes(SegmentColumns& columns, const Bitmap& sel
     codes.texts = strings->dictionary;
     codes.count = static_cast<std::uint32_t>(strings->dictionary.size()) + (valid->all() ? 0 : 1);
     codes.keys.assign(codes.count, kUnknown);
-    if (!valid->all()) codes.own = SpreadCodes(strings->codes, *valid, columns.rows());
-    codes.of_row = valid->all() ? std::span(strings->codes) : std::span<const std::uint32_t>(codes.own);
+    if (valid->all()) {
+      codes.of_row = strings->codes;
+    } else {
+      codes.sparse = &strings->codes;
+      codes.valid = valid;
+    }
     return codes;
   }
   const std::vector<std::uint32_t> rows = selected.Rows();

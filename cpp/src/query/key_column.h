@@ -21,6 +21,9 @@ namespace spanbox {
 // key.
 struct KeyCodes {
   std::span<const std::uint32_t> of_row;  // every row; of any value for rows that were not asked for
+  // Instead of them: the codes of the rows that have one. Their numbers are one higher; 0 is that of the other rows.
+  const Buffer<std::uint32_t>* sparse = nullptr;
+  const Validity* valid = nullptr;
   std::uint32_t count = 0;
   std::span<const std::string_view> texts;  // of the last numbers below `count`; the number before them is "absent"
   std::vector<std::uint32_t> keys;          // by number, where already known; none: a number is its key
