@@ -335,7 +335,7 @@ class Box(Costs):
 
         info = self._store.info()
         return (
-            f"<Box {self._store.path} {info['spans'] + info['open_spans']:,} spans {format_bytes(info['file_bytes'])}>"
+            f"<Box {self._store.path} {info['spans'] + info['open_spans']:,} spans {format_bytes(info['disk_bytes'])}>"
         )
 
 

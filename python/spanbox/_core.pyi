@@ -429,6 +429,7 @@ class StoreInfo(TypedDict):
     raw_text_bytes: int
     filter_bytes: int
     file_bytes: int
+    disk_bytes: int  # of data.mdb: less than file_bytes, for freed space is given back
     first_start_ns: int
     last_start_ns: int
     lmdb_version: str

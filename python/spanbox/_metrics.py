@@ -435,7 +435,7 @@ def _store_families(store: _core.Store) -> list[Family]:
             info["sampled_out_spans"],
         ),
         "spanbox_store_segments": ("Segments of the store", info["segments"]),
-        "spanbox_store_bytes": ("Size of data.mdb", info["file_bytes"]),
+        "spanbox_store_bytes": ("What data.mdb takes of the disk", info["disk_bytes"]),
         "spanbox_recorders": ("Processes that record into the store", len(processes := store.processes())),
         "spanbox_recorders_dropped_spans": (
             "Spans that these processes have dropped because their rings were full",

@@ -136,6 +136,7 @@ class MemoryStore : public Store {
   Status RemoveRows(std::uint64_t, std::span<const std::uint32_t>) override { return Unsupported("memory"); }
   Status RemoveBlob(const BlobId&) override { return Unsupported("memory"); }
   Status WipeFreeSpace() override { return Unsupported("memory"); }
+  Status ReleaseFreeSpace() override { return Unsupported("memory"); }
   Status Backup(const std::string&) override { return Unsupported("memory"); }
   Result<StoreInfo> Info() override { return StoreInfo{}; }
   Result<VerifyReport> Verify() override { return VerifyReport{}; }

@@ -363,6 +363,28 @@ TEST_F(FullDiskTest, CommitThatFindsTheDiskFullChangesNothingAndWorksLater) {
   EXPECT_EQ(Must(store->Verify()).problems, std::vector<std::string>{});
 }
 
+// A store whose free pages have been given back to a disk that others have filled.
+TEST_F(FullDiskTest, SpansCanBeDroppedWhereNothingIsLeft) {
+  ASSERT_EQ(mount("tmpfs", mount_.c_str(), "tmpfs", MS_REMOUNT, "size=64m,mode=700"), 0);
+  const auto store = Must(Store::Open(mount_ + "/s"));
+  std::mt19937_64 random(1);
+  std::string text(200'000, '\0');
+  for (std::uint64_t n = 0; n < 80; ++n) {
+    for (char& c : text) c = static_cast<char>(' ' + random() % 90);
+    Row row(Trace(n + 1), n + 1);
+    row.Set(Column::kInput, Value::String(text));
+    ASSERT_OK(store->Append(std::span(&row.row(), 1)));
+  }
+  ASSERT_OK(store->SetRetention({.max_bytes = 8 << 20}));
+  EXPECT_GT(Must(store->DropExpired(0)), 20u);
+  ASSERT_OK(store->ReleaseFreeSpace());
+  Fill(0);
+  ASSERT_OK(store->SetRetention({.max_bytes = 1 << 20}));
+  EXPECT_GT(Must(store->DropExpired(0)), 20u);
+  EXPECT_GT(std::filesystem::space(mount_).available, 2u << 20) << "what they took is there again";
+  EXPECT_EQ(Must(store->Verify()).problems, std::vector<std::string>{});
+}
+
 TEST_F(FullDiskTest, FirstOpenOnAFullDiskIsRefusedWithoutDying) {
   std::filesystem::create_directory(mount_ + "/s");
   chmod((mount_ + "/s").c_str(), 0700);

@@ -44,6 +44,7 @@ struct StoreInfo {
   std::uint64_t raw_text_bytes = 0;  // before compression
   std::uint64_t filter_bytes = 0;    // of search filters
   std::uint64_t file_bytes = 0;      // size of data.mdb
+  std::uint64_t disk_bytes = 0;      // what it takes of the disk: less, for freed space is given back
   std::int64_t first_start_ns = 0;   // 0 when empty
   std::int64_t last_start_ns = 0;
   std::string lmdb_version;
@@ -61,7 +62,7 @@ struct VerifyReport {
 // What a store keeps; 0: no limit. It is written in the store, and whichever process records into it sees to it.
 struct Retention {
   std::int64_t max_age_ns = 0;  // of a span's start
-  std::uint64_t max_bytes = 0;  // of segments, encoded: data.mdb does not shrink, but grows no further
+  std::uint64_t max_bytes = 0;  // of segments, encoded
 };
 
 // While one lives, no segment is merged, packed or dropped, by any process; new ones may come. Blobs stay.
@@ -151,8 +152,8 @@ class Store : public SpanExporter {
   // Merges one group of small segments if there is one; true when something was merged.
   virtual Result<bool> MergeOnce() = 0;
 
-  // Merges all there is and packs it as small as it gets, whatever its age. Takes some 25 ms of CPU a MB of text. The
-  // file does not shrink, but what is freed is used again; a backup is smaller.
+  // Merges all there is and packs it as small as it gets, whatever its age. Takes some 25 ms of CPU a MB of text. Then
+  // ReleaseFreeSpace.
   virtual Status Compact() = 0;
 
   // Drops whole segments whose spans are all older than the limit, and the oldest beyond the limit of bytes; and scores
@@ -179,6 +180,9 @@ class Store : public SpanExporter {
   // Overwrites with zeros what data.mdb holds beside its content: what was erased, merged, or stored for a while.
   // Unavailable: another process has been reading an old state for some seconds.
   virtual Status WipeFreeSpace() = 0;
+  // Gives what data.mdb holds beside its content back to the file system, as holes: its length stays. Safe while others
+  // read and write; what old readers see is kept. Recording processes do so when a quarter of the file is free.
+  virtual Status ReleaseFreeSpace() = 0;
 
   // Writes a whole store to a folder that must not exist: consistent, without free space, 0700. Spans that are still in
   // rings are not in it. Readers and writers go on meanwhile.

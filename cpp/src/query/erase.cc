@@ -136,6 +136,7 @@ Result<Erased> Erase(Store& store, const SpanQuery& query, bool secure) {
     }
   }
   if (secure) SPANBOX_RETURN_IF_ERROR(store.WipeFreeSpace());
+  if (secure || erased.spans > 0) SPANBOX_RETURN_IF_ERROR(store.ReleaseFreeSpace());
   return erased;
 }
 

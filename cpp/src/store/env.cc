@@ -165,6 +165,13 @@ std::uint64_t Env::file_bytes() const {
   return stat((folder_ + "/data.mdb").c_str(), &info) == 0 ? static_cast<std::uint64_t>(info.st_size) : 0;
 }
 
+std::uint64_t Env::disk_bytes() const {
+  constexpr std::uint64_t kBlockBytes = 512;  // of st_blocks, whatever the file system's are
+  struct stat info {};
+  return stat((folder_ + "/data.mdb").c_str(), &info) == 0 ? kBlockBytes * static_cast<std::uint64_t>(info.st_blocks)
+                                                           : 0;
+}
+
 Status Env::Enter() {
   if (forked()) return Unavailable("the store " + folder_ + " was opened before a fork; open it again in this process");
   std::unique_lock lock(mutex_);

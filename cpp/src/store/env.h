@@ -8,7 +8,10 @@
 // Invariants:
 //   1. Default sync mode only: no flag that trades durability for speed (a power loss then corrupts the file).
 //   2. The map is changed only while no transaction of this process is open.
-//   3. data.mdb is never shorter than its meta page says: room is reserved before a commit needs it. So a shorter file
+//   3. Only free pages are changed in place: what a transaction of now, of the last commit but one, or of any reader
+//   sees
+//      stays as it is.
+//   4. data.mdb is never shorter than its meta page says: room is reserved before a commit needs it. So a shorter file
 //      has been truncated, and is refused before a page beyond its end kills the process.
 #pragma once
 
@@ -24,6 +27,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "spanbox/status.h"
 #include "store/disk.h"
@@ -116,10 +120,15 @@ class Env {
   // Overwrites every page that is free, the gaps of those that are not, and what the file has beyond its last page.
   // Unavailable: a reader, here or in another process, has been holding on to an old state for some seconds.
   Status WipeFreeSpace();
+  // Gives pages that are free, and that no reader sees, back to the file system: holes of a file that keeps its length.
+  // kWhenMuch: nothing is done while they take less than a quarter of what is in use, and some MiB.
+  enum class Release { kAll, kWhenMuch };
+  Status ReleaseFreeSpace(Release release);
   // Writes a new file (0600) that holds the state of now, without free pages.
   Status CopyTo(const std::string& file);
 
   std::uint64_t file_bytes() const;
+  std::uint64_t disk_bytes() const;  // which it takes: without its holes
   // DataLoss: pages were damaged when it was opened. What lies beside them can be read; nothing is written.
   Status Damaged() const;
   bool forked() const;  // this is a child's copy of its parent's environment
@@ -154,11 +163,19 @@ class Env {
   class WriterTurn;
   int TryWrite(std::uint64_t payload_bytes, const std::function<Status(WriteTxn&)>& body, Status& status);
   Status WaitForOldReaders();
-  Status WipePages();
   Status RewriteTree();
-  Status WipeTail();
+  struct PageRun {
+    std::uint64_t first = 0, pages = 0;
+  };
+  struct PageUse {
+    std::uint64_t used = 0, free = 0;
+  };
+  Result<std::vector<PageRun>> FreeRuns(MDB_txn* txn, std::uint64_t before, std::uint64_t kept) const;
+  PageUse CountPages();
+  Result<std::vector<PageRun>> UnusedRuns(std::uint64_t kept);
+  Status OnUnusedRuns(std::uint64_t kept, const std::function<int(int fd, off_t at, off_t bytes)>& change);
+  Status AgeFreePages();
   std::uint64_t LastPage();
-  std::uint64_t FreePages();
   Status Error(int code, std::string_view what) const;
   static bool CanMend(int code);
 

@@ -45,6 +45,10 @@ Result<std::uint64_t> StoreImpl::DropExpired(std::int64_t now_ns) {
   // What was said before the oldest span that is left began is about spans that are gone.
   SPANBOX_ASSIGN_OR_RETURN(const std::int64_t oldest_ns, OldestSpan());
   SPANBOX_RETURN_IF_ERROR(Drop(Table::kScores, std::max(older_than_ns, oldest_ns), 0).status());
+  if (dropped > 0) {
+    SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+    SPANBOX_RETURN_IF_ERROR(env->ReleaseFreeSpace(Env::Release::kWhenMuch));
+  }
   return dropped;
 }
 
@@ -55,7 +59,9 @@ Status StoreImpl::DropExpiredWhenDue() {
     if (!turn.mine() || now_ns < expire_at_ns_) return OkStatus();
     expire_at_ns_ = now_ns + kExpireEveryNs;
   }
-  return DropExpired(WallNowNs()).status();
+  SPANBOX_RETURN_IF_ERROR(DropExpired(WallNowNs()).status());
+  SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+  return env->ReleaseFreeSpace(Env::Release::kWhenMuch);
 }
 
 // Its start; the smallest number when there is none.
@@ -171,6 +177,11 @@ Status StoreImpl::RemoveBlob(const BlobId& id) {
 Status StoreImpl::WipeFreeSpace() {
   SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
   return env->WipeFreeSpace();
+}
+
+Status StoreImpl::ReleaseFreeSpace() {
+  SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+  return env->ReleaseFreeSpace(Env::Release::kAll);
 }
 
 Status StoreImpl::Backup(const std::string& path) {

@@ -164,7 +164,7 @@ Status StoreImpl::Compact() {
   for (bool more = true; more;) {
     SPANBOX_ASSIGN_OR_RETURN(more, Replace(Table::kRollups, Plan::kMergeAll));
   }
-  return OkStatus();
+  return ReleaseFreeSpace();
 }
 
 // Puts one segment in the place of those that the plan names; false when it names none.

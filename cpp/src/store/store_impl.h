@@ -47,6 +47,7 @@ class StoreImpl : public Store {
   Status RemoveRows(std::uint64_t segment, std::span<const std::uint32_t> rows) override;
   Status RemoveBlob(const BlobId& id) override;
   Status WipeFreeSpace() override;
+  Status ReleaseFreeSpace() override;
   Status Backup(const std::string& path) override;
 
   Result<std::unique_ptr<ReadView>> Read() override { return ViewOf(Env::Wait::kForIdle); }

@@ -211,6 +211,7 @@ Result<StoreInfo> StoreImpl::Info() {
     return true;
   }));
   info.file_bytes = env->file_bytes();
+  info.disk_bytes = env->disk_bytes();
   info.lmdb_version = mdb_version(nullptr, nullptr, nullptr);
   return info;
 }

@@ -144,7 +144,9 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     if info["spans"]:
         facts.append(("time", f"{format_time(info['first_start_ns'])} to {format_time(info['last_start_ns'])}"))
     texts = f"texts {format_bytes(info['text_bytes'])} ({format_bytes(info['raw_text_bytes'])} unpacked)"
-    facts.append(("size", f"{format_bytes(info['file_bytes'])}: columns {format_bytes(info['column_bytes'])}, {texts}"))
+    facts.append(("disk", f"{format_bytes(info['disk_bytes'])}: columns {format_bytes(info['column_bytes'])}, {texts}"))
+    if info["file_bytes"] > info["disk_bytes"]:
+        facts.append(("file", f"{format_bytes(info['file_bytes'])} long, the rest given back to the disk"))
     facts.append(("checked", f"{plural(checked['spans'], 'span')}, {plural(len(checked['problems']), 'problem')}"))
     if recovery["rings"]:
         facts.append(
