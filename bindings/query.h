@@ -38,6 +38,7 @@ void RegisterTable(pybind11::module_& module);
 void RegisterStore(pybind11::module_& module);
 void RegisterTraces(pybind11::class_<PyStore>& store);  // its methods about traces and sessions
 void RegisterFeeds(pybind11::class_<PyStore>& store);   // its methods about feeds
+void RegisterDocuments(pybind11::class_<PyStore>& store);
 void RegisterWire(pybind11::module_& module, pybind11::class_<PyStore>& store);
 void RegisterIngest(pybind11::module_& module);
 void RegisterHandOver(pybind11::module_& module);

@@ -152,7 +152,7 @@ py::dict VerifyDict(PyStore& self) {
   py::list problems;
   for (const std::string& problem : report.problems) problems.append(Text(problem));
   return py::dict("segments"_a = report.segments, "spans"_a = report.spans, "rollups"_a = report.rollups,
-                  "scores"_a = report.scores, "problems"_a = problems);
+                  "scores"_a = report.scores, "documents"_a = report.documents, "problems"_a = problems);
 }
 
 std::size_t MergeAll(PyStore& self) {
@@ -240,6 +240,7 @@ void RegisterStore(py::module_& module) {
   py::class_<PyStore> store(module, "Store", "A store on disk; opened by spanbox.open().", py::is_final());
   RegisterTraces(store);
   RegisterFeeds(store);
+  RegisterDocuments(store);
   RegisterWire(module, store);
   store.def(py::init(&OpenStore), "path"_a, "create"_a)
       .def_property_readonly("path", [](const PyStore& self) { return self.store->path(); })

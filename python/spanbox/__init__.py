@@ -39,6 +39,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spanbox import cost, replies
     from spanbox._box import Box, open
+    from spanbox._documents import Document, Mark, mark
     from spanbox._instrument import instrument, uninstrument
     from spanbox._limit import LimitExceeded, limit
     from spanbox._redact import decrypt, redact
@@ -49,9 +50,11 @@ __all__ = [
     "KINDS",
     "Box",
     "CorruptionError",
+    "Document",
     "FilterError",
     "Handle",
     "LimitExceeded",
+    "Mark",
     "NotFoundError",
     "Sampling",
     "Scores",
@@ -75,6 +78,7 @@ __all__ = [
     "instrument",
     "keep",
     "limit",
+    "mark",
     "observe",
     "off",
     "on",
@@ -95,6 +99,9 @@ _atexit.register(_core.close)
 # Asking is imported when it is asked for, and so is what few need: a program that only records should not wait for it.
 _ASKING = {
     "Box": "_box",
+    "Document": "_documents",
+    "Mark": "_documents",
+    "mark": "_documents",
     "LimitExceeded": "_limit",
     "instrument": "_instrument",
     "uninstrument": "_instrument",

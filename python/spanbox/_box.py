@@ -10,6 +10,7 @@ import os
 
 from spanbox import _core
 from spanbox._cost_questions import Costs, period_ns
+from spanbox._document_questions import Documents
 from spanbox._paths import FOLDER, VARIABLE, find_store, resolve_store
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ _ID_DIGITS = 32
 _SCORES_A_COMMIT = 16_384
 
 
-class Box(Costs):
+class Box(Costs, Documents):
     """Spans in a folder, and the questions to ask of them. Made by spanbox.open()."""
 
     def __init__(self, store: _core.Store) -> None:

@@ -447,11 +447,14 @@ class Feed(TypedDict):
     taken_rows: int
     waiting: list[tuple[int, int, Literal["spans", "rollups", "scores"]]]  # id, rows, of what; the one under way too
 
+DocumentTuple = tuple[str, int, int, str | None]  # name, version, when it was put, JSON (None: a deletion)
+
 class Verification(TypedDict):
     segments: int
     spans: int
     rollups: int
     scores: int
+    documents: int
     problems: list[str]
 
 @final
@@ -585,6 +588,11 @@ class Store:
         has stored a step since this `turn`, or a segment has been merged: read the feed again."""
     def drop_feed(self, name: str) -> None: ...
     def feeds(self) -> list[str]: ...
+    def put_document(self, kind: str, name: str, json: str | None, at_ns: int, expected: int | None) -> int:
+        """The version given to it. Without JSON: a deletion. StoreError: `expected` is not the newest version."""
+    def document(self, kind: str, name: str, version: int) -> DocumentTuple: ...
+    def documents(self, kind: str) -> list[DocumentTuple]: ...
+    def document_history(self, kind: str, name: str) -> list[DocumentTuple]: ...
     def processes(self) -> list[dict[str, object]]: ...
     def receive_otlp(self, body: bytes, is_json: bool) -> tuple[int, int, int, str]:
         """Stores the spans of an OTLP body and their scores: spans stored, in the store already, rejected; and why the

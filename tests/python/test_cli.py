@@ -145,7 +145,8 @@ def test_doctor_finds_a_sound_store_sound(folder: Path) -> None:
     assert done.stdout.splitlines()[0] == f"store      {folder / '.spanbox'}"
     assert done.stdout.splitlines()[-1] == "verdict    sound"
     report = json.loads(run("doctor", "--json", cwd=folder).stdout)
-    assert report["found"]["verification"] == {"segments": 1, "spans": 4, "rollups": 0, "scores": 0, "problems": []}
+    counts = {"segments": 1, "spans": 4, "rollups": 0, "scores": 0, "documents": 0}
+    assert report["found"]["verification"] == {**counts, "problems": []}
 
 
 def test_doctor_survives_a_store_that_kills_its_reader(folder: Path) -> None:

@@ -14,7 +14,7 @@ RECORDING = {
     "_core", "_capture", "_context", "_hidden", "_imports", "_observe", "_paths", "_propagate", "_sampling",
 }  # fmt: skip
 RECORDED = {*RECORDING, "atexit"}
-ASKED = {*RECORDED, "_box", "_cost_questions", "itertools"}
+ASKED = {*RECORDED, "_box", "_cost_questions", "_document_questions", "itertools"}
 
 
 def loaded_by(code: str, folder: Path) -> set[str]:

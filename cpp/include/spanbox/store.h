@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -56,6 +57,7 @@ struct VerifyReport {
   std::uint64_t rollups = 0;
   std::uint64_t scores = 0;
   std::uint64_t blobs = 0;
+  std::uint64_t documents = 0;        // versions of them
   std::vector<std::string> problems;  // one line each: what is damaged, where, what it costs
 };
 
@@ -83,6 +85,16 @@ struct BlobInfo {
   std::uint64_t present_bytes = 0;  // less than total_bytes: its process is still writing it, or was killed
   std::uint64_t stored_bytes = 0;   // compressed
 };
+
+// What changes beside spans (prompt versions, alert rules, deploy marks): JSON with versions, which all stay.
+struct Document {
+  std::string kind, name;     // 1 to 64 characters of A-Z a-z 0-9 . _ : -
+  std::uint64_t version = 0;  // 1, 2, 3, ...
+  std::int64_t at_ns = 0;     // when it was put
+  bool deleted = false;       // this version says that there is none any more
+  std::string json;           // of one value; empty when deleted
+};
+inline constexpr std::size_t kMaxDocumentBytes = 1 << 20;
 
 // How far an ingest has come. Without a name nothing is remembered.
 struct IngestProgress {
@@ -169,6 +181,29 @@ class Store : public SpanExporter {
   virtual Status AdvanceFeed(std::string_view, const FeedStep&) { return Unsupported("this store has no feeds"); }
   virtual Status DropFeed(std::string_view) { return Unsupported("this store has no feeds"); }
   virtual Result<std::vector<std::string>> Feeds() { return std::vector<std::string>(); }
+
+  // Durable on return, which tells the version given. With `expected` it is put only where that is the newest version
+  // (0: where there is none, or it is deleted); else Unavailable. InvalidArgument: a bad name, no JSON, or too large.
+  virtual Result<std::uint64_t> PutDocument(std::string_view /*kind*/, std::string_view /*name*/,
+                                            std::string_view /*json*/, std::int64_t /*at_ns*/,
+                                            std::optional<std::uint64_t> /*expected*/ = {}) {
+    return Unsupported("this store has no documents");
+  }
+  virtual Result<std::uint64_t> DeleteDocument(std::string_view /*kind*/, std::string_view /*name*/,
+                                               std::int64_t /*at_ns*/, std::optional<std::uint64_t> /*expected*/ = {}) {
+    return Unsupported("this store has no documents");
+  }
+  // `version` 0: the newest. NotFound: no such version, or it is a deletion.
+  virtual Result<Document> GetDocument(std::string_view /*kind*/, std::string_view /*name*/,
+                                       std::uint64_t /*version*/ = 0) {
+    return Unsupported("this store has no documents");
+  }
+  // The newest version of each document of the kind that is not deleted, by name.
+  virtual Result<std::vector<Document>> Documents(std::string_view /*kind*/) { return std::vector<Document>(); }
+  // All versions, oldest first, deletions among them; empty for an unknown one.
+  virtual Result<std::vector<Document>> DocumentHistory(std::string_view /*kind*/, std::string_view /*name*/) {
+    return std::vector<Document>();
+  }
 
   // Waits for a merge that is under way.
   virtual Result<std::unique_ptr<StorePause>> Pause() = 0;

@@ -258,6 +258,51 @@ Result<BlobRecord> ParseBlob(std::string_view key, Bytes value, bool verify) {
   return record;
 }
 
+std::string DocumentPrefix(std::string_view kind) { return std::string(kind) + '\0'; }
+
+std::string DocumentPrefix(std::string_view kind, std::string_view name) {
+  return DocumentPrefix(kind).append(name) + '\0';
+}
+
+std::string DocumentKey(const Document& document) {
+  std::string key = DocumentPrefix(document.kind, document.name);
+  PutBigEndian(document.version, key);
+  return key;
+}
+
+std::uint64_t DocumentVersionOf(std::string_view key) {
+  const std::size_t version_at = key.size() - std::min(key.size(), sizeof(std::uint64_t));
+  const bool right = std::count(key.begin(), key.begin() + static_cast<std::ptrdiff_t>(version_at), '\0') == 2 &&
+                     key[version_at - 1] == '\0';
+  return right ? BigEndian(key.substr(version_at)) : 0;
+}
+
+std::string Encode(const Document& document) {
+  std::string out = NewRecord();
+  PutFixed(document.at_ns, out);
+  PutFixed(std::uint32_t{document.deleted ? 1u : 0u}, out);
+  out += document.json;
+  return Sealed(std::move(out));
+}
+
+Result<Document> ParseDocument(std::string_view key, Bytes value) {
+  Document document;
+  document.version = DocumentVersionOf(key);
+  if (document.version == 0) return DataLoss("a document's key does not decode");
+  document.kind = key.substr(0, key.find('\0'));
+  const std::size_t name_at = document.kind.size() + 1;
+  document.name = key.substr(name_at, key.find('\0', name_at) - name_at);
+  const std::string what =
+      "version " + std::to_string(document.version) + " of the " + document.kind + " document " + document.name;
+  SPANBOX_ASSIGN_OR_RETURN(const Bytes content, Unsealed(value, what));
+  ByteReader in(content);
+  document.at_ns = in.Get<std::int64_t>();
+  document.deleted = (in.Get<std::uint32_t>() & 1) != 0;
+  if (!in.ok()) return DataLoss(what + " does not decode");
+  document.json = AsText(in.GetBytes(in.remaining()));
+  return document;
+}
+
 std::string Encode(const FeedRecord& feed) {
   std::string out = NewRecord();
   PutFixed(feed.turn, out);

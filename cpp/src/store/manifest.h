@@ -82,6 +82,14 @@ std::string Encode(const BlobRecord& record);
 // With `verify` the checksum is checked; without it only the first bytes of the value are read.
 Result<BlobRecord> ParseBlob(std::string_view key, Bytes value, bool verify);
 
+// Key: kind, 0, name, 0, version.
+std::string DocumentPrefix(std::string_view kind);
+std::string DocumentPrefix(std::string_view kind, std::string_view name);
+std::string DocumentKey(const Document& document);
+std::uint64_t DocumentVersionOf(std::string_view key);  // 0 when it is no key of a document
+std::string Encode(const Document& document);
+Result<Document> ParseDocument(std::string_view key, Bytes value);
+
 // What a feed has taken, in table `meta` (store/feeds.h).
 struct FeedRecord {
   std::uint64_t turn = 0;                    // counts its steps

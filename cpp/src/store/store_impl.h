@@ -1,5 +1,5 @@
 // The one implementation of Store. store.cc opens and commits, read_view.cc reads, merge.cc merges, erase.cc removes,
-// verify.cc checks.
+// feeds.cc and documents.cc keep what changes, verify.cc checks.
 //
 // Thread rule: as Store. Ownership: the process-wide registry in store.cc finds a living StoreImpl by the folder's
 // identity; the environment is closed under the registry's lock, so that no second one can be opened meanwhile.
@@ -43,6 +43,13 @@ class StoreImpl : public Store {
   Status AdvanceFeed(std::string_view name, const FeedStep& step) override;
   Status DropFeed(std::string_view name) override;
   Result<std::vector<std::string>> Feeds() override;
+  Result<std::uint64_t> PutDocument(std::string_view kind, std::string_view name, std::string_view json,
+                                    std::int64_t at_ns, std::optional<std::uint64_t> expected) override;
+  Result<std::uint64_t> DeleteDocument(std::string_view kind, std::string_view name, std::int64_t at_ns,
+                                       std::optional<std::uint64_t> expected) override;
+  Result<Document> GetDocument(std::string_view kind, std::string_view name, std::uint64_t version) override;
+  Result<std::vector<Document>> Documents(std::string_view kind) override;
+  Result<std::vector<Document>> DocumentHistory(std::string_view kind, std::string_view name) override;
   Result<std::unique_ptr<StorePause>> Pause() override;
   Status RemoveRows(std::uint64_t segment, std::span<const std::uint32_t> rows) override;
   Status RemoveBlob(const BlobId& id) override;
@@ -69,6 +76,7 @@ class StoreImpl : public Store {
   // kMerge: a group of similar size. kSettle: a full segment that has not settled. All: also what is not due by itself.
   enum class Plan { kMerge, kMergeAll, kSettle, kSettleAll };
   class MergingTurn;
+  Result<std::uint64_t> PutVersion(Document document, std::optional<std::uint64_t> expected);
   Status AppendTo(Table table, std::span<const SpanRow> rows);
   Status SettleWhenDue();
   Status DropExpiredWhenDue();

@@ -107,6 +107,15 @@ Status VerifyRings(const Txn& txn, VerifyReport& report) {
   });
 }
 
+Status VerifyDocuments(const Txn& txn, VerifyReport& report) {
+  return txn.Scan(Table::kDocuments, {}, [&](std::string_view key, Bytes value) -> Result<bool> {
+    ++report.documents;
+    const Status status = ParseDocument(key, value).status();
+    if (!status.ok()) report.problems.push_back(status.message() + "; its other versions can be read");
+    return true;
+  });
+}
+
 // Text or columns without a segment: not lost, but bytes for nothing.
 Status VerifyNoOrphans(const Txn& txn, VerifyReport& report) {
   std::uint64_t known = 0;
@@ -166,6 +175,7 @@ Result<VerifyReport> StoreImpl::Verify() {
   SPANBOX_RETURN_IF_ERROR(unless_said(VerifyBlobs(*env, report)));
   SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
   SPANBOX_RETURN_IF_ERROR(unless_said(VerifyRings(*txn, report)));
+  SPANBOX_RETURN_IF_ERROR(unless_said(VerifyDocuments(*txn, report)));
   SPANBOX_RETURN_IF_ERROR(unless_said(VerifyNoOrphans(*txn, report)));
   return report;
 }
