@@ -112,7 +112,7 @@ export interface Status {
   write_token: string; // header x-spanbox-token of every write
   store: Store;
   health: HealthStrip;
-  columns: ColumnInfo[]; // for completion and headings: columns, then attributes and scores, most used first
+  columns: ColumnInfo[]; // for completion and headings: columns, then attributes and scores by name
   models: Model[]; // by calls; color sticks to its model
   score_names: string[];
   kinds: Kind[];
@@ -135,7 +135,7 @@ export interface HealthStrip {
   severity: Severity | null; // of the worst fact; null: all is well
   worst: string; // its sentence; '' when all is well
   spans_per_s: number; // over the last minute
-  lag_ms: number | null; // age of the newest stored commit while something is recorded; null: nobody records
+  lag_ms: number | null; // of the server's own process; null: it records nothing
   dropped_spans: number;
   processes: number;
   running: number;
@@ -182,7 +182,7 @@ export interface Finding {
   before: number;
   change: number; // ratio for unit ns and usd (3.1), difference for rate and score
   unit: 'ns' | 'rate' | 'usd' | 'score' | 'count';
-  p: number; // corrected
+  p: number | null; // corrected; null: a fact, no test
   since_ns: TimeNs | null; // when it began, as far as that can be told
   spark: (number | null)[]; // of the range, oldest first
   spark_mark: number | null; // index where it began
@@ -430,7 +430,7 @@ export interface Completion {
   count: number | null; // of values
 }
 
-// GET /api/trace/{id}?offset=&limit=512&collapsed=span,span&at=span&vs=trace ----------------------------------------------
+// GET /api/trace/{id}?offset=&limit=512&collapsed=span,span&at=span ----------------------------------------------
 
 export interface TraceAnswer {
   trace_id: string;
@@ -445,7 +445,6 @@ export interface TraceAnswer {
   head: TraceHead;
   scores: Score[]; // of the whole trace, latest of each name
   failed: FailedInside | null;
-  changed: WhatChanged | null;
   time_parts: Part[]; // 'Where 14.82 s went': they add up to the root's duration
   cost_parts: Part[]; // in US dollars; they add up to totals.cost_usd
   failures: Place[]; // depth first
@@ -541,6 +540,10 @@ export interface FailedInside {
   span_id: string; // the deepest cause
   trace_failed: boolean; // false: the trace answered all the same
 }
+
+// GET /api/trace/{id}/changed : null when nothing stands out ---------------------------------------------------------------
+
+export type ChangedAnswer = WhatChanged | null;
 
 export interface WhatChanged {
   against: string; // '1,204 good traces before v7.3'
