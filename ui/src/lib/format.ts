@@ -38,7 +38,8 @@ export function duration(ns: number | null | undefined): string {
   const sign = ns < 0 ? MINUS : '';
   const unit = durationUnit(size);
   if (unit === 'm' || unit === 'h') return sign + clockLength(size, unit);
-  return `${sign}${unit === 'ns' ? Math.round(size) : significant(size / UNIT_NS[unit])}${THIN}${unit}`;
+  if (unit === 'ns') return `${sign}${Math.round(size)}${THIN}ns`;
+  return `${sign}${unit === 's' ? (size / 1e9).toFixed(2) : significant(size / UNIT_NS[unit])}${THIN}${unit}`;
 }
 
 /** For axes: round values without their zeros. */
@@ -57,7 +58,7 @@ export function durationIn(ns: number | null | undefined, unit: DurationUnit): s
   if (ns == null || Number.isNaN(ns)) return MISSING;
   const value = ns / UNIT_NS[unit];
   if (value !== 0 && Math.abs(value) < 0.01) return value < 0 ? `> ${MINUS}0.01` : '< 0.01';
-  return value >= 1000 ? grouped.format(value) : value >= 100 ? value.toFixed(0) : value.toFixed(value >= 10 ? 1 : 2);
+  return value >= 1000 ? grouped.format(value) : value >= 100 ? value.toFixed(0) : value.toFixed(unit !== 's' && value >= 10 ? 1 : 2);
 }
 
 /** The same with its unit: cells of one column stay comparable. */
@@ -108,6 +109,12 @@ export function bytes(value: number | null | undefined): string {
 export function percent(share: number | null | undefined): string {
   if (share == null || Number.isNaN(share)) return MISSING;
   return `${percentDigits(share * 100)}${THIN}%`;
+}
+
+/** A share that is compared with another: whole percents are enough. */
+export function share(part: number | null | undefined): string {
+  if (part == null || Number.isNaN(part)) return MISSING;
+  return part > 0 && part < 0.005 ? `< 1${THIN}%` : `${Math.round(part * 100)}${THIN}%`;
 }
 
 function percentDigits(value: number): string {

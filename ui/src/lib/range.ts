@@ -60,6 +60,13 @@ export function scaled(range: RangeText, factor: number, nowMs: number): RangeTe
   return { from: iso(Math.round(middle - length / 2)), to: iso(Math.round(middle + length / 2)) };
 }
 
+/** What a range is compared with: as long a time, ending at a mark. Whole seconds, so that it can be told again. */
+export function before(markMs: number, range: { from: number; to: number }): string {
+  const length = Math.max(36e5, Math.round((range.to - range.from) / 6e4) * 6e4);
+  const end = Math.floor(markMs / 1000) * 1000;
+  return `${iso(end - length)}..${iso(end)}`;
+}
+
 function relative(ms: number): string {
   for (const unit of ['d', 'h', 'm'] as const) {
     const size = UNIT_MS[unit] ?? 1;
