@@ -53,6 +53,12 @@ function clockLength(ns: number, unit: 'm' | 'h'): string {
   return `${grouped.format(Math.floor(all / 60))}${THIN}${unit} ${String(all % 60).padStart(2, '0')}${THIN}${smallName}`;
 }
 
+/** The same for a column that has many values: minutes and hours are counted in a unit that a number alone can say. */
+export function columnUnit(largestNs: number): DurationUnit {
+  const unit = durationUnit(largestNs);
+  return unit === 'm' ? 's' : unit === 'h' ? 'm' : unit;
+}
+
 /** A value of a column that has one unit; without the unit, which stands in the column's head. */
 export function durationIn(ns: number | null | undefined, unit: DurationUnit): string {
   if (ns == null || Number.isNaN(ns)) return MISSING;
@@ -64,7 +70,7 @@ export function durationIn(ns: number | null | undefined, unit: DurationUnit): s
 /** The same with its unit: cells of one column stay comparable. */
 export function durationOf(ns: number | null | undefined, unit: DurationUnit): string {
   if (ns == null || Number.isNaN(ns)) return MISSING;
-  return unit === 'm' || unit === 'h' || unit === 'ns' ? duration(ns) : durationIn(ns, unit) + THIN + unit;
+  return unit === 'h' || unit === 'ns' ? duration(ns) : durationIn(ns, unit) + THIN + unit;
 }
 
 export function money(usd: number | null | undefined): string {
