@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import polars
 
     from spanbox._answers import Erased, GrepResult, Retention
+    from spanbox._findings import Findings
     from spanbox._ingest import IngestReport
     from spanbox._metrics import Metrics
     from spanbox._sessions import Session, Sessions
@@ -148,6 +149,18 @@ class Box(Costs, Documents):
             shown = ", ".join(f"{each[: distinct_digits(found)]}…" for each in found)
             raise ValueError(f"{digits!r} is the start of several traces, such as {shown}: give more digits")
         return found[0]
+
+    def findings(
+        self, filter: str = "", *, since: Moment = "1h", until: Moment | None = None, vs: str = "7d"
+    ) -> Findings:
+        """What is worse from `since` to `until` (now) than in the time `vs` before it: latency of models, failures of
+        kinds and tools, every score, what requests cost. Each is a test, corrected for how many there are, and an
+        effect that matters (docs/statistics.md), with what the calls concerned share and the call that proves it."""
+        from spanbox._findings import findings
+
+        bounds = moment_ns(since, what="since"), moment_ns(until, what="until")
+        _core.check_filter(filter)
+        return findings(self._fresh_store(), filter, bounds, length_ns(vs, what="vs"))
 
     def metrics(self, *, labels: Sequence[str] = (), max_series: int = 1000) -> Metrics:
         """Counters, histograms and gauges for Prometheus and its like (docs/bridges.md). `labels` besides kind,

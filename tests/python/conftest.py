@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import spanbox
@@ -89,3 +92,30 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no public data sets: neither $SPANBOX_DATA nor {folder.name} beside the repository")
     return folder
+
+
+def sibling(name: str) -> ModuleType:
+    """A module beside this one that is no test."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Week:
+    """The store of ui_store.py, and what was planted in it."""
+
+    def __init__(self, path: Path) -> None:
+        module = sibling("ui_store")
+        self.path = path
+        self.made = module.fill(path)
+        self.hostile: tuple[str, ...] = module.HOSTILE
+        self.box = spanbox.open(path)
+
+
+@pytest.fixture(scope="session")
+def week(tmp_path_factory: pytest.TempPathFactory) -> Week:
+    """A week of a support agent's traffic that a deploy made worse. To be read only."""
+    return Week(tmp_path_factory.mktemp("week") / ".spanbox")

@@ -76,8 +76,8 @@ class Made:
     _slowest_ns: int = field(default=0, repr=False)
 
 
-def fill(path: Path, *, end_ns: int | None = None, seed: int = 7, per_hour: int = 300, days: int = 7) -> Made:
-    """Makes the store; `per_hour` traces at its busy end, a tenth of it before."""
+def fill(path: Path, *, end_ns: int | None = None, seed: int = 7, per_hour: int = 420, days: int = 7) -> Made:
+    """Makes the store; `per_hour` traces at its busy end, a twentieth of it before."""
     end_ns = time.time_ns() if end_ns is None else end_ns
     box = spanbox.open(path, create=True)
     made = Made(end_ns=end_ns, deploy_ns=end_ns - DEPLOY_BEFORE_END_NS)
@@ -104,7 +104,7 @@ def _arrivals(random_: random.Random, end_ns: int, per_hour: int, days: int) -> 
     gap = (end_ns - GAP_BEFORE_END_NS[0], end_ns - GAP_BEFORE_END_NS[1])
     at = end_ns - days * DAY
     while True:
-        rate = per_hour if at > end_ns - BUSY_NS else per_hour / 10
+        rate = per_hour if at > end_ns - BUSY_NS else per_hour / 20
         at += int(random_.expovariate(rate / HOUR))
         if at >= end_ns - 30 * SECOND:
             return

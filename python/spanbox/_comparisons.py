@@ -1,0 +1,317 @@
+"""Now against before, figure by figure: latency of models, failures of kinds and tools, every score, what requests
+cost.
+
+Each comparison is a test and an effect (docs/statistics.md); which of them are findings is decided in _findings.py.
+Thread rule: as Box. Units: nanoseconds, US dollars, shares from 0 to 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from spanbox import _core
+from spanbox._literals import column_name, equals, quoted
+from spanbox._significance import fisher_more, mann_whitney
+from spanbox._spans import Query, Scores, Spans
+
+Interval = tuple[int, int]
+Group = Literal["failing", "slow", "worse", "dearer", "recording"]
+Unit = Literal["ns", "rate", "usd", "score", "count"]
+
+ROOT = "parent_id == none"
+LLM = "kind == llm"
+CALL = "kind in [llm, embedding]"
+PRICED = f"{CALL} and cost != none"
+_TIMES = {"ttft": "TTFT", "tpot": "TPOT", "duration": "duration"}
+_LEAST_TIMES, _LEAST_VALUES = 100, 20  # of either side: fewer are not compared
+_RATIO, _POINTS = 1.5, 0.02  # the smallest effects
+_BLOCKS = 12  # of the window; the time before is cut into blocks of that length
+_VALUES = 20_000  # of a score, newest first
+_WORSE_WHEN_HIGHER = (
+    "toxic",
+    "refus",
+    "hallucin",
+    "bias",
+    "error",
+    "harm",
+    "injection",
+    "pii",
+    "frustrat",
+    "drift",
+    "latency",
+    "unsafe",
+    "jailbreak",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """What is compared: a filter, now, before. Spans of either are asked through it."""
+
+    store: _core.Store
+    filter: str
+    now: Interval
+    before: Interval
+
+    def spans(self, of: Interval, *clauses: str) -> Spans:
+        text = " and ".join(f"({each})" for each in (self.filter, *clauses) if each.strip())
+        return Spans(lambda: self.store, Query(filter=text, since_ns=of[0], until_ns=of[1]))
+
+    def scores(self, of: Interval, filter: str) -> Scores:
+        return Scores(lambda: self.store, Query(filter=filter, since_ns=of[0], until_ns=of[1], scores=True))
+
+    @property
+    def block(self) -> str:
+        return f"{max(1, (self.now[1] - self.now[0]) // _BLOCKS)}ns"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One figure, now and before."""
+
+    group: Group
+    what: str
+    unit: Unit
+    now: float
+    before: float
+    p: float  # that it is worse only by chance, not corrected
+    of: int  # spans, scores or requests compared, now
+    population: str  # a filter
+    concerned: str  # a filter for those among them that are concerned
+    figure: str  # an aggregate: the figure over time
+    extreme: str  # column by which the proof is found: descending, for scores as they say
+    score: str = ""
+    chosen_by: tuple[str, ...] = field(default=())  # columns that say nothing new of the calls concerned
+    worse_when_higher: bool = True
+
+    @property
+    def is_worse(self) -> bool:
+        """By enough to matter."""
+        if self.unit == "score":
+            return (self.now > self.before) == self.worse_when_higher and abs(self.now - self.before) >= _POINTS
+        if self.unit == "rate" and self.now - self.before >= _POINTS:
+            return True
+        return self.now >= _RATIO * self.before and self.now > 0
+
+
+def compare(period: Period) -> tuple[list[Comparison], int]:
+    """Every comparison that there is enough data for, and how many there was not."""
+    found: list[Comparison] = []
+    too_few = 0
+    for each in (*_latencies(period), *_failures(period), *_scores(period), *_costs(period)):
+        if each is None:
+            too_few += 1
+        else:
+            found.append(each)
+    return found, too_few
+
+
+# --- latency ---
+
+
+def _latencies(period: Period) -> Iterator[Comparison | None]:
+    figures: dict[str, str] = {}
+    for name in _TIMES:
+        figures |= {f"{name}_n": f"count({name})", f"{name}_p99": f"p99({name})", f"{name}_b": f"buckets({name})"}
+    now, before = (
+        {row["model"]: row for row in period.spans(of, LLM).by("model").agg(**figures)}
+        for of in (period.now, period.before)
+    )
+    for model in sorted(now, key=str):
+        for name, label in _TIMES.items():
+            count, count_before = now[model][f"{name}_n"], before[model][f"{name}_n"] if model in before else 0
+            if not count:
+                continue
+            if min(count, count_before) < _LEAST_TIMES:
+                yield None
+                continue
+            yield _latency(model, name, label, now[model], before[model])
+
+
+def _latency(model: Any, name: str, label: str, now: Any, before: Any) -> Comparison:
+    slow, slow_before = _beyond_p99(now[f"{name}_b"], before[f"{name}_b"])
+    count, count_before = now[f"{name}_n"], before[f"{name}_n"]
+    population = f"{LLM} and {equals('model', model)} and {name} != none"
+    return Comparison(
+        group="slow",
+        what=f"{_shown(model) if model is not None else 'calls without a model'} {label} p99",
+        unit="ns",
+        now=now[f"{name}_p99"],
+        before=before[f"{name}_p99"],
+        p=fisher_more(slow, count, slow_before, count_before),
+        of=count,
+        population=population,
+        concerned=f"{population} and {name} > {math.ceil(before[f'{name}_p99'])}ns",
+        figure=f"p99({name})",
+        extreme=f"{name}_ns",
+        chosen_by=("duration_ns", "ttft_ns", "tpot_ns", "cost_usd"),
+    )
+
+
+def _beyond_p99(now: Sequence[Sequence[int]], before: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """How many of both lie beyond the edge of a bucket: that with at least one percent of all of them beyond it. The
+    edge depends on both together, so that by chance alone each of those beyond is as likely to be of the one as of the
+    other."""
+    one, other = ({(-math.inf if i is None else i): n for i, n in rows or ()} for rows in (now, before))
+    total = sum(one.values()) + sum(other.values())
+    beyond = beyond_before = 0
+    for edge in sorted(one.keys() | other.keys(), reverse=True):
+        if 100 * (beyond + beyond_before) >= total:
+            break
+        beyond, beyond_before = beyond + one.get(edge, 0), beyond_before + other.get(edge, 0)
+    return beyond, beyond_before
+
+
+# --- failures ---
+
+
+def _failures(period: Period) -> Iterator[Comparison | None]:
+    """Of each tool, and of each other kind where the failure began: with no failed child."""
+    failed_first = "status == error and not any(children, status == error)"
+    groups = [("kind == tool", "name", "tool {}"), ("kind != tool", "kind", "{}")]
+    for which, column, label in groups:
+        counts = []
+        for of in (period.now, period.before):
+            totals = dict(_counts(period.spans(of, which), column))
+            failed = dict(_counts(period.spans(of, which, failed_first), column))
+            counts.append({key: (failed.get(key, 0), n) for key, n in totals.items()})
+        now, before = counts
+        for key in sorted(now, key=str):
+            (hits, n), (hits_before, n_before) = now[key], before.get(key, (0, 0))
+            if min(n, n_before) < _LEAST_VALUES:
+                yield None
+                continue
+            population = f"{which} and {equals(column, key)}"
+            what = label.format(_shown(key))
+            concerned = f"{population} and {failed_first}"
+            if hits:
+                what += _most_frequent_error(period.spans(period.now, concerned), hits)
+            yield Comparison(
+                group="failing",
+                what=what,
+                unit="rate",
+                now=hits / n,
+                before=hits_before / n_before,
+                p=fisher_more(hits, n, hits_before, n_before),
+                of=n,
+                population=population,
+                concerned=concerned,
+                figure="rate(status == error)",
+                extreme="start_ns",
+                chosen_by=("error_type", "tool_error", "finish_reason"),
+            )
+
+
+def _counts(spans: Spans, column: str) -> Iterable[tuple[Any, int]]:
+    return ((row[column], row["spanbox_n"]) for row in spans.by(column).agg(spanbox_n="count()"))
+
+
+def _most_frequent_error(failed: Spans, hits: int) -> str:
+    """The error that most of them have."""
+    counts = Counter(dict(_counts(failed, "error_type")))
+    [(name, n)] = counts.most_common(1)
+    return f", {_shown(name)}" if name is not None and 2 * n > hits else ""
+
+
+# --- scores ---
+
+
+def _scores(period: Period) -> Iterator[Comparison | None]:
+    own = 'evaluator != "spanbox" or evaluator == none'  # corrections of costs and tokens are no judgements
+    names = sorted({row["name"] for row in period.scores(period.now, own).by("name").agg(n="count(value)") if row["n"]})
+    matching = [_traces(period, of) for of in (period.now, period.before)] if period.filter.strip() else [None, None]
+    for name in names:
+        now, before = (
+            _values(period, name, of, only) for of, only in zip((period.now, period.before), matching, strict=True)
+        )
+        if min(len(now), len(before)) < _LEAST_VALUES:
+            yield None
+            continue
+        higher, lower = mann_whitney(now, before)
+        up = any(part in name.lower() for part in _WORSE_WHEN_HIGHER)
+        column = column_name(f"score.{name}")
+        bound = sorted(before)[int(len(before) * (0.95 if up else 0.05))]
+        yield Comparison(
+            group="worse",
+            what=_shown(name),
+            unit="score",
+            now=math.fsum(now) / len(now),
+            before=math.fsum(before) / len(before),
+            p=higher if up else lower,
+            of=len(now),
+            population=f"{column} != none",
+            concerned=f"{column} {'>' if up else '<'} {bound!r}"
+            if 0 < bound < 1
+            else f"{column} {'>' if up else '<'} 0.5",
+            figure=f"mean({column})",
+            extreme=column,
+            score=name,
+            worse_when_higher=up,
+        )
+
+
+def _traces(period: Period, of: Interval) -> set[str]:
+    return set(period.spans(of).by("trace_id").agg(n="count()")._table().column("trace_id"))
+
+
+def _values(period: Period, name: str, of: Interval, only: set[str] | None) -> list[float]:
+    found = period.scores(of, f"name == {quoted(name)} and value != none").columns("trace_id", "value", "start_ns")
+    table = found.order_by("start_ns", descending=True).limit(_VALUES)._table()
+    traces, values, _ = (table.column(each) for each in table.column_names)
+    numbers = zip(traces, map(as_number, values), strict=True)
+    return [value for trace_id, value in numbers if value is not None and (only is None or trace_id in only)]
+
+
+def as_number(value: Any) -> float | None:
+    """A score's value, which is text in a table where others of its name have another type."""
+    if isinstance(value, str):
+        value = {"true": 1.0, "false": 0.0}.get(value, value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+# --- cost ---
+
+
+def _costs(period: Period) -> Iterator[Comparison | None]:
+    """US dollars for 1,000 requests, in blocks of time: requests of one block are alike, blocks less so."""
+    sides = [_blocks(period, of) for of in (period.now, period.before)]
+    blocks, before = ([1_000 * usd / n for usd, n in side if n] for side in sides)
+    requests = [sum(n for _, n in side) for side in sides]
+    spent = [math.fsum(usd for usd, _ in side) for side in sides]
+    if not spent[0]:
+        return
+    if len(blocks) < 4 or len(before) < _BLOCKS or min(requests) < _LEAST_VALUES:
+        yield None
+        return
+    yield Comparison(
+        group="dearer",
+        what="$ per 1 K requests",
+        unit="usd",
+        now=1_000 * spent[0] / requests[0],
+        before=1_000 * spent[1] / requests[1],
+        p=mann_whitney(blocks, before)[0],
+        of=requests[0],
+        population=ROOT,
+        concerned=ROOT,
+        figure="",
+        extreme="cost_usd",
+        chosen_by=("cost_usd",),
+    )
+
+
+def _blocks(period: Period, of: Interval) -> list[tuple[float, int]]:
+    usd = {row["time"]: row["usd"] for row in period.spans(of, PRICED).by(every=period.block).agg(usd="sum(cost)")}
+    requests = period.spans(of, ROOT).by(every=period.block).agg(n="count()")
+    return [(usd.get(row["time"], 0.0), row["n"]) for row in requests]
+
+
+def _shown(value: Any) -> str:
+    return str(value)[:80]

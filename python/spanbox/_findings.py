@@ -1,0 +1,454 @@
+"""What got worse: findings, each with how much, since when, what the calls concerned share, and the call that proves
+it.
+
+Listed is a comparison that passes Holm's correction over all of them, and whose effect matters (docs/statistics.md).
+Immutable; owns its values. Thread rule: as Box.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, tzinfo
+from typing import Any, Literal, overload
+
+from spanbox import _core
+from spanbox._apart import Trait, traits
+from spanbox._comparisons import CALL, LLM, PRICED, ROOT, Comparison, Group, Interval, Period, Unit, compare
+from spanbox._literals import quoted
+from spanbox._render import (
+    clean,
+    format_cost,
+    format_count,
+    format_duration,
+    format_share,
+    html_table,
+    plural,
+    text_table,
+)
+from spanbox._significance import change_point, holm
+
+ALPHA = 0.01
+WINDOWS_SHOWN = 6  # the window is the last of so many that sparks show
+_POINTS = 72  # of a spark
+_SAMPLE = 150  # traces of each side, to see what the calls concerned share
+_AFTER_MARK_NS = 600_000_000_000
+_LABELS: dict[Group, str] = {
+    "failing": "Failing",
+    "slow": "Slow",
+    "worse": "Worse",
+    "dearer": "Dearer",
+    "recording": "Recording",
+}
+_ORDER: tuple[Group, ...] = ("failing", "slow", "worse", "dearer", "recording")
+_MARK_KINDS = ("deploy", "note", "prompt_version", "release")  # which of two at one moment is named
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment with a name: a deploy, or a release or version of a prompt that was seen first."""
+
+    at_ns: int
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A call to look at."""
+
+    trace_id: str
+    span_id: str
+    start_ns: int
+    why: Literal["newest", "slowest", "dearest", "lowest", "highest"]
+    value: float | None  # in the finding's unit
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One figure that is worse now than before."""
+
+    group: Group
+    what: str
+    unit: Unit
+    now: float
+    before: float
+    p: float | None  # corrected; None: a fact, not a test
+    since_ns: int | None  # the bucket in which it began
+    bucket_ns: int
+    spark: tuple[float | None, ...]  # the figure over time; the window is the last sixth
+    spark_mark: int | None  # where it began
+    differs: Trait | None  # what the calls concerned share
+    proof: Proof | None
+    n: int  # calls concerned
+    of: int  # calls compared
+    filter: str  # the calls concerned
+
+    @property
+    def change(self) -> float:
+        """How many times as much; of rates and scores the difference."""
+        if self.unit == "score" or not self.before:
+            return self.now - self.before
+        return self.now / self.before
+
+    @property
+    def label(self) -> str:
+        return _LABELS[self.group]
+
+    @property
+    def severity(self) -> Literal["error", "warning"]:
+        return "error" if self.group in ("failing", "slow") else "warning"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "change": self.change, "label": self.label, "severity": self.severity}
+
+    def __repr__(self) -> str:
+        before, now = _value(self.before, self.unit), _value(self.now, self.unit)
+        return f"<Finding {self.label}: {clean(self.what)} {before} → {now}>"
+
+
+class Findings(Sequence[Finding]):
+    """What is worse now than before, worst first. `checked` comparisons were made; for `too_few` there was not the
+    data."""
+
+    def __init__(
+        self,
+        items: Sequence[Finding],
+        *,
+        checked: int,
+        too_few: int,
+        now: Interval,
+        before: Interval,
+        marks: Sequence[Mark],
+        zone: tzinfo = UTC,
+    ) -> None:
+        self.items = tuple(items)
+        self.checked = checked
+        self.too_few = too_few
+        self.now = now  # from and until, ns since 1970
+        self.before = before
+        self.mark = _mark_of(self.items, marks)
+        self._zone = zone
+
+    @overload
+    def __getitem__(self, index: int) -> Finding: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Finding]: ...
+    def __getitem__(self, index: int | slice) -> Finding | Sequence[Finding]:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.items)
+
+    @property
+    def sentence(self) -> str:
+        """What there is to say first."""
+        if not self.checked and not self.items:
+            return "There is too little data to compare with." if self.too_few else "There is nothing to compare."
+        if not self.items:
+            return f"Nothing is worse than in the {_length(self.before)} before."
+        things = f"{len(self)} thing{' is' if len(self) == 1 else 's are'} worse"
+        if self.mark is None:
+            return f"{things} than in the {_length(self.before)} before."
+        return f"{things} since {clean(f'{self.mark.kind} {self.mark.name}')} at {self._clock(self.mark.at_ns)}."
+
+    @property
+    def detail(self) -> str:
+        """What follows the sentence."""
+        parts = []
+        if self.mark is not None:
+            near = [item for item in self.items if _follows(item, self.mark)]
+            who = "All" if len(near) == len(self) else f"{len(near)} of {len(self)}"
+            latest = max(max(0, (item.since_ns or 0) + item.bucket_ns - self.mark.at_ns) for item in near)
+            parts.append(f"{who} began within {math.ceil(latest / 60e9)} min of it.")
+        shared = [item.differs for item in self.items if item.differs is not None]
+        common = max(shared, key=lambda trait: sum(each.text == trait.text for each in shared), default=None)
+        if common is not None and sum(each.text == common.text for each in shared) > 1:
+            parts.append(f"{clean(common.text)} is what most of the calls concerned share.")
+        if not self.items or not parts:
+            parts.append(f"{plural(self.checked, 'comparison')}.")
+        if self.too_few:
+            parts.append(f"{self.too_few} more {'has' if self.too_few == 1 else 'have'} too little data.")
+        return " ".join(parts)
+
+    def _clock(self, at_ns: int) -> str:
+        moment, end = (datetime.fromtimestamp(ns / 1e9, self._zone) for ns in (at_ns, self.now[1]))
+        return f"{moment:%H:%M}" if moment.date() == end.date() else f"{moment:%H:%M on %Y-%m-%d}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "sentence": self.sentence,
+            "detail": self.detail,
+            "checked": self.checked,
+            "too_few": self.too_few,
+            "now": self.now,
+            "before": self.before,
+            "mark": None if self.mark is None else asdict(self.mark),
+            "items": [item.as_dict() for item in self.items],
+        }
+
+    def cells(self) -> tuple[list[str], list[list[str]], set[int]]:
+        """Header, rows and right-aligned columns, for people."""
+        rows = [
+            [
+                item.label,
+                clean(item.what),
+                _value(item.now, item.unit),
+                _value(item.before, item.unit),
+                _change(item),
+                ""
+                if item.differs is None
+                else f"{clean(item.differs.text)} {format_share(item.differs.of_them)} "
+                f"({format_share(item.differs.of_others)} of others)",
+                "" if item.proof is None else f"{item.proof.why} {item.proof.trace_id}",
+            ]
+            for item in self.items
+        ]
+        return (
+            ["", "what", "now", "before", "change", "what the calls concerned share", "the call that proves it"],
+            rows,
+            {2, 3, 4},
+        )
+
+    def __repr__(self) -> str:
+        return f"<Findings {plural(len(self), 'finding')}, {plural(self.checked, 'comparison')}>"
+
+    def __str__(self) -> str:
+        header, rows, right = self.cells()
+        return "\n".join([f"{self.sentence} {self.detail}", *(text_table(header, rows, right=right) if rows else [])])
+
+    def _repr_html_(self) -> str:
+        header, rows, right = self.cells()
+        return html_table(f"{self.sentence} {self.detail}", header, rows, right=right)
+
+
+def findings(store: _core.Store, filter: str, bounds: tuple[int | None, int | None], before_ns: int) -> Findings:
+    """What Box.findings answers; marks are releases and versions of prompts that were seen first."""
+    end = time.time_ns() if bounds[1] is None else bounds[1]
+    begin = end if bounds[0] is None else bounds[0]
+    if begin >= end:
+        raise ValueError("since= must be before until=")
+    period = Period(store, filter, (begin, end), (begin - before_ns, begin))
+    return find(period, first_seen(period))
+
+
+def find(period: Period, marks: Sequence[Mark] = (), *, zone: tzinfo = UTC, facts: Sequence[Finding] = ()) -> Findings:
+    """What is worse in `period`. `facts`: findings that are no comparisons."""
+    comparisons, too_few = compare(period)
+    corrected = holm([each.p for each in comparisons])
+    worse = [(each, p) for each, p in zip(comparisons, corrected, strict=True) if p < ALPHA and each.is_worse]
+    items = [_finding(period, each, p) for each, p in _without_repetitions(worse)]
+    items = sorted([*items, *facts], key=_weight)
+    return Findings(
+        items, checked=len(comparisons), too_few=too_few, now=period.now, before=period.before, marks=marks, zone=zone
+    )
+
+
+def first_seen(period: Period) -> list[Mark]:
+    """Releases and versions of prompts that were seen first in the time that sparks show."""
+    begin, end = shown(period)
+    found: list[Mark] = []
+    for name in ("release", "prompt_version"):
+        rows = list(
+            period.spans((min(begin, period.before[0]), end), f"{name} != none").by(name).agg(first="min(start_ns)")
+        )
+        earliest = min((row["first"] for row in rows), default=0)
+        found += [
+            Mark(int(row["first"]), str(row[name]), name) for row in rows if max(earliest + 1, begin) <= row["first"]
+        ]
+    return sorted(found, key=lambda mark: mark.at_ns)
+
+
+def shown(period: Period) -> Interval:
+    """The time that sparks show."""
+    begin, end = period.now
+    return end - WINDOWS_SHOWN * (end - begin), end
+
+
+def _weight(item: Finding) -> tuple[int, float]:
+    size = (
+        abs(math.log(item.now / item.before)) if item.now > 0 and item.before > 0 else abs(item.now - item.before) * 10
+    )
+    return _ORDER.index(item.group), -size * item.n
+
+
+def _without_repetitions(worse: list[tuple[Comparison, float]]) -> list[tuple[Comparison, float]]:
+    """Calls that take longer because of their first or later tokens are told once."""
+    slow = {each.what.rsplit(" ", 2)[0] for each, _ in worse if each.group == "slow" and "duration" not in each.extreme}
+    return [
+        (each, p) for each, p in worse if not (each.extreme == "duration_ns" and each.what.rsplit(" ", 2)[0] in slow)
+    ]
+
+
+def _finding(period: Period, each: Comparison, p: float) -> Finding:
+    begin, end = shown(period)
+    bucket_ns = max(1, (end - begin) // _POINTS)
+    begin = -(-begin // bucket_ns) * bucket_ns  # groups by time begin at multiples
+    spark, counts = _spark(period, each, begin, bucket_ns)
+    place = _began(each, spark, counts)
+    concerned = period.spans(period.now, each.concerned)
+    return Finding(
+        group=each.group,
+        what=each.what,
+        unit=each.unit,
+        now=each.now,
+        before=each.before,
+        p=p,
+        since_ns=None if place is None else begin + place * bucket_ns,
+        bucket_ns=bucket_ns,
+        spark=tuple(spark),
+        spark_mark=place,
+        differs=_differs(period, each),
+        proof=_proof(period, each),
+        n=concerned.count(),
+        of=each.of,
+        filter=" and ".join(f"({part})" for part in (period.filter, each.concerned) if part.strip()),
+    )
+
+
+def _spark(period: Period, each: Comparison, begin: int, bucket_ns: int) -> tuple[list[float | None], list[float]]:
+    """The figure of each bucket, and of how many calls it is."""
+    values: list[float | None] = [None] * _POINTS
+    counts = [1.0] * _POINTS
+    of = (begin, period.now[1])
+    every = f"{bucket_ns}ns"
+    if each.group == "dearer":
+        usd = {row["time"]: row["usd"] for row in period.spans(of, PRICED).by(every=every).agg(usd="sum(cost)")}
+        requests = period.spans(of, ROOT).by(every=every).agg(n="count()")
+        rows = [(row["time"], 1_000 * usd.get(row["time"], 0.0) / row["n"], row["n"]) for row in requests]
+    else:
+        found = period.spans(of, each.population).by(every=every).agg(spanbox_value=each.figure, spanbox_n="count()")
+        rows = [(row["time"], row["spanbox_value"], row["spanbox_n"]) for row in found]
+    for at_ns, value, count in rows:
+        place = min(max((at_ns - begin) // bucket_ns, 0), _POINTS - 1)
+        values[place], counts[place] = value, count
+    return values, counts
+
+
+def _began(each: Comparison, spark: Sequence[float | None], counts: Sequence[float]) -> int | None:
+    """The bucket in which it began; of times and costs the factor counts, not the difference."""
+    if each.unit in ("ns", "usd"):
+        spark = [math.log(value) if value else None for value in spark]
+    return change_point(spark, counts)
+
+
+def _differs(period: Period, each: Comparison) -> Trait | None:
+    """What the newest of the traces concerned share, and the newest others do not; where all calls of now are
+    concerned, the
+    others are those of before."""
+    them = _ids(period, period.now, each.concerned)
+    all_of_them = each.group == "dearer"
+    others = [] if all_of_them else _ids(period, period.now, each.population, f"not ({each.concerned})")
+    long_before = (period.now[0] - (period.now[1] - period.now[0]), period.now[0])
+    rest = _SAMPLE - len(others)
+    if rest > 0:
+        others += [trace for trace in _ids(period, long_before, each.population)[:rest] if trace not in them]
+    found = traits(period.store, them, [trace for trace in others if trace not in them], without=each.chosen_by)
+    best = next((trait for trait in found.items if trait.is_significant), None)
+    return best
+
+
+def _ids(period: Period, of: Interval, *clauses: str) -> list[str]:
+    newest = period.spans(of, *clauses).columns("trace_id", "start_ns").order_by("start_ns", descending=True)
+    return list(dict.fromkeys(newest.limit(4 * _SAMPLE)._table().column("trace_id")))[:_SAMPLE]
+
+
+def _proof(period: Period, each: Comparison) -> Proof | None:
+    if each.group == "worse":
+        return _judged(period, each)
+    if each.group == "dearer":
+        return _dearest(period)
+    names = ("trace_id", "span_id", "start_ns", each.extreme, "error_message")
+    spans = period.spans(period.now, each.concerned).columns(*dict.fromkeys(names))
+    for row in spans.order_by(each.extreme, descending=True).limit(1):
+        values = list(row.values())
+        newest = each.extreme == "start_ns"
+        text = row.get("error_message")
+        return Proof(
+            values[0],
+            values[1],
+            values[2],
+            "newest" if newest else "slowest",
+            None if newest else values[3],
+            "" if text is None else " ".join(str(text).split())[:120],
+        )
+    return None
+
+
+def _judged(period: Period, each: Comparison) -> Proof | None:
+    """The lowest (or highest) score of the window: the newest of equal ones."""
+    found = period.scores(period.now, f"name == {quoted(each.score)} and value != none")
+    names = ("trace_id", "span_id", "value", "start_ns", "explanation")
+    table = found.columns(*names).order_by("start_ns", descending=True).limit(20_000)._table()
+    rows = list(zip(*(table.column(name) for name in table.column_names), strict=True))
+    if not rows:
+        return None
+    choose = max if each.worse_when_higher else min
+    trace_id, span_id, value, at_ns, explanation = choose(rows, key=lambda row: float(row[2]))
+    if span_id is None:
+        roots = (
+            period.spans((0, period.now[1]), f"trace_id == {quoted(trace_id)} and {ROOT}").columns("span_id").limit(1)
+        )
+        span_id = next((row["span_id"] for row in roots), "")
+    why: Any = "highest" if each.worse_when_higher else "lowest"
+    return Proof(trace_id, span_id, at_ns, why, float(value), "" if explanation is None else str(explanation)[:120])
+
+
+def _dearest(period: Period) -> Proof | None:
+    by_trace = (
+        period.spans(period.now, CALL).by("trace_id").agg(usd="sum(cost)").order_by("usd", descending=True).limit(1)
+    )
+    for row in by_trace:
+        calls = period.spans(period.now, f"trace_id == {quoted(row['trace_id'])} and {LLM}").columns(
+            "span_id", "start_ns"
+        )
+        for span_id, at_ns in (call.values() for call in calls.order_by("cost_usd", descending=True).limit(1)):
+            return Proof(row["trace_id"], span_id, at_ns, "dearest", row["usd"], "")
+    return None
+
+
+def _follows(item: Finding, mark: Mark) -> bool:
+    return (
+        item.since_ns is not None
+        and item.since_ns + item.bucket_ns > mark.at_ns
+        and item.since_ns <= mark.at_ns + _AFTER_MARK_NS
+    )
+
+
+def _mark_of(items: Sequence[Finding], marks: Sequence[Mark]) -> Mark | None:
+    """The mark that most findings begin after, at least two."""
+    counted = [(sum(_follows(item, mark) for item in items), mark) for mark in marks]
+    best = max((count for count, _ in counted), default=0)
+    named = [mark for count, mark in counted if count == best]
+    order = {kind: place for place, kind in enumerate(_MARK_KINDS)}
+    return min(named, key=lambda mark: (order.get(mark.kind, len(order)), -mark.at_ns)) if best >= 2 else None
+
+
+def _length(of: Interval) -> str:
+    seconds = (of[1] - of[0]) // 1_000_000_000
+    for size, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= size:
+            return plural(round(seconds / size), name)
+    return plural(seconds, "second")
+
+
+def _value(value: float, unit: Unit) -> str:
+    if unit == "ns":
+        return format_duration(value)
+    if unit == "usd":
+        return format_cost(value)
+    if unit == "count":
+        return format_count(value)
+    return format_share(value) if unit == "rate" else f"{value:.2f}"
+
+
+def _change(item: Finding) -> str:
+    if item.unit == "score" or not item.before:
+        return f"{item.now - item.before:+.2f}".replace("-", "−") if item.unit == "score" else "new"
+    return f"×{item.change:.1f}" if item.change >= 2 else f"{item.change - 1:+.0%}".replace("%", " %")

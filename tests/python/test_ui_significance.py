@@ -1,0 +1,103 @@
+"""The statistics of findings, beside scipy's, and by what they promise."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from spanbox import _significance as ours
+
+COUNTS = st.integers(0, 400)
+VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
+FEW_VALUES = st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=60)  # ties
+
+
+@given(COUNTS, COUNTS, COUNTS, COUNTS)
+def test_fishers_test_is_scipys(hits: int, misses: int, other_hits: int, other_misses: int) -> None:
+    expected = stats.fisher_exact([[hits, misses], [other_hits, other_misses]], alternative="greater").pvalue
+    p = ours.fisher_more(hits, hits + misses, other_hits, other_hits + other_misses)
+    assert p == pytest.approx(expected, rel=1e-7, abs=1e-12)
+
+
+def test_fishers_test_of_millions_is_the_hypergeometric_tail() -> None:
+    p = ours.fisher_more(10_400, 1_000_000, 90_000, 9_000_000)
+    assert p == pytest.approx(stats.hypergeom.sf(10_399, 10_000_000, 100_400, 1_000_000), rel=1e-4)
+
+
+def test_counts_that_are_no_share_are_refused() -> None:
+    with pytest.raises(ValueError, match="no shares"):
+        ours.fisher_more(3, 2, 0, 1)
+
+
+@settings(max_examples=200)
+@given(VALUES | FEW_VALUES, VALUES | FEW_VALUES)
+def test_mann_and_whitneys_test_is_scipys(values: list[float], others: list[float]) -> None:
+    if len({*values, *others}) == 1:
+        assert ours.mann_whitney(values, others) == (1.0, 1.0)
+        return
+    options = {"method": "asymptotic", "use_continuity": True}
+    expected = [stats.mannwhitneyu(values, others, alternative=side, **options).pvalue for side in ("greater", "less")]
+    assert ours.mann_whitney(values, others) == pytest.approx(tuple(expected), rel=1e-6, abs=1e-12)
+
+
+@given(st.lists(st.floats(0, 1), max_size=30))
+def test_holms_correction_is_scipy_like_and_keeps_the_order(p_values: list[float]) -> None:
+    corrected = ours.holm(p_values)
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    expected, largest = [0.0] * len(p_values), 0.0
+    for place, i in enumerate(order):  # by the definition
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[i]))
+        expected[i] = largest
+    assert corrected == expected
+    assert all(p <= each <= 1 for p, each in zip(p_values, corrected, strict=True))
+
+
+@given(st.integers(0, 500), st.integers(1, 500))
+def test_wilsons_interval_is_scipys(hits: int, more: int) -> None:
+    interval = stats.binomtest(hits, hits + more).proportion_ci(method="wilson")
+    assert ours.wilson_95(hits, hits + more) == pytest.approx((interval.low, interval.high), abs=1e-9)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=50))
+def test_the_half_width_is_that_of_the_normal_interval(values: list[float]) -> None:
+    expected = stats.norm.ppf(0.975) * stats.sem(values)
+    assert ours.half_width_95(values) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_one_value_has_no_interval() -> None:
+    assert math.isnan(ours.half_width_95([1.0]))
+
+
+def test_kappa_of_a_textbook_table() -> None:
+    """Cohen 1960: 20 and 15 agreed, 5 and 10 did not: 0.4."""
+    pairs = [(True, True)] * 20 + [(True, False)] * 5 + [(False, True)] * 10 + [(False, False)] * 15
+    assert ours.cohen_kappa(pairs) == pytest.approx(0.4)
+    assert math.isnan(ours.cohen_kappa([(True, True)] * 9))
+
+
+@given(st.integers(2, 40), st.integers(2, 40), st.floats(-5, 5), st.floats(0.1, 5))
+def test_a_step_is_found_where_it_is(before: int, after: int, level: float, step: float) -> None:
+    assert ours.change_point([level] * before + [level + step] * after) == before
+
+
+def test_buckets_without_a_value_are_passed_over() -> None:
+    assert ours.change_point([1.0, None, 1.0, 1.0, None, 3.0, 3.0, math.nan]) == 5
+    assert ours.change_point([1.0, None, 2.0]) is None
+    assert ours.change_point([1.0] * 9) is None
+
+
+def test_while_nothing_differs_holm_says_so_as_often_as_it_promises() -> None:
+    """400 times 20 comparisons of the same thing: at alpha 5 % at most 5 % of them list anything."""
+    random_ = random.Random(11)
+    alarms = 0
+    for _ in range(400):
+        p_values = []
+        for _ in range(20):
+            hits, other_hits = (sum(random_.random() < 0.1 for _ in range(n)) for n in (60, 240))
+            p_values.append(ours.fisher_more(hits, 60, other_hits, 240))
+        alarms += min(ours.holm(p_values)) < 0.05
+    assert stats.binomtest(alarms, 400, 0.05, alternative="greater").pvalue > 1e-4
