@@ -3,6 +3,7 @@
     make bench                                   everything, in less than ten minutes
     python benchmarks/run.py --only A1           rows whose name starts so
     python benchmarks/run.py --only growth       10 M and 100 M spans: half an hour, 12 GB of disk
+    python benchmarks/run.py --only "C page"     what the page asks of 10 M spans: minutes, 1 GB
     python benchmarks/run.py --no-write          only print
     python benchmarks/run.py --quick             a tenth of the work: do the programs run?
 
@@ -19,6 +20,7 @@ from functools import partial
 
 import recording_rows
 from ingest_rows import ingest
+from page_rows import page
 from query_rows import growth, questions, start
 from search_rows import search
 from table import WORK, Row, table, write
@@ -31,8 +33,9 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     "B search": search,
     "B start": start,
     "growth": growth,
+    "C page": page,
 }
-LONG = {"growth"}  # only when asked for
+LONG = {"growth", "C page"}  # only when asked for
 
 
 def main() -> None:
