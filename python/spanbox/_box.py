@@ -157,10 +157,10 @@ class Box(Costs, Documents):
         kinds and tools, every score, what requests cost. Each is a test, corrected for how many there are, and an
         effect that matters (docs/statistics.md), with what the calls concerned share and the call that proves it."""
         from spanbox._findings import findings
+        from spanbox._time import length_ns
 
-        bounds = moment_ns(since, what="since"), moment_ns(until, what="until")
         _core.check_filter(filter)
-        return findings(self._fresh_store(), filter, bounds, length_ns(vs, what="vs"))
+        return findings(self._fresh_store(), filter, period_ns(since, until), length_ns(vs, what="vs"))
 
     def metrics(self, *, labels: Sequence[str] = (), max_series: int = 1000) -> Metrics:
         """Counters, histograms and gauges for Prometheus and its like (docs/bridges.md). `labels` besides kind,
