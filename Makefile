@@ -27,7 +27,7 @@ package_sources := $(wildcard CMakeLists.txt pyproject.toml README.md LICENSE) $
 page_sources := $(wildcard ui/*.html ui/*.json ui/*.ts ui/*.js) $(shell find ui/src ui/public -type f 2>/dev/null)
 cpp_files = $(shell find cpp bindings tests/cpp tests/fuzz benchmarks -name '*.h' -o -name '*.cc')
 
-.PHONY: demo test test-cpp test-python ui bench lint format tidy asan tsan fuzz soak seeded-bugs clean help packages FORCE
+.PHONY: demo test test-cpp test-python ui notebooks bench lint format tidy asan tsan fuzz soak seeded-bugs clean help packages FORCE
 
 demo: $(stamps)/package ## install the package and run the demo: traces recorded, stored, answered
 	SPANBOX_DIR=build/demo .venv/bin/spanbox demo
@@ -43,6 +43,10 @@ test-python: $(stamps)/package $(stamps)/test
 
 ui: $(stamps)/node ## build the page of `spanbox ui` into ui/dist
 	$(python) scripts/build_page.py --required
+
+notebooks: $(stamps)/package $(stamps)/test ## run the notebooks, and write them to build/notebooks as HTML
+	rm -rf build/notebooks && mkdir -p build/notebooks && cp notebooks/*.ipynb build/notebooks
+	$(python) -m nbconvert --to html --execute build/notebooks/*.ipynb
 
 bench: $(stamps)/package $(stamps)/bench build/release/built ## measure, and print each figure beside its peer's
 	$(python) benchmarks/run.py $(BENCH_ARGS)

@@ -111,6 +111,8 @@ _ASKING = {
     "cost": "cost",
     "limit": "_limit",
     "decrypt": "_redact",
+    "load_ipython_extension": "_notebook",
+    "unload_ipython_extension": "_notebook",
     "open": "_box",
     "redact": "_redact",
     "replies": "replies",

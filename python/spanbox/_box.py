@@ -239,6 +239,24 @@ class Box(Costs, Documents):
 
         return to_parquet(self._fresh_store(), Path(path), self._query(filter, since, until, columns))
 
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        filter: str = "",
+        *,
+        trace: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        title: str = "",
+    ) -> Path:
+        """Writes one HTML file for others to read, without a server, a script or a network: about a `trace` (its id, or
+        the first digits of it), or about the spans that match: what changed against the time before, latency, cost,
+        failures, slowest traces. The file is readable for its owner only (docs/report.md)."""
+        from spanbox._report import write_report
+
+        write_report(self, Path(path), trace=trace, filter=filter, since=since, until=until, title=title)
+        return Path(path)
+
     def scan_polars(
         self, filter: str = "", *, since: Moment | None = None, until: Moment | None = None
     ) -> polars.LazyFrame:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spanbox._cost_rows import TIME
-from spanbox._render import clean, format_cost, html_table, text_table
+from spanbox._render import clean, format_cost, text_table
 from spanbox._time import iso_ns
 
 State = Literal["missing", "surplus", "duplicate", "amount", "same"]
@@ -95,8 +95,10 @@ class Reconciliation:
         return "\n".join([*(text_table(header, rows, right=right) if rows else []), *self.remarks])
 
     def _repr_html_(self) -> str:
-        header, rows, right = self.cells()
-        return html_table("; ".join(self.remarks), header, rows, right=right)
+        from spanbox._notebook_html import block
+        from spanbox._notebook_tables import figures_html
+
+        return block(figures_html("", self.cells(), self.remarks, {}))
 
 
 @dataclass(slots=True)

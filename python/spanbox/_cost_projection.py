@@ -16,7 +16,7 @@ from statistics import NormalDist, fmean
 from typing import Any, overload
 
 from spanbox._cost_rows import TIME, CostReport
-from spanbox._render import clean, format_cost, html_table, plural, text_table
+from spanbox._render import MISSING, clean, format_cost, plural, text_table
 
 DAY_NS = 86_400_000_000_000
 HISTORY_DAYS = 56
@@ -76,7 +76,7 @@ class Projection(Sequence[ProjectionRow]):
         shown = [*self, self.total] if self.by else [self.total]
         rows = []
         for row in shown:
-            names = [clean(str(row.group.get(key, "–"))) for key in self.by]
+            names = [clean(str(row.group.get(key, MISSING))) for key in self.by]
             if row is self.total and self.by:
                 names[0] = "total"
             figures = (row.spent_usd, row.projected_usd, row.low_usd, row.high_usd)
@@ -98,8 +98,12 @@ class Projection(Sequence[ProjectionRow]):
         return "\n".join([*text_table(header, rows, right=right), *self.remarks])
 
     def _repr_html_(self) -> str:
-        header, rows, right = self.cells()
-        return html_table("; ".join(self.remarks), header, rows, right=right)
+        from spanbox._notebook_html import block
+        from spanbox._notebook_tables import figures_html
+
+        return block(
+            figures_html("", self.cells(), self.remarks, {len(self.by) + 1: [row.projected_usd for row in self]})
+        )
 
 
 def project(costs: Callable[[int, int], CostReport], by: Sequence[str], now_ns: int, level: float = 0.9) -> Projection:

@@ -15,19 +15,12 @@ from html import escape
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from spanbox._render import clean, format_cost, format_share, html_table, plural, short_count, text_table
+from spanbox._render import MISSING, clean, format_cost, format_share, plural, short_count, text_table
 
 Source = Literal["recorded", "repriced", "computed", "both"]
 
 TIME = "time"
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # what makes a spreadsheet compute a text
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>:root{{color-scheme:light dark}}body{{font:15px/1.5 system-ui,sans-serif;margin:2rem;max-width:72rem}}
-td,th{{padding:.2rem .8rem;border-bottom:1px solid #8884}}</style>
-<h1>{title}</h1><p>{period}</p>{table}<p>{remarks}</p></html>
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +148,13 @@ class CostReport(Sequence[CostRow]):
 
     def to_html(self, path: str | os.PathLike[str] | None = None, *, title: str = "Model costs") -> str:
         """The report as a page of its own, written to `path` if one is given. All texts are escaped."""
-        header, rows, right = self.cells()
+        from spanbox._report import page, write_page
+
         begin, end = ("…" if at is None else f"{_time(at)} UTC" for at in self.period)
-        page = _PAGE.format(
-            title=escape(title),
-            period=escape(f"{begin} – {end}"),
-            table=html_table(plural(self.total.calls, "call"), header, rows, right=right),
-            remarks="<br>".join(escape(remark) for remark in self.remarks),
-        )
+        made = page(title, f"<h1>{escape(title)}</h1><p>{escape(begin)} – {escape(end)}</p>{self._body_html()}")
         if path is not None:
-            Path(path).write_text(page, "utf-8")
-        return page
+            write_page(Path(path), made)
+        return made
 
     def __repr__(self) -> str:
         total = self.total
@@ -176,8 +165,17 @@ class CostReport(Sequence[CostRow]):
         return "\n".join([*text_table(header, rows, right=right), *self.remarks])
 
     def _repr_html_(self) -> str:
-        header, rows, right = self.cells()
-        return html_table("; ".join([plural(self.total.calls, "call"), *self.remarks]), header, rows, right=right)
+        from spanbox._notebook_html import block
+
+        return block(self._body_html())
+
+    def _body_html(self) -> str:
+        from spanbox._notebook_tables import figures_html
+
+        bars = {
+            len(self.by) + at: [getattr(row, name) for row in self] for at, name in enumerate(("calls", "cost_usd"))
+        }
+        return figures_html(plural(self.total.calls, "call"), self.cells(), self.remarks, bars)
 
 
 def _group(row: CostRow, by: tuple[str, ...]) -> dict[str, Any]:
@@ -197,7 +195,7 @@ def _time(at_ns: int | None) -> str:
 
 def _name(key: str, value: Any) -> str:
     if value is None:
-        return "–"
+        return MISSING
     return _time(value) if key == TIME else clean(str(value))
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, overload
 
-from spanbox._render import clean, format_cost, html_table, plural, text_table
+from spanbox._render import clean, format_cost, plural, text_table
 
 ROOT = "parent_id == none"
 CALLS = "kind in [llm, embedding, tool, retriever]"
@@ -83,8 +83,17 @@ class Runaways(Sequence[Runaway]):
         return "\n".join([*(text_table(header, rows, right=right) if rows else []), *self.remarks])
 
     def _repr_html_(self) -> str:
-        header, rows, right = self.cells()
-        return html_table(self.remarks[0], header, rows, right=right)
+        from spanbox._notebook_html import block
+        from spanbox._notebook_tables import figures_html
+
+        return block(
+            figures_html(
+                self.remarks[0],
+                self.cells(),
+                [],
+                {2: [each.calls for each in self], 4: [each.cost_usd for each in self]},
+            )
+        )
 
 
 def find(names: dict[str, str], calls: dict[str, int], costs: dict[str, float | None], limit: int) -> Runaways:

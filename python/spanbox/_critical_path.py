@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
-from spanbox._render import clean, format_duration, format_share, plural, terminal_width, text_table
+from spanbox._render import clean, duration_column, format_duration, format_share, plural, terminal_width, text_table
 from spanbox._trace import SHOWN_SPANS
 
 
@@ -51,15 +51,12 @@ class CriticalPath(Sequence[PathStep]):
 
     def __str__(self) -> str:
         total = max(1, self.duration_ns)
+        shown = self.steps[:SHOWN_SPANS]
+        after = duration_column([step.start_ns - self.steps[0].start_ns for step in shown])
+        took = duration_column([step.duration_ns for step in shown])
         rows = [
-            [
-                format_duration(step.start_ns - self.steps[0].start_ns),
-                format_duration(step.duration_ns),
-                format_share(step.duration_ns / total),
-                step.kind,
-                clean(step.name),
-            ]
-            for step in self.steps[:SHOWN_SPANS]
+            [after[at], took[at], format_share(step.duration_ns / total), step.kind, clean(step.name)]
+            for at, step in enumerate(shown)
         ]
         width = terminal_width()
         lines = text_table(["after", "took", "share", "kind", "span"], rows, right={0, 1, 2}, width=width, cut={4})

@@ -24,7 +24,6 @@ from spanbox._render import (
     format_count,
     format_duration,
     format_share,
-    html_table,
     plural,
     text_table,
 )
@@ -224,8 +223,10 @@ class Findings(Sequence[Finding]):
         return "\n".join([f"{self.sentence} {self.detail}", *(text_table(header, rows, right=right) if rows else [])])
 
     def _repr_html_(self) -> str:
+        from spanbox._notebook_html import block, table
+
         header, rows, right = self.cells()
-        return html_table(f"{self.sentence} {self.detail}", header, rows, right=right)
+        return block(table(f"{self.sentence} {self.detail}", header, rows, right=right))
 
 
 def findings(store: _core.Store, filter: str, bounds: tuple[int | None, int | None], before_ns: int) -> Findings:

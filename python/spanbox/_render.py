@@ -58,6 +58,20 @@ def fit(text: str, width: int) -> str:
     return text
 
 
+def fold(text: str, width: int) -> list[str]:
+    """Cleaned `text` in lines of at most `width` cells, broken at spaces where there are some."""
+    lines: list[str] = []
+    while text_width(text) > width:
+        end, used = 0, 0
+        while (used := used + _char_width(text[end])) <= width:
+            end += 1
+        at = text.rfind(" ", width // 3, end + 1)
+        cut = at if at > 0 else max(1, end)
+        lines.append(text[:cut])
+        text = text[cut + 1 :] if at > 0 else text[cut:]
+    return [*lines, text]
+
+
 def pad(text: str, width: int, *, right: bool = False) -> str:
     """`text` cut or filled to exactly `width` cells; `right`: filled on the left."""
     text = fit(text, width)
@@ -80,43 +94,85 @@ def one_line(value: object, *, limit: int = 2_000) -> str:
     return clean(json.dumps(value, ensure_ascii=False, default=str)[:limit])
 
 
+MISSING = "—"
+_MINUS = "\u2212"
+_UNITS = (("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9))
+_MINUTES_FROM_NS = 59_950_000_000
+
+
+def _unit_at(ns: float) -> int:
+    return next((i for i, (_, size) in enumerate(_UNITS) if ns < 999.5 * size), len(_UNITS) - 1)
+
+
+def duration_unit(largest_ns: float) -> tuple[str, float]:
+    """The unit of values up to this one, and its nanoseconds; from a minute on still seconds."""
+    return _UNITS[_unit_at(largest_ns)]
+
+
+def significant(value: float) -> str:
+    """Three digits that count, never an exponent: 5.90, 17.7, 280."""
+    return f"{value:#.3g}".rstrip(".") if 0 < abs(value) < 999.5 else f"{value:,.0f}"
+
+
 def format_duration(ns: float | None) -> str:
-    """812 ns, 45 µs, 3.2 ms, 1.84 s, 2m05s, 3h20m; an en dash when not known."""
+    """870 ns, 14.3 µs, 17.7 ms, 280 ms, 5.90 s, 2 m 04 s, 1 h 12 m; an em dash when not known."""
     if ns is None or ns != ns:
-        return "–"
-    if abs(ns) >= 59_950_000_000:
-        seconds = round(ns / 1e9)
-        if abs(seconds) >= 3600:
-            return f"{seconds // 3600:,}h{seconds % 3600 // 60:02d}m"
-        return f"{seconds // 60}m{seconds % 60:02d}s"
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        value = ns / size
-        if abs(value) >= 0.9995:
-            digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
-            if unit == "µs":
-                digits = 0
-            return f"{value:.{digits}f} {unit}"
-    return f"{ns:.0f} ns"
+        return MISSING
+    sign, size = _MINUS if ns < 0 else "", abs(ns)
+    if size >= _MINUTES_FROM_NS:
+        small, (large, little) = (60e9, "hm") if size >= 3_599.5e9 else (1e9, "ms")
+        whole, part = divmod(round(size / small), 60)
+        return f"{sign}{whole:,} {large} {part:02d} {little}"
+    unit, of = _UNITS[_unit_at(size)]
+    return f"{sign}{size:.0f} ns" if unit == "ns" else f"{sign}{significant(size / of)} {unit}"
+
+
+def duration_column(values: Sequence[float | None]) -> list[str]:
+    """Durations that stand below each other: in the unit of the largest, from a minute on each in its own."""
+    known = [abs(ns) for ns in values if ns is not None and ns == ns]
+    largest = max(known, default=0.0)
+    if largest >= _MINUTES_FROM_NS:
+        return [format_duration(ns) for ns in values]
+    unit, of = _UNITS[_unit_at(largest)]
+    return [MISSING if ns is None or ns != ns else f"{_in_unit(ns / of)} {unit}" for ns in values]
+
+
+def _in_unit(value: float) -> str:
+    size = abs(value)
+    if 0 < size < 0.0005:
+        return "<0.001"
+    places = 0 if size >= 99.95 or size == int(size) == 0 else 1 if size >= 9.995 else 2 if size >= 0.9995 else 3
+    return f"{_MINUS if value < 0 else ''}{size:,.{places}f}"
 
 
 def format_cost(usd: float | None) -> str:
-    """$12.40, $0.420, $0.0042, $0.000012: small amounts with two significant digits."""
+    """$0.0239, $20.80, $1,204: four decimals below a dollar, none from a thousand on; an em dash when not known."""
     if usd is None or usd != usd:
-        return "–"
-    if usd == 0 or abs(usd) >= 1:
-        return f"${usd:,.2f}"
-    text = f"{usd:.2g}"
-    if "e" in text:
-        text = f"{float(text):.12f}".rstrip("0")
-    return f"${text}" if abs(usd) < 0.1 else f"${usd:.3f}"
+        return MISSING
+    sign, size = _MINUS if usd < 0 else "", abs(usd)
+    if size == 0:
+        return "$0"
+    if size < 0.00005:
+        return f"{sign}<$0.0001"
+    return f"{sign}${size:,.{4 if size < 0.99995 else 2 if size < 999.995 else 0}f}"
 
 
 def format_count(number: float | None) -> str:
-    return "–" if number is None or number != number else f"{number:,.0f}"
+    if number is None or number != number:
+        return MISSING
+    return f"{_MINUS if number < 0 else ''}{abs(number):,.0f}"
 
 
 def format_share(share: float | None) -> str:
-    return "–" if share is None or share != share else f"{share * 100:.1f} %"
+    """0 %, 0.05 %, 6.1 %, 50 %, 99.9 %."""
+    if share is None or share != share:
+        return MISSING
+    percent = abs(share) * 100
+    if 0 < percent < 0.005:
+        return "<0.01 %"
+    digits = 0 if percent in (0, 100) else 2 if percent < 0.095 else 1 if percent < 9.95 or 99 < percent < 100 else 0
+    shown = min(percent, 99.9) if digits and percent < 100 else percent
+    return f"{_MINUS if share < 0 else ''}{shown:,.{digits}f} %"
 
 
 def format_bytes(size: float) -> str:
@@ -144,17 +200,17 @@ def short_time(ns: int) -> str:
     try:
         moment, now = datetime.fromtimestamp(ns / 1e9), datetime.now()
     except (OverflowError, ValueError, OSError):
-        return "–"
+        return MISSING
     if moment.date() == now.date():
         return moment.strftime("%H:%M:%S")
     return moment.strftime("%m-%d %H:%M" if moment.year == now.year else "%Y-%m-%d")
 
 
 def short_count(number: float | None) -> str:
-    """812, 12,345, 123k, 4.2M."""
+    """812, 12,345, 123 K, 4.2 M."""
     if number is None or number < 100_000:
         return format_count(number)
-    return f"{number / 1e3:.0f}k" if number < 999_500 else f"{number / 1e6:,.1f}M"
+    return f"{number / 1e3:.0f} K" if number < 999_500 else f"{number / 1e6:,.1f} M"
 
 
 def distinct_digits(ids: Sequence[str], *, least: int = 12) -> int:
@@ -185,25 +241,3 @@ def text_table(
         "  ".join(pad(cell, widths[i], right=i in right) for i, cell in enumerate(row)).rstrip()
         for row in [header, *rows]
     ]
-
-
-# Inherits text colour and background from the page, so that it reads in dark and light notebooks alike.
-_CELL = "padding:2px 10px;text-align:{align};border-bottom:1px solid rgba(128,128,128,.25);white-space:pre"
-
-
-def html_table(caption: str, header: list[str], rows: list[list[str]], *, right: set[int]) -> str:
-    """A table for a notebook. All texts are escaped here."""
-    from html import escape
-
-    def cells(tag: str, row: list[str]) -> str:
-        return "".join(
-            f'<{tag} style="{_CELL.format(align="right" if i in right else "left")}">{escape(cell)}</{tag}>'
-            for i, cell in enumerate(row)
-        )
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return (
-        '<div style="overflow-x:auto"><table style="border-collapse:collapse;font-variant-numeric:tabular-nums">'
-        f'<caption style="caption-side:top;text-align:left;opacity:.75">{escape(caption)}</caption>'
-        f"<thead><tr>{cells('th', header)}</tr></thead><tbody>{body}</tbody></table></div>"
-    )

@@ -8,11 +8,12 @@ from typing import Any, overload
 
 from spanbox import _core
 from spanbox._render import (
+    MISSING,
     clean,
+    duration_column,
     format_cost,
     format_count,
     format_duration,
-    html_table,
     one_line,
     plural,
     short_count,
@@ -27,12 +28,13 @@ SHOWN_ROWS = 50
 _TEXT_CELL = 200  # characters of an input or output, before the table cuts it to the terminal
 SESSION_HEADER = ["session", "active", "turns", "spans", "took", "tokens", "cost", "errors", "users"]
 SESSION_RIGHT = {2, 3, 4, 5, 6, 7}
+SESSION_CUT = {0, 8}  # columns that give way to the width
 _TURN_HEADER = ["turn", "start", "took", "tokens", "cost", "status", "input", "output"]
 _TURN_RIGHT = {0, 2, 3, 4}
 
 
 def _tokens(incoming: int | None, outgoing: int | None) -> str:
-    return "–" if incoming is None and outgoing is None else short_count((incoming or 0) + (outgoing or 0))
+    return MISSING if incoming is None and outgoing is None else short_count((incoming or 0) + (outgoing or 0))
 
 
 class Sessions(Result):
@@ -43,34 +45,34 @@ class Sessions(Result):
         return f"<Sessions {plural(len(self), 'session')}>"
 
     def __str__(self) -> str:
-        lines = text_table(
-            SESSION_HEADER, self.cells(SHOWN_ROWS), right=SESSION_RIGHT, width=terminal_width(), cut={0, 8}
-        )
+        header, rows, right = self.cells(SHOWN_ROWS)
+        lines = text_table(header, rows, right=right, width=terminal_width(), cut=SESSION_CUT)
         more = len(self) - SHOWN_ROWS
         return "\n".join([*lines, f"… {plural(more, 'more session')}"] if more > 0 else lines)
 
     def _repr_html_(self) -> str:
-        shown = f", first {SHOWN_ROWS} shown" if len(self) > SHOWN_ROWS else ""
-        return html_table(
-            f"{plural(len(self), 'session')}{shown}", SESSION_HEADER, self.cells(SHOWN_ROWS), right=SESSION_RIGHT
-        )
+        from spanbox._notebook_tables import sessions_html
 
-    def cells(self, limit: int) -> list[list[str]]:
-        """What the printed table shows."""
-        return [
+        return sessions_html(self)
+
+    def cells(self, limit: int) -> tuple[list[str], list[list[str]], set[int]]:
+        shown = list(self.limit(limit))
+        took = duration_column([row["duration_ns"] for row in shown])
+        rows = [
             [
                 one_line(row["session_id"]),
                 short_time(row["active"]),
                 format_count(row["turns"]),
                 format_count(row["spans"]),
-                format_duration(row["duration_ns"]),
+                took[at],
                 _tokens(row["input_tokens"], row["output_tokens"]),
                 format_cost(row["cost_usd"]),
                 format_count(row["errors"]),
                 clean(", ".join(row["users"])),
             ]
-            for row in self.limit(limit)
+            for at, row in enumerate(shown)
         ]
+        return SESSION_HEADER, rows, SESSION_RIGHT
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -166,11 +168,18 @@ class Session(Sequence[Turn]):
 
     def lines(self, *, width: int | None = None) -> list[str]:
         """A summary and a line for each turn, cut at `width` (the terminal's)."""
-        rows = [_turn_cells(number, turn) for number, turn in enumerate(self.turns[:SHOWN_ROWS], 1)]
+        shown = self.turns[:SHOWN_ROWS]
+        took = duration_column([turn.duration_ns for turn in shown])
+        rows = [_turn_cells(at + 1, turn, took[at]) for at, turn in enumerate(shown)]
         table = text_table(_TURN_HEADER, rows, right=_TURN_RIGHT, width=width or terminal_width(), cut={5, 6, 7})
         lines = [f"session {clean(self.id)}  {'  '.join(self._facts())}", *table]
         more = len(self) - len(rows)
         return [*lines, f"… {plural(more, 'more turn')}"] if more > 0 else lines
+
+    def _repr_html_(self) -> str:
+        from spanbox._notebook_tables import session_html
+
+        return session_html(self)
 
     def _facts(self) -> list[str]:
         facts = [plural(len(self), "turn"), format_duration(self.duration_ns), format_cost(self.cost_usd)]
@@ -179,14 +188,14 @@ class Session(Sequence[Turn]):
         return [*facts, *map(clean, self.users)]
 
 
-def _turn_cells(number: int, turn: Turn) -> list[str]:
+def _turn_cells(number: int, turn: Turn, took: str) -> list[str]:
     status = turn.status if turn.status == "ok" else f"✗ {turn.status}"
     if turn.totals.errors and turn.status == "ok":
         status = plural(turn.totals.errors, "error")
     return [
         str(number),
         short_time(turn.start_ns),
-        format_duration(turn.duration_ns),
+        took,
         _tokens(turn.totals.input_tokens, turn.totals.output_tokens),
         format_cost(turn.cost_usd),
         status,

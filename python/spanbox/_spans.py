@@ -14,18 +14,22 @@ from spanbox._imports import overload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import tzinfo
     from types import ModuleType
-    from typing import Any, Self
+    from typing import Any, Literal, Self
 
+    import altair
     import pandas
     import polars
     import pyarrow
 
     from spanbox._tables import Unit
 
+    ChartKind = Literal["line", "bar", "histogram"]
+
 _OVERVIEW = ("start_ns", "name", "kind", "model", "duration_ns", "ttft_ns", "output_tokens", "cost_usd", "status")
+RELATIVE_ERROR = 0.01  # of quantiles by sketch
 
 
 class Query:
@@ -59,6 +63,33 @@ class Query:
     @property
     def which(self) -> tuple[str, int | None, int | None]:
         return self.filter, self.since_ns, self.until_ns
+
+    @property
+    def basis(self) -> Iterator[str]:
+        """The filter and the time, in words."""
+        from spanbox._render import clean, format_time
+
+        yield clean(" ".join(self.filter.split())) or f"all {'scores' if self.scores else 'spans'}"
+        if self.since_ns is not None:
+            yield f"since {format_time(self.since_ns)}"
+        if self.until_ns is not None:
+            yield f"until {format_time(self.until_ns)}"
+
+
+class Asked:
+    """What a result answers: which of its columns name the group, units of the others, and what to know of them."""
+
+    def __init__(
+        self,
+        keys: tuple[str, ...] = (),
+        units: Mapping[str, Unit] | None = None,
+        basis: tuple[str, ...] = (),
+        every_ns: int = 0,
+    ) -> None:
+        self.keys = keys
+        self.units = units or {}
+        self.basis = basis
+        self.every_ns = every_ns
 
 
 class Quantiles(Mapping[float, float]):
@@ -140,9 +171,9 @@ class _Arrow(ABC):
 class Result(_Arrow):
     """Rows that were computed: a group each. Iterate it, print it, or hand it to a data frame library."""
 
-    def __init__(self, table: _core.Table, units: Mapping[str, Unit] | None = None) -> None:
+    def __init__(self, table: _core.Table, asked: Asked | None = None) -> None:
         self._rows = table
-        self._units = dict(units or {})
+        self._asked = asked or Asked()
 
     def _table(self) -> _core.Table:
         return self._rows
@@ -163,19 +194,47 @@ class Result(_Arrow):
 
         return sampling_notes(self._rows.sampled_out)
 
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns that name a group."""
+        return self._asked.keys
+
+    @property
+    def every_ns(self) -> int:
+        """The length of its time buckets; 0: it has none."""
+        return self._asked.every_ns
+
+    @property
+    def basis(self) -> str:
+        """What the figures come from, on one line: the filter, the time, the buckets, how quantiles are found."""
+        return "; ".join([*self._asked.basis, *self.notes])
+
+    def unit(self, column: str) -> Unit:
+        """What the values of a column are."""
+        from spanbox._tables import column_unit
+
+        return self._asked.units.get(column) or column_unit(column)
+
+    def plot(self, y: str | Sequence[str] = (), *, kind: ChartKind | None = None) -> altair.Chart:
+        """An altair chart (extra `notebook`): lines over time, bars by group, columns of a histogram(); with units on
+        the axes and the basis below the title. `y`: which columns, all figures of the unit of the first by default."""
+        from spanbox._plot import plot
+
+        return plot(self, y, kind=kind)
+
     def column(self, name: str) -> list[Any]:
         """The values of one column; None where absent."""
         return self._rows.column(name)
 
     def order_by(self, column: str, *, descending: bool = False) -> Self:
         """The same rows by the values of a column, absent ones last."""
-        return type(self)(self._rows.ordered(column, descending, None), self._units)
+        return type(self)(self._rows.ordered(column, descending, None), self._asked)
 
     def limit(self, n: int) -> Self:
         """The first `n` rows."""
         if n < 0:
             raise ValueError(f"limit({n}) must not be negative")
-        return type(self)(self._rows.ordered("", False, n), self._units)
+        return type(self)(self._rows.ordered("", False, n), self._asked)
 
     def __len__(self) -> int:
         return self._rows.rows
@@ -190,16 +249,20 @@ class Result(_Arrow):
         from spanbox._render import text_table
         from spanbox._tables import TEXT_ROWS, cells
 
-        header, rows, right = cells(self._rows, self._units, TEXT_ROWS)
+        header, rows, right = cells(self._rows, self._asked.units, TEXT_ROWS)
         more = [f"… {len(self) - TEXT_ROWS:,} more rows"] if len(self) > TEXT_ROWS else []
         return "\n".join([*text_table(header, rows, right=right), *more, *self.notes])
 
     def _repr_html_(self) -> str:
-        from spanbox._render import html_table
-        from spanbox._tables import HTML_ROWS, caption, cells
+        from spanbox._notebook_tables import result_html
 
-        header, rows, right = cells(self._rows, self._units, HTML_ROWS)
-        return html_table("; ".join([caption(len(self), "row"), *self.notes]), header, rows, right=right)
+        return result_html(self)
+
+    def cells(self, limit: int) -> tuple[list[str], list[list[str]], set[int]]:
+        """Header, rows and right-aligned columns, for people."""
+        from spanbox._tables import cells
+
+        return cells(self._rows, self._asked.units, limit)
 
 
 class Grouped:
@@ -239,7 +302,24 @@ class Grouped:
             list(expressions.items()),
             self._query.scores,
         )
-        return Result(table, {name: expression_unit(expression) for name, expression in expressions.items()})
+
+        keys = (*(["time"] if self._every_ns else []), *self._by)
+        units = {name: expression_unit(expression) for name, expression in expressions.items()}
+        return Result(
+            table, Asked(keys, units, (*self._query.basis, *self._basis(expressions.values())), self._every_ns)
+        )
+
+    def _basis(self, expressions: Iterable[str]) -> Iterator[str]:
+        import re
+
+        from spanbox._render import clean, format_duration
+
+        if self._every_ns:
+            yield f"buckets of {format_duration(self._every_ns)} ({clean(self._time_zone) or 'UTC'})"
+        quantiles = [each for each in expressions if re.match(r"\s*p\d", each, re.ASCII)]
+        if quantiles:
+            exact = all("exact" in each for each in quantiles)
+            yield "exact quantiles" if exact else f"quantiles by sketch, within {RELATIVE_ERROR * 100:g} %"
 
     def __repr__(self) -> str:
         from spanbox._render import clean
@@ -349,17 +429,23 @@ class Spans(_Arrow):
         return f"<{self._what} {' '.join(parts)}; .count(), .quantile(), .by(), .to_pandas() answer>"
 
     def _repr_html_(self) -> str:
-        from spanbox._render import html_table
-        from spanbox._tables import HTML_ROWS, caption, cells, sampling_notes
+        from spanbox._notebook_tables import spans_html
+
+        return spans_html(self)
+
+    def overview(self, limit: int) -> tuple[list[str], Result]:
+        """How many there are, and the first of them, for people."""
+        from spanbox._render import plural
+        from spanbox._tables import sampling_notes
 
         query = self._query
-        limit = HTML_ROWS if query.limit is None else min(query.limit, HTML_ROWS)
-        table = self._with(columns=query.columns or self._overview, limit=limit)._table()
-        header, rows, right = cells(table, {}, HTML_ROWS)
+        rows = limit if query.limit is None else min(query.limit, limit)
+        table = self._with(columns=query.columns or self._overview, limit=rows)._table()
+        count = self.count()
+        shown = f", first {limit} shown" if count > limit else ""
+        noun = self._what.lower().removesuffix("s")
         notes = sampling_notes(self._store().sampled_out(*query.which, query.scores))
-        return html_table(
-            "; ".join([caption(self.count(), self._what.lower().removesuffix("s")), *notes]), header, rows, right=right
-        )
+        return [f"{plural(count, noun)}{shown}", *notes], Result(table, Asked(basis=tuple(query.basis)))
 
 
 class Scores(Spans):

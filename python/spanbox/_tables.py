@@ -9,18 +9,23 @@ from functools import cache
 from typing import Any, Literal
 
 from spanbox import _core
-from spanbox._render import clean, format_cost, format_duration, format_share, format_time, one_line, plural
+from spanbox._render import (
+    MISSING,
+    clean,
+    duration_column,
+    format_cost,
+    format_count,
+    format_duration,
+    format_share,
+    format_time,
+    one_line,
+    plural,
+)
 
 Unit = Literal["duration", "cost", "share", "plain"]
-
-HTML_ROWS = 50
-TEXT_ROWS = 50
-_CELL_CHARACTERS = 60
 _BARS = "▁▂▃▄▅▆▇█"
-
-
-def caption(count: int, noun: str) -> str:
-    return plural(count, noun) + (f", first {HTML_ROWS} shown" if count > HTML_ROWS else "")
+_CELL_CHARACTERS = 60
+TEXT_ROWS = 50
 
 
 def sampling_notes(sampled_out: tuple[int, int]) -> list[str]:
@@ -53,7 +58,9 @@ def column_unit(name: str) -> Unit:
     return "cost" if full.endswith("_usd") else "plain"
 
 
-_UNIT_KEEPING = re.compile(r"\s*(?:p\d+(?:\.\d+)?|mean|sum|min|max)\(\s*([^(),\s]+)\s*(?:,\s*exact\s*)?\)\s*", re.ASCII)
+_UNIT_KEEPING = re.compile(
+    r"\s*(?:p\d+(?:\.\d+)?|mean|sum|min|max|histogram)\(\s*([^(),\s]+)\s*(?:,\s*\w+\s*)?\)\s*", re.ASCII
+)
 
 
 def expression_unit(expression: str) -> Unit:
@@ -64,8 +71,11 @@ def expression_unit(expression: str) -> Unit:
 
 
 def format_value(value: Any, unit: Unit) -> str:
+    """A value for people, by its unit."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
+        return MISSING
+    if isinstance(value, list):
+        return _format_counts(value)
     if unit == "duration":
         return format_duration(value)
     if unit == "cost":
@@ -73,11 +83,11 @@ def format_value(value: Any, unit: Unit) -> str:
     if unit == "share":
         return format_share(value)
     if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list):
-        return _format_counts(value)
+        return f"{value:,.0f}" if value.is_integer() or abs(value) >= 1000 else f"{value:.3g}"
     return (
-        f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else one_line(value)[:_CELL_CHARACTERS]
+        format_count(value)
+        if isinstance(value, int) and not isinstance(value, bool)
+        else one_line(value)[:_CELL_CHARACTERS]
     )
 
 
@@ -96,10 +106,11 @@ def cells(table: _core.Table, units: Mapping[str, Unit], limit: int) -> tuple[li
     for name, type_ in zip(names, types, strict=True):
         values = table.column(name)[:limit]
         if type_ == "timestamp":
-            columns.append(["–" if value is None else format_time(value) for value in values])
+            columns.append([MISSING if value is None else format_time(value) for value in values])
         else:
             unit = units.get(name) or column_unit(name)
-            columns.append([format_value(value, unit) for value in values])
+            alone = unit != "duration" or type_ not in ("int", "float")
+            columns.append([format_value(value, unit) for value in values] if alone else duration_column(values))
     rows = [list(row) for row in zip(*columns, strict=True)]
     right = {i for i, type_ in enumerate(types) if type_ in ("int", "float")}
     return [clean(name) for name in names], rows, right

@@ -284,6 +284,6 @@ class Trace(Sequence[TraceSpan]):
         return lines(self, width, max_spans)
 
     def _repr_html_(self) -> str:
-        from spanbox._trace_text import html
+        from spanbox._notebook_trace import trace_html
 
-        return html(self)
+        return trace_html(self)

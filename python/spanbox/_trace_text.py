@@ -1,4 +1,4 @@
-"""How a trace looks: its tree as text, or as a table of a notebook."""
+"""How a trace looks: its tree as text."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from spanbox._render import (
     clean,
+    duration_column,
     fit,
     format_cost,
+    format_count,
     format_duration,
-    html_table,
     one_line,
     pad,
     plural,
@@ -21,7 +22,6 @@ from spanbox._render import (
 if TYPE_CHECKING:
     from spanbox._trace import Trace, TraceSpan
 
-_HTML_SPANS = 50
 _GUIDE_LEVELS = 12  # deeper levels are numbered instead of drawn
 _NAME_WIDTH = 40
 _STATES = {"running": "… running", "interrupted": "✗ interrupted"}
@@ -38,10 +38,10 @@ def lines(trace: Trace, width: int | None, max_spans: int) -> list[str]:
     if text_width(f"trace {trace.id}  " + "  ".join(_facts(trace))) > width:
         summary = fit("  ".join([f"trace {trace.id[:16]}…", *_facts(trace)]), width)
     shown = trace.spans[:max_spans]
-    cells = [_metric_cells(span) for span in shown]
+    cells = _metric_cells(shown)
     widths = [max((text_width(row[i]) for row in cells), default=0) for i in range(len(_METRICS))]
     widths = [max(w, len(head)) if w else 0 for w, head in zip(widths, _METRICS, strict=True)]
-    left = [f"{guide}{clean(span.name)}" for guide, span in zip(_guides(shown), shown, strict=True)]
+    left = [f"{guide}{clean(span.name)}" for guide, span in zip(guides(shown), shown, strict=True)]
     room = width - sum(w + 2 for w in widths if w)
     name_width = max(12, min(max(map(text_width, left), default=0), _NAME_WIDTH, room))
     drawn = [summary, _line("span", list(_METRICS), widths, name_width, "", width)]
@@ -51,17 +51,6 @@ def lines(trace: Trace, width: int | None, max_spans: int) -> list[str]:
     if more > 0:
         drawn.append(fit(f"… {plural(more, 'more span')}", width))
     return drawn
-
-
-def html(trace: Trace) -> str:
-    shown = trace.spans[:_HTML_SPANS]
-    header = ["span", *_METRICS, "status"]
-    rows = [
-        [guide + clean(span.name), *_metric_cells(span), _remark(span) or span.status]
-        for guide, span in zip(_guides(shown), shown, strict=True)
-    ]
-    more = f", {len(shown)} shown" if trace.line_count > len(shown) else ""
-    return html_table(f"trace {trace.id}: {', '.join(_facts(trace))}{more}", header, rows, right={2, 3, 4, 5, 6})
 
 
 def _facts(trace: Trace) -> list[str]:
@@ -78,17 +67,31 @@ def _facts(trace: Trace) -> list[str]:
     return facts
 
 
-def _metric_cells(span: TraceSpan) -> list[str]:
-    values = span.attributes
-    tokens = [values.get("input_tokens"), values.get("output_tokens")]
-    return [
-        span.kind,
-        "" if span.duration_ns is None else format_duration(span.duration_ns),
-        "" if span.self_ns is None or not span.child_count else format_duration(span.self_ns),
-        "" if values.get("ttft_ns") is None else format_duration(values["ttft_ns"]),
-        "→".join("–" if t is None else f"{t:,}" for t in tokens) if any(t is not None for t in tokens) else "",
-        "" if span.cost_usd is None else format_cost(span.cost_usd),
+def _metric_cells(spans: Sequence[TraceSpan]) -> list[list[str]]:
+    times = [
+        _times([span.duration_ns for span in spans]),
+        _times([span.self_ns if span.child_count else None for span in spans]),
+        _times([span.attributes.get("ttft_ns") for span in spans]),
     ]
+    return [
+        [
+            span.kind,
+            *(column[at] for column in times),
+            _token_cell(span),
+            "" if span.cost_usd is None else format_cost(span.cost_usd),
+        ]
+        for at, span in enumerate(spans)
+    ]
+
+
+def _times(values: Sequence[int | None]) -> list[str]:
+    """A column in one unit, empty where there is nothing to tell."""
+    return ["" if ns is None else cell for ns, cell in zip(values, duration_column(values), strict=True)]
+
+
+def _token_cell(span: TraceSpan) -> str:
+    tokens = [span.attributes.get("input_tokens"), span.attributes.get("output_tokens")]
+    return "→".join(map(format_count, tokens)) if any(each is not None for each in tokens) else ""
 
 
 def _remark(span: TraceSpan) -> str:
@@ -112,7 +115,7 @@ def _line(name: str, cells: list[str], widths: list[int], name_width: int, remar
     return fit("  ".join([*parts, remark] if remark else parts), width).rstrip()
 
 
-def _guides(spans: Sequence[TraceSpan]) -> list[str]:
+def guides(spans: Sequence[TraceSpan]) -> list[str]:
     """The lines drawn before each name."""
     guides: list[str] = []
     open_levels: list[bool] = []  # for each level: does the span there have a later sibling

@@ -20,7 +20,18 @@ import pytest
 import spanbox
 from spanbox import Box, FilterError, NotFoundError
 from spanbox._paths import resolve_store
-from spanbox._render import clean, fit, format_bytes, format_cost, format_duration, pad, text_width
+from spanbox._render import (
+    clean,
+    duration_column,
+    fit,
+    fold,
+    format_bytes,
+    format_cost,
+    format_duration,
+    format_share,
+    pad,
+    text_width,
+)
 from spanbox._time import iso_ns, length_ns, moment_ns
 
 START_NS = 1_700_000_000_000_000_000
@@ -440,18 +451,21 @@ def test_question_sees_what_this_process_recorded_just_now(recorded: Any) -> Non
 @pytest.mark.parametrize(
     ("ns", "text"),
     [
-        (None, "–"),
+        (None, "—"),
         (0, "0 ns"),
         (812, "812 ns"),
-        (45_000, "45 µs"),
+        (14_300, "14.3 µs"),
+        (45_000, "45.0 µs"),
         (999_700, "1.00 ms"),
         (3_200_000, "3.20 ms"),
         (312_000_000, "312 ms"),
         (1_840_000_000, "1.84 s"),
         (59_940_000_000, "59.9 s"),
-        (59_960_000_000, "1m00s"),
-        (125 * SECOND_NS, "2m05s"),
-        (12_000 * SECOND_NS, "3h20m"),
+        (59_960_000_000, "1 m 00 s"),
+        (125 * SECOND_NS, "2 m 05 s"),
+        (12_000 * SECOND_NS, "3 h 20 m"),
+        (3_599_600_000_000, "1 h 00 m"),
+        (-3 * SECOND_NS, "−3.00 s"),
     ],
 )
 def test_duration_text(ns: float | None, text: str) -> None:
@@ -460,10 +474,40 @@ def test_duration_text(ns: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("usd", "text"),
-    [(None, "–"), (0, "$0.00"), (12.4, "$12.40"), (0.42, "$0.420"), (0.0042, "$0.0042"), (0.0000123, "$0.000012")],
-)
+    [
+        (None, "—"), (0, "$0"), (12.4, "$12.40"), (0.42, "$0.4200"), (0.0042, "$0.0042"), (0.0000123, "<$0.0001"),
+        (0.99996, "$1.00"), (1_204.3, "$1,204"), (-3, "−$3.00"),
+    ],
+)  # fmt: skip
 def test_cost_text(usd: float | None, text: str) -> None:
     assert format_cost(usd) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (None, "—"), (0, "0 %"), (1, "100 %"), (0.00001, "<0.01 %"), (0.0005, "0.05 %"), (0.061, "6.1 %"),
+        (0.0999, "10 %"), (0.5, "50 %"), (0.996, "99.6 %"), (0.99999, "99.9 %"),
+    ],
+)  # fmt: skip
+def test_share_text(share: float | None, text: str) -> None:
+    assert format_share(share) == text
+
+
+def test_durations_of_one_column_have_one_unit() -> None:
+    values = [1_840_000_000, 530_000_000, 1_000_000, 100_000, 0, None]
+    assert duration_column(values) == ["1.84 s", "0.530 s", "0.001 s", "<0.001 s", "0 s", "—"]
+    assert duration_column([280_000_000, 14_000]) == ["280 ms", "0.014 ms"]
+    assert duration_column([125 * SECOND_NS, SECOND_NS]) == ["2 m 05 s", "1.00 s"], "from a minute on each its own"
+    assert duration_column([]) == []
+
+
+@pytest.mark.parametrize("width", [7, 20, 33])
+def test_folded_text_fits_and_loses_nothing(width: int) -> None:
+    for text in ("", "word " * 20, "x" * 50, "日本語 テキスト " * 8, "short"):
+        lines = fold(text, width)
+        assert max(map(text_width, lines)) <= width
+        assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
 def test_bytes_text() -> None:

@@ -160,10 +160,10 @@ def test_the_model_that_was_asked_for_is_priced_where_no_other_is_told(box: Box)
 
 def test_report_is_readable(calls: Box) -> None:
     assert str(calls.cost()).splitlines() == [
-        "model         calls    cost     per 1k    in   out  cached   saved",
-        "gpt-x             3  $5.75*  $1,916.67  3.0M  100k  16.7 %  $0.750",
-        "nobody-knows      1       –          –    10    10       –       –",
-        "total             4  $5.75*  $1,437.50  3.0M  100k  16.7 %  $0.750",
+        "model         calls    cost  per 1k     in    out  cached    saved",
+        "gpt-x             3  $5.75*  $1,917  3.0 M  100 K    17 %  $0.7500",
+        "nobody-knows      1       —       —     10     10       —        —",
+        "total             4  $5.75*  $1,438  3.0 M  100 K    17 %  $0.7500",
         "* computed from tokens: contract X",
         "1 call with tokens has no known price",
     ]

@@ -93,10 +93,10 @@ def test_they_print_as_tables(chats: Box, monkeypatch: pytest.MonkeyPatch) -> No
     header, row, _ = str(chats.sessions()).splitlines()
     assert header.split() == ["session", "active", "turns", "spans", "took", "tokens", "cost", "errors", "users"]
     assert row.split()[0] == "s1"
-    assert row.split()[2:] == ["3", "6", "3m00s", "830", "$2.00", "1", "ann,", "cem"]
-    assert repr(chats.session("s1")) == "<Session s1 3 turns  3m00s  $2.00  1 error  ann  cem>"
+    assert row.split()[2:] == ["3", "6", "3", "m", "00", "s", "830", "$2.00", "1", "ann,", "cem"]
+    assert repr(chats.session("s1")) == "<Session s1 3 turns  3 m 00 s  $2.00  1 error  ann  cem>"
     lines = str(chats.session("s1")).splitlines()
-    assert lines[0] == "session s1  3 turns  3m00s  $2.00  1 error  ann  cem"
+    assert lines[0] == "session s1  3 turns  3 m 00 s  $2.00  1 error  ann  cem"
     assert lines[1].split() == ["turn", "start", "took", "tokens", "cost", "status", "input", "output"]
     assert "question 1" in lines[2]
     assert "✗ error" in lines[3]

@@ -49,13 +49,13 @@ def support(box: Box) -> spanbox.Trace:
 def test_tree_shows_every_span_on_its_line(support: spanbox.Trace) -> None:
     assert "\n".join(support.lines(width=80)) == (
         f"trace {TRACE_ID}  6 spans  1.84 s  $0.0042  1 error\n"
-        "span                kind          took    self    ttft   in→out     cost\n"
-        "answer              agent       1.84 s  529 ms          900→150  $0.0042\n"
-        "├─ retrieve         retriever  45.0 ms\n"
-        "├─ chat gpt-x       llm         1.31 s  1.21 s  312 ms  812→141  $0.0034\n"
-        "│  └─ lookup_order  tool        102 ms  ✗ TimeoutError: order system did not an…\n"
-        "├─ chat gpt-x       llm         300 ms                     88→9  $0.0008\n"
-        "└─ check            guardrail  1.20 ms"
+        "span                kind          took     self    ttft   in→out     cost\n"
+        "answer              agent       1.84 s  0.529 s          900→150  $0.0042\n"
+        "├─ retrieve         retriever  0.045 s\n"
+        "├─ chat gpt-x       llm         1.31 s   1.21 s  312 ms  812→141  $0.0034\n"
+        "│  └─ lookup_order  tool       0.102 s  ✗ TimeoutError: order system did not an…\n"
+        "├─ chat gpt-x       llm        0.300 s                      88→9  $0.0008\n"
+        "└─ check            guardrail  0.001 s"
     )
 
 
@@ -100,7 +100,7 @@ def test_critical_path_adds_up_to_the_root(support: spanbox.Trace) -> None:
     ]  # fmt: skip
     assert path.duration_ns == support.root.duration_ns
     assert [span.critical_ns // MS for span in support] == [530, 0, 1_208, 102, 0, 0]
-    assert str(path).splitlines()[1] == "   0 ns  2.00 ms   0.1 %  agent  answer"
+    assert str(path).splitlines()[1] == "    0 s  0.002 s   0.1 %  agent  answer"
     assert repr(path) == "<CriticalPath 7f3a0000… 5 steps 1.84 s>"
 
 

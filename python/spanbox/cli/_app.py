@@ -5,31 +5,31 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
-from rich.progress import Progress
 
 import spanbox
-from spanbox import _audit, _core
+from spanbox import _core
 from spanbox._box import Box
 from spanbox._box import open as open_box
 from spanbox._paths import resolve_store
-from spanbox._render import clean, distinct_digits, fit, format_bytes, format_cost, format_time, one_line, plural
-from spanbox._sessions import SESSION_HEADER, SESSION_RIGHT
-from spanbox._trace import SHOWN_SPANS, Trace, TraceSpan
-from spanbox.cli import _bench, _bridges, _demo, _doctor, _money, _page, _summaries, _tail
-from spanbox.cli._options import Filter, Json, Since, Store
+from spanbox._render import clean, distinct_digits, format_bytes, format_cost, format_time, one_line, plural
+from spanbox._report_figures import by_kind, by_model, recent_traces
+from spanbox._sessions import SESSION_CUT
+from spanbox.cli import _bridges, _money, _page
+from spanbox.cli._examples import add_examples
+from spanbox.cli._options import Filter, Json, Since, Store, Until, complete_trace
 from spanbox.cli._output import Output
 from spanbox.importers import FormatName
 
 _FORMATS = get_args(FormatName)
+Trace = Annotated[str, typer.Argument(help="Id of a trace, or its first digits", autocompletion=complete_trace)]
 
 app = typer.Typer(
     name="spanbox",
     help="Record, query and evaluate LLM traces locally.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -72,6 +72,8 @@ def demo(
     requests: Annotated[int, typer.Option(help="How many customers to serve", min=1, max=10_000)] = 60,
 ) -> None:
     """Run a small support agent, record it, and show what was recorded."""
+    from spanbox.cli import _demo
+
     _demo.run(Output(), Path(resolve_store(store)), requests=requests)
 
 
@@ -88,6 +90,8 @@ def ls(
     json: Json = False,
 ) -> None:
     """List recent traces, recent sessions, or the turns of a session."""
+    from spanbox.cli import _summaries
+
     out, box = Output(), _open(store)
     if session is not None:
         turns = box.session(session)
@@ -101,11 +105,12 @@ def ls(
         if json:
             out.json(list(found))
         elif found:
-            out.table(SESSION_HEADER, found.cells(limit), right=SESSION_RIGHT, cut={0, 8})
+            header, rows, right = found.cells(limit)
+            out.table(header, rows, right=right, cut=SESSION_CUT)
         else:
             out.line(f"no sessions{' that match' if filter or since else ''} in {clean(str(box.path))}")
         return
-    traces = _summaries.recent_traces(box, filter, since, limit)
+    traces = recent_traces(box, filter, since, limit)
     if json:
         out.json([trace.as_dict() for trace in traces])
     elif traces:
@@ -116,27 +121,67 @@ def ls(
 
 @app.command()
 def show(
-    id: Annotated[str, typer.Argument(help="Id of a trace, or its first digits")],
+    id: Trace,
     store: Store = None,
-    text: Annotated[bool, typer.Option("--text", help="Also the input and output of every span")] = False,
+    text: Annotated[bool, typer.Option("--text", help="Also what went in and came out of every span")] = False,
     json: Json = False,
 ) -> None:
-    """Show one trace as a tree."""
+    """Show one trace as a tree, and with --text its conversation."""
+    from spanbox._trace import SHOWN_SPANS
+    from spanbox.cli import _show
+
     out, box = Output(), _open(store)
     trace = box.trace(id) if json or text else box.trace(id, limit=SHOWN_SPANS, payloads=False)
     if json:
-        scores = {"scores": trace.scores} if trace.scores else {}
-        spans = [_span_json(span) for span in trace]
-        out.json({"trace_id": trace.id, "totals": trace.totals.as_dict(), "spans": spans, **scores})
+        out.json(_show.trace_json(trace))
         return
     out.tree(trace.lines(width=out.width))
     if text:
-        _print_texts(out, trace)
+        _show.print_texts(out, trace)
+
+
+@app.command()
+def top(
+    store: Store = None,
+    filter: Filter = "",
+    window: Annotated[str, typer.Option("--window", help="The time that is looked at")] = "5m",
+    once: Annotated[bool, typer.Option("--once", help="One look, also on a terminal")] = False,
+    json: Json = False,
+) -> None:
+    """Watch what runs now: latency, cost and failures by model, running spans, slowest traces. q ends it."""
+    from spanbox._time import length_ns
+    from spanbox.cli import _top
+
+    _top.run(Output(), _open(store), filter, length_ns(window, what="--window"), once=once, json=json)
+
+
+@app.command()
+def report(
+    filter: Annotated[str, typer.Argument(help='Only spans that match, such as: tenant == "acme"')] = "",
+    out_file: Annotated[Path, typer.Option("--out", help="The HTML file to write")] = Path("report.html"),
+    trace: Annotated[
+        str | None, typer.Option("--trace", help="About this trace alone", autocompletion=complete_trace)
+    ] = None,
+    store: Store = None,
+    since: Since = None,
+    until: Until = None,
+    title: Annotated[str, typer.Option("--title", help="Of the page")] = "",
+) -> None:
+    """Write one HTML file about a trace or a time, to read offline or to mail: no server, no script."""
+    out, box = Output(), _open(store)
+    with out.working("reading"):
+        box.report(out_file, filter, trace=trace, since=since, until=until, title=title)
+    out.line(f"written to {clean(str(out_file))}: open it in a browser")
 
 
 @app.command()
 def score(
-    about: Annotated[str, typer.Argument(metavar="TRACE[/SPAN]", help="What is scored: ids, or their first digits")],
+    about: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRACE[/SPAN]", help="What is scored: ids, or their first digits", autocompletion=complete_trace
+        ),
+    ],
     name: Annotated[str, typer.Argument(help='Name of the score, such as "helpful"')],
     value: Annotated[str, typer.Argument(help="A number, true, false, or a label")],
     source: Annotated[str, typer.Option(help="rule, judge, human, feedback or experiment")] = "human",
@@ -173,19 +218,6 @@ def _score_value(text: str) -> bool | int | float | str:
     return text
 
 
-def _span_json(span: TraceSpan) -> dict[str, Any]:
-    return {**span.as_dict(), "depth": span.depth, "self_ns": span.self_ns, "critical_ns": span.critical_ns}
-
-
-def _print_texts(out: Output, trace: Trace) -> None:
-    for span in trace:
-        out.line()
-        out.title(f"{clean(span.name)}  {span.span_id}")
-        for name, value in span.attributes.items():
-            if name not in ("events", "links"):
-                out.line(fit(f"  {clean(name)}: {one_line(value, limit=100_000)}", out.width))
-
-
 @app.command()
 def grep(
     text: Annotated[str, typer.Argument(help="What to search for in inputs, outputs, errors and attributes")],
@@ -199,7 +231,8 @@ def grep(
 ) -> None:
     """Search the text of all spans. Exits with 1 when nothing matches."""
     out, box = Output(), _open(store)
-    result = box.grep(text, regex=regex, ignore_case=ignore_case, filter=filter, since=since, limit=limit)
+    with out.working("searching"):
+        result = box.grep(text, regex=regex, ignore_case=ignore_case, filter=filter, since=since, limit=limit)
     if json:
         out.json({"matched": result.matched, "hits": list(result)})
     else:
@@ -220,8 +253,11 @@ def grep(
 @app.command()
 def stats(store: Store = None, since: Since = None, filter: Filter = "", json: Json = False) -> None:
     """Latency, tokens, cost and failures, by model and by kind."""
+    from spanbox.cli import _summaries
+
     out, box = Output(), _open(store)
-    models, kinds = _summaries.by_model(box, filter, since), _summaries.by_kind(box, filter, since)
+    with out.working("reading"):
+        models, kinds = by_model(box, filter, since), by_kind(box, filter, since)
     if json:
         out.json({"models": models, "kinds": list(kinds), "sampled_out": kinds.sampled_out})
         return
@@ -255,6 +291,8 @@ def tail(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line")] = False,
 ) -> None:
     """Show the spans that ended last, a line each; with -f also those that come."""
+    from spanbox.cli import _tail
+
     _tail.run(Output(), _open(store), filter, count, follow=follow, json=json)
 
 
@@ -268,7 +306,8 @@ def sql(
 ) -> None:
     """Ask in SQL, by DuckDB (extra `sql`). It reads the store and nothing else."""
     out = Output()
-    result = _open(store).sql(query, filter, since=since)
+    with out.working("asking"):
+        result = _open(store).sql(query, filter, since=since)
     if json:
         out.json(list(result))
         return
@@ -293,8 +332,10 @@ def export(
     """Write spans to a Parquet file, for other programs. `spanbox import` reads it back."""
     if file.suffix != ".parquet":
         raise typer.BadParameter(f"{file.name!r} does not end with .parquet", param_hint="FILE")
-    spans = _open(store).to_parquet(file, filter, since=since)
-    Output().line(f"{plural(spans, 'span')} written to {clean(str(file))}")
+    out, box = Output(), _open(store)
+    with out.working("writing"):
+        spans = box.to_parquet(file, filter, since=since)
+    out.line(f"{plural(spans, 'span')} written to {clean(str(file))}")
 
 
 @app.command()
@@ -312,7 +353,8 @@ def erase(
     found = box.spans(filter, since=since).count()
     if found and not yes:
         typer.confirm(f"Erase {plural(found, 'span')} from {clean(str(box.path))}?", abort=True)
-    erased = box.erase(filter, since=since, secure=secure)
+    with out.working("erasing"):
+        erased = box.erase(filter, since=since, secure=secure)
     out.line(f"{plural(erased.spans, 'span')} and {plural(erased.blobs, 'blob')} erased")
 
 
@@ -322,8 +364,10 @@ def backup(
     store: Store = None,
 ) -> None:
     """Write a copy of the store, while others go on."""
-    _open(store).backup(folder)
-    Output().line(f"written to {clean(str(folder))}")
+    out, box = Output(), _open(store)
+    with out.working("copying"):
+        box.backup(folder)
+    out.line(f"written to {clean(str(folder))}")
 
 
 @app.command()
@@ -352,8 +396,11 @@ def audit(
     json: Json = False,
 ) -> None:
     """Look for values in every byte of the store, and in every text packed in it. Exits with 1 when one is there."""
+    from spanbox import _audit
+
     out = Output()
-    found = _audit.audit(_open(store), _audit.read_canaries(canary))
+    with out.working("looking at every byte"):
+        found = _audit.audit(_open(store), _audit.read_canaries(canary))
     if json:
         out.json({**found._asdict(), "hits": [hit._asdict() for hit in found.hits]})
     else:
@@ -371,8 +418,11 @@ def audit(
 @app.command()
 def doctor(store: Store = None, json: Json = False) -> None:
     """Check the store: sizes, checksums, recorders, and what to do. Exits with 1 when something is wrong."""
+    from spanbox.cli import _doctor
+
     out = Output()
-    report = _doctor.examine(store)
+    with out.working("checking every checksum"):
+        report = _doctor.examine(store)
     if json:
         out.json(report.as_dict())
     else:
@@ -395,6 +445,8 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure what recording, storing and asking cost on this machine; takes about ten seconds."""
+    from spanbox.cli import _bench
+
     _bench.run(Output(), path, json=json)
 
 
@@ -406,6 +458,8 @@ def import_(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what is wrong and import the rest")] = False,
 ) -> None:
     """Import recordings made by others. Importing a file again adds nothing."""
+    from rich.progress import Progress
+
     out = Output()
     if format not in _FORMATS:
         raise typer.BadParameter(f"{format!r} is not one of {', '.join(_FORMATS)}", param_hint="--format")
@@ -444,3 +498,4 @@ def import_(
 
 _page.add_commands(app)
 _bridges.add_commands(app)
+add_examples(app)

@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 
 from spanbox._box import open as open_box
-from spanbox._exposition import render
 from spanbox._render import clean, plural
 from spanbox._time import length_ns
 from spanbox.cli._options import Filter, Json, Store
@@ -156,6 +155,7 @@ def metrics(
 ) -> None:
     """Print metrics for Prometheus, or hand them to node_exporter or a Datadog agent."""
     from spanbox._dogstatsd import push
+    from spanbox._exposition import render
 
     out, box = Output(), open_box(store)
     found = box.metrics(labels=label or (), max_series=max_series)

@@ -15,7 +15,8 @@ from spanbox import _core
 from spanbox._box import Box
 from spanbox._box import open as open_box
 from spanbox._paths import FOLDER
-from spanbox._render import clean, fit, format_cost, format_duration, format_share, plural
+from spanbox._render import MISSING, clean, duration_column, fit, format_cost, format_duration, format_share, plural
+from spanbox._report_figures import by_kind, by_model
 from spanbox._spans import Spans
 from spanbox.cli import _summaries
 from spanbox.cli._output import Output
@@ -93,8 +94,9 @@ def _summarise(out: Output, box: Box, begin_ns: int, headline: str) -> None:
 
 
 def _print_next(out: Output, box: Box, trace_id: str, begin_ns: int) -> None:
-    """Three commands that work as they are printed."""
+    """Commands that work as they are printed."""
     spanbox, store = _program(), _store_option(box.path)
+    slowest = box.shortest_id(trace_id)
     search = ("grep 'did not answer'", "search every input, output and error")
     if not box.grep("did not answer", since=begin_ns, limit=1):
         search = ("stats", "figures by model and kind")
@@ -102,8 +104,9 @@ def _print_next(out: Output, box: Box, trace_id: str, begin_ns: int) -> None:
         (f"{spanbox} {what}{store}", meaning)
         for what, meaning in (
             ("ls", "recent traces"),
-            (f"show {box.shortest_id(trace_id)} --text", "what the slowest one said"),
+            (f"show {slowest} --text", "what the slowest one said"),
             search,
+            (f"report --trace {slowest}", "the slowest one as a page"),
         )
     ]
     width = max(len(command) for command, _ in commands)
@@ -127,11 +130,12 @@ def _program() -> str:
 def _print_models(out: Output, box: Box, begin_ns: int) -> float | None:
     """Prints the figures of each model; what all of it cost, None when that is not known."""
     rows: list[list[str]] = []
-    figures = _summaries.by_model(box, "kind == llm", begin_ns)
-    for row in figures:
-        times = [format_duration(row[key]) for key in ("ttft_p50", "ttft_p99", "tpot_p50")]
+    figures = by_model(box, "kind == llm", begin_ns)
+    columns = [duration_column([row[key] for row in figures]) for key in ("ttft_p50", "ttft_p99", "tpot_p50")]
+    for at, row in enumerate(figures):
+        times = [column[at] for column in columns]
         cost = format_cost(None if row["cost_usd"] is None else row["cost_usd"] / row["calls"] * 1000)
-        rows.append([clean(row["model"] or "–"), f"{row['calls']:,}", *times, cost, format_share(row["failed"])])
+        rows.append([clean(row["model"] or MISSING), f"{row['calls']:,}", *times, cost, format_share(row["failed"])])
     header = ["model", "calls", "p50 ttft", "p99 ttft", "per token", "$/1k calls", "failed"]
     out.table(header, rows, right=set(range(1, len(header))), cut={0})
     costs = [row["cost_usd"] for row in figures if row["cost_usd"] is not None]
@@ -139,7 +143,7 @@ def _print_models(out: Output, box: Box, begin_ns: int) -> float | None:
 
 
 def _print_failures(out: Output, box: Box, begin_ns: int) -> None:
-    _summaries.print_kinds(out, _summaries.by_kind(box, "", begin_ns))
+    _summaries.print_kinds(out, by_kind(box, "", begin_ns))
     failed = box.spans("status == error", since=begin_ns)
     if worst := _most_frequent_error(failed):
         out.line(fit(f"Most frequent: {worst}", _COLUMNS))

@@ -9,15 +9,13 @@ import typer
 
 from spanbox._box import open as open_box
 from spanbox._render import clean
-from spanbox.cli._options import Json, Since, Store
+from spanbox.cli._options import By, Json, Since, Store, Until
 from spanbox.cli._output import Output
 
 Calls = Annotated[str, typer.Argument(help='Only calls that match, such as: tenant == "acme"')]
-Until = Annotated[str | None, typer.Option("--until", help="Up to when, as --since")]
 Prices = Annotated[
     list[Path] | None, typer.Option("--prices", help="A file of own prices, of LiteLLM or of Langfuse; repeatable")
 ]
-By = Annotated[list[str] | None, typer.Option("--by", help="Column, repeatable [default: model]")]
 
 
 class _Table(Protocol):
@@ -74,11 +72,13 @@ def cost(
     out, box = Output(), open_box(store)
     _load(prices)
     if project:
-        projection = box.project_cost(filter, by=by or [])
+        with out.working("reading"):
+            projection = box.project_cost(filter, by=by or [])
         out.json(projection.as_dict()) if json else _print(out, projection, len(projection.by))
         return
     moment: Any = 0 if as_of == "0" else as_of
-    report = box.cost(filter, by=by or ["model"], every=every, since=since, until=until, as_of=moment)
+    with out.working("reading"):
+        report = box.cost(filter, by=by or ["model"], every=every, since=since, until=until, as_of=moment)
     if out_file is not None:
         if out_file.suffix not in (".csv", ".html"):
             raise typer.BadParameter(f"{out_file.name!r} ends neither with .csv nor with .html", param_hint="--out")
@@ -107,7 +107,8 @@ def reprice(
     """Compute costs of stored calls anew. What was recorded stays, and can be asked (`spanbox cost --as-of 0`)."""
     out, box = Output(), open_box(store)
     _load(prices)
-    done = box.reprice(filter, since=since, until=until, dry_run=dry_run)
+    with out.working("reading"):
+        done = box.reprice(filter, since=since, until=until, dry_run=dry_run)
     out.json(done.as_dict()) if json else out.line(str(done))
 
 
@@ -123,7 +124,8 @@ def reparse(
     """Read the replies of stored calls anew, with the parsers of this version. Spans stay as they are."""
     out, box = Output(), open_box(store)
     _load(prices)
-    done = box.reparse(filter, since=since, until=until, dry_run=dry_run)
+    with out.working("reading"):
+        done = box.reparse(filter, since=since, until=until, dry_run=dry_run)
     out.json(done.as_dict()) if json else out.line(str(done))
 
 
@@ -141,7 +143,8 @@ def reconcile(
     """Compare a provider's bill with what was recorded: what is missing, surplus, or has another amount."""
     out, box = Output(), open_box(store)
     _load(prices)
-    found = box.reconcile(bill, filter, since=since, until=until, id=id, cost=amount)
+    with out.working("reading"):
+        found = box.reconcile(bill, filter, since=since, until=until, id=id, cost=amount)
     out.json(found.as_dict()) if json else _print(out, found, 1)
     if found.differences:
         raise typer.Exit(1)
@@ -159,7 +162,8 @@ def runaways(
     """Show traces whose number of calls or cost departs from those of their kind."""
     out, box = Output(), open_box(store)
     _load(prices)
-    found = box.runaways(filter, since=since, until=until, limit=limit)
+    with out.working("reading"):
+        found = box.runaways(filter, since=since, until=until, limit=limit)
     if json:
         out.json({"traces": found.traces, "unjudged": found.unjudged, "rows": [row.as_dict() for row in found]})
     else:

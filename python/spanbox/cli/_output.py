@@ -10,6 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from rich.console import Console
@@ -39,8 +40,16 @@ class Output:
         return self._out.width if self.is_terminal else _PIPE_WIDTH
 
     @property
+    def console(self) -> Console:
+        return self._out
+
+    @property
     def progress_console(self) -> Console:
         return self._err
+
+    def working(self, what: str) -> AbstractContextManager[object]:
+        """Says so while the block runs, where somebody watches."""
+        return self._err.status(what) if self._err.is_terminal else nullcontext()
 
     def line(self, text: str = "", style: str = "") -> None:
         self._out.print(Text(text, style), soft_wrap=True)
