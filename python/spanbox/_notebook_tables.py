@@ -58,6 +58,8 @@ def sparks_html(result: Result) -> str:
     names = [key for key in result.key_columns if key != "time"]
     figures = [name for name in result.columns if name not in result.key_columns]
     buckets = _buckets(result)
+    if len(buckets) < 2:
+        return ""
     groups: dict[tuple[Any, ...], dict[int, dict[str, Any]]] = {}
     for row in result:
         groups.setdefault(tuple(row[key] for key in names), {})[row["time"]] = row

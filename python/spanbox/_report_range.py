@@ -54,12 +54,12 @@ def range_body(box: Box, filter: str, since: Moment | None, until: Moment | None
         length = (end if end is not None else time.time_ns()) - begin
         changes += _model_changes(models, by_model(box, filter, begin - length, begin))
         changes += _root_changes((failed, traces), _roots(box, filter, begin - length, begin))
-    last = end if end is not None else time.time_ns()
+    newest = next(iter(spans.columns("start_ns").order_by("start_ns", descending=True).limit(1)), first)
     return (
         f"<h1>{text(title)}</h1><p>{text(_range(begin, end, filter))}, {plural(count, 'span')}, "
         f"{plural(traces, 'trace')}</p>"
         + _verdict_html(changes, begin)
-        + _latency_html(box, models, filter, begin, end, last - (begin or first["start"]))
+        + _latency_html(box, models, filter, begin, end, newest["start"] - first["start"])
         + _cost_html(box, filter, begin, end, traces)
         + _failures_html(box, filter, begin, end)
         + _slow_html(box, filter, begin, end)
@@ -160,8 +160,8 @@ def _verdict_html(changes: list[Row], begin: int | None) -> str:
         ]
         for each in shown
     ]
-    if not rows:
-        return f'<p class="sb-note">{text(verdict)}</p>'
+    if not any(each["before"] is not None for each in shown):
+        return f"<p>{text(verdict)}</p>"
     note = "marked from ×1.5 or 2 points on, with 20 calls on both sides; chance is not tested; " + _QUANTILES
     return f"<h2>{text(verdict)}</h2>" + table(
         "", ["what", "now", "before", "change"], rows, right={1, 2, 3}, notes=[note]

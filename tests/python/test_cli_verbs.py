@@ -93,7 +93,8 @@ def folder(tmp_path: Path) -> Path:
     columns = [name for name, _, kind, _ in spanbox.columns() if kind in ("string", "text")]
     texts = {name: HOSTILE for name in columns if name not in ("kind", "status", "events", "links")}
     common = {
-        "trace_id": TRACE_ID, **texts, "session_id": HOSTILE.replace("\0", ""), HOSTILE.replace("\0", ""): HOSTILE, "status": "error", "start_ns": NOW_NS,
+        "trace_id": TRACE_ID, **texts, "session_id": HOSTILE.replace("\0", ""), "status": "error",
+        HOSTILE.replace("\0", ""): HOSTILE, "start_ns": NOW_NS,
         "events": [{"name": HOSTILE, "time_ns": NOW_NS, "attributes": {HOSTILE.replace("\0", ""): HOSTILE}}],
     }  # fmt: skip
     call = {"ttft_ns": 100 * MS, "input_tokens": 812, "output_tokens": 141, "cost_usd": 0.0034}
