@@ -76,8 +76,8 @@ border-radius:4px;padding:0 3px;margin-right:6px}
 .spanbox svg{vertical-align:middle;overflow:visible}.spanbox .sb-bar{margin-right:6px}
 .spanbox .sb-wf{width:100%;min-width:220px;height:16px;display:block}
 .spanbox .sb-facts{display:flex;flex-wrap:wrap;gap:2px 24px;margin:4px 0 8px}
-.spanbox .sb-facts div{margin:0}.spanbox .sb-facts dt{color:var(--sb-t3);font:11px/16px Inter,system-ui,sans-serif}
-.spanbox .sb-facts dd{margin:0;font-weight:600}
+.spanbox .sb-facts span{display:block;font-weight:600}
+.spanbox .sb-facts .sb-n{color:var(--sb-t3);font:11px/16px Inter,system-ui,sans-serif}
 .spanbox .sb-ax{display:flex;justify-content:space-between}
 .spanbox .sb-bad{background:var(--sb-errbg);color:var(--sb-t1);padding:4px 8px;margin:0 0 8px}
 .spanbox .sb-part{margin:12px 0 0;max-width:960px}.spanbox .sb-part svg{width:100%;height:12px;display:block}
@@ -171,8 +171,12 @@ def spark(values: Sequence[float | None], label: str) -> str:
 
 def facts(named: Sequence[tuple[str, str]]) -> str:
     """Name over value, side by side."""
-    pairs = "".join(f"<div><dt>{text(name)}</dt><dd>{number(value)}</dd></div>" for name, value in named if value)
-    return f'<dl class="sb-facts">{pairs}</dl>'
+    pairs = "".join(
+        f'<div><span class="sb-n">{text(name)} </span><span>{number(value)}</span></div>'
+        for name, value in named
+        if value
+    )
+    return f'<div class="sb-facts">{pairs}</div>'
 
 
 def parts_bar(title: str, parts: Sequence[tuple[str, str, float]], shown: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ _BARS = 30
 _POINTS = 5_000
 _LIGHT = 1
 _WIDTH = 560
+_MINUTE_NS = 60_000_000_000
 _LONG_NS = 172_800_000_000_000  # from two days on the axis tells days
 _FORMATS: dict[str, str] = {"cost": "$,.4~f", "share": ".2~%", "duration": ",.3~r", "plain": ",.3~r"}
 Row = dict[str, Any]
@@ -121,8 +122,10 @@ def _lines(alt: Any, result: Result, figures: list[str]) -> tuple[Any, list[str]
     unit, axis, size = _scale(result, figures)
     rows = _bounded(_points(result, figures, groups, size))
     last = {(row["group"], row["figure"]): row for row in rows if row["value"] is not None}
-    day = result.every_ns * len(set(result.column("time"))) > _LONG_NS
-    x = alt.X("time:T", title="UTC", scale=alt.Scale(type="utc"), axis=alt.Axis(format="%m-%d" if day else "%H:%M"))
+    shown = "%H:%M:%S" if result.every_ns < _MINUTE_NS else "%H:%M"
+    if result.every_ns * len(set(result.column("time"))) > _LONG_NS:
+        shown = "%m-%d"
+    x = alt.X("time:T", title="UTC", scale=alt.Scale(type="utc"), axis=alt.Axis(format=shown))
     y = alt.Y("value:Q", title=None, axis=_axis(alt, unit, axis))
     colour = _colour(alt, result, groups)
     width = alt.StrokeWidth("figure:N", scale=alt.Scale(domain=figures, range=_widths(len(figures))), legend=None)
@@ -144,7 +147,7 @@ def _axis(alt: Any, unit: Unit, name: str) -> Any:
     """Numbers with their unit: `name` is one of ours."""
     if unit != "duration":
         return alt.Axis(format=_FORMATS[unit])
-    return alt.Axis(labelExpr=f"format(datum.value, '{_FORMATS[unit]}') + '\u2009{name}'")
+    return alt.Axis(labelExpr=f"format(datum.value, '{_FORMATS[unit]}') + '\u2009{name}'", labelOverlap=True)
 
 
 def _apart(ends: list[Row]) -> list[Row]:

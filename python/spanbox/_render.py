@@ -229,7 +229,8 @@ _MIN_COLUMN = 8
 def text_table(
     header: list[str], rows: list[list[str]], *, right: set[int], width: int | None = None, cut: set[int] | None = None
 ) -> list[str]:
-    """Lines of a table of cleaned cells. Columns in `right` are right-aligned; those in `cut` give way to `width`."""
+    """Lines of a table of cleaned cells. Columns in `right` are right-aligned; those in `cut` give way to `width`. What
+    still does not fit is left out on the right, and an ellipsis in the header says so."""
     widths = [max(text_width(row[i]) for row in [header, *rows]) for i in range(len(header))]
     if width is not None:
         while sum(widths) + 2 * (len(widths) - 1) > width:
@@ -237,7 +238,12 @@ def text_table(
             if widths[widest] <= _MIN_COLUMN:
                 break
             widths[widest] -= 1
-    return [
-        "  ".join(pad(cell, widths[i], right=i in right) for i, cell in enumerate(row)).rstrip()
+    shown = len(widths)
+    if width is not None and sum(widths) + 2 * (shown - 1) > width:
+        while shown > 1 and sum(widths[:shown]) + 2 * shown + 1 > width:
+            shown -= 1
+    lines = [
+        "  ".join(pad(cell, widths[i], right=i in right) for i, cell in enumerate(row[:shown])).rstrip()
         for row in [header, *rows]
     ]
+    return [f"{lines[0]}  …", *lines[1:]] if shown < len(widths) else lines

@@ -11,6 +11,7 @@ from spanbox._render import (
     MISSING,
     clean,
     duration_column,
+    fit,
     format_cost,
     format_count,
     format_duration,
@@ -172,7 +173,8 @@ class Session(Sequence[Turn]):
         took = duration_column([turn.duration_ns for turn in shown])
         rows = [_turn_cells(at + 1, turn, took[at]) for at, turn in enumerate(shown)]
         table = text_table(_TURN_HEADER, rows, right=_TURN_RIGHT, width=width or terminal_width(), cut={5, 6, 7})
-        lines = [f"session {clean(self.id)}  {'  '.join(self._facts())}", *table]
+        summary = f"session {clean(self.id)}  {'  '.join(self._facts())}"
+        lines = [fit(summary, width or terminal_width()), *table]
         more = len(self) - len(rows)
         return [*lines, f"… {plural(more, 'more turn')}"] if more > 0 else lines
 

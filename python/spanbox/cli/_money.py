@@ -47,7 +47,7 @@ def _print(out: Output, answer: _Table, names: int) -> None:
     if rows:
         out.table(header, rows, right=right, cut=set(range(names)))
     for remark in answer.remarks:
-        out.line(remark, "dim")
+        out.prose(remark, "dim")
 
 
 def cost(
@@ -109,7 +109,7 @@ def reprice(
     _load(prices)
     with out.working("reading"):
         done = box.reprice(filter, since=since, until=until, dry_run=dry_run)
-    out.json(done.as_dict()) if json else out.line(str(done))
+    out.json(done.as_dict()) if json else out.prose(str(done))
 
 
 def reparse(
@@ -126,7 +126,7 @@ def reparse(
     _load(prices)
     with out.working("reading"):
         done = box.reparse(filter, since=since, until=until, dry_run=dry_run)
-    out.json(done.as_dict()) if json else out.line(str(done))
+    out.json(done.as_dict()) if json else out.prose(str(done))
 
 
 def reconcile(

@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from spanbox._render import text_table, text_width
+from spanbox._render import fold, text_table, text_width
 
 _PIPE_WIDTH = 100_000  # nothing is cut
 
@@ -53,6 +53,11 @@ class Output:
 
     def line(self, text: str = "", style: str = "") -> None:
         self._out.print(Text(text, style), soft_wrap=True)
+
+    def prose(self, text: str, style: str = "") -> None:
+        """A sentence, folded at the width of the terminal."""
+        for line in fold(text, self.width):
+            self.line(line, style)
 
     def title(self, text: str) -> None:
         self.line(text, "bold")
