@@ -232,7 +232,7 @@ def test_terminal_of_80_columns_is_enough(folder: Path, arguments: tuple[str, ..
     os.close(controller)
     assert child.wait(60) == 0
     coloured = output.decode()
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", coloured).replace("\r", "")
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", coloured).replace("\r\n", "\n").replace("\r", "\n")
     assert coloured != plain  # colours on a terminal
     assert all(character.isprintable() for character in plain.replace("\n", ""))
     assert max(map(text_width, plain.splitlines())) <= 80

@@ -82,7 +82,7 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.written.decode()).replace("\r", "")
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.written.decode()).replace("\r\n", "\n").replace("\r", "\n")
         return plain.splitlines()
 
 
@@ -200,7 +200,7 @@ def test_shell_completes_ids_and_columns(folder: Path) -> None:
 
     assert TRACE_ID in completed("show", "7f")
     assert "\x1b" not in completed("show", "7f")
-    assert TRACE_ID in completed("report", "--trace", "7F3")
+    assert TRACE_ID in completed("report", "--trace", "7f3")
     assert TRACE_ID not in completed("show", "8")
     assert "tenant" in completed("cost", "--by", "ten")
     assert completed("show", "--store", "nowhere", "7f").strip() in ("", "_files", "_arguments '*: :(())'")

@@ -26,7 +26,7 @@ def complete_trace(context: typer.Context, incomplete: str) -> Completions:
     return [
         (trace.trace_id, f"{short_time(trace.start_ns)} {clean(trace.name)} {format_duration(trace.duration_ns)}")
         for trace in traces
-        if trace.trace_id.startswith(incomplete.lower())
+        if trace.trace_id.startswith(incomplete)
     ]
 
 
