@@ -21,6 +21,7 @@ from functools import partial
 import recording_rows
 from ingest_rows import ingest
 from page_rows import page
+from pii_rows import pii
 from query_rows import growth, questions, start
 from search_rows import search
 from table import WORK, Row, table, write
@@ -32,6 +33,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     "B Q": questions,
     "B search": search,
     "B start": start,
+    "D PII": pii,
     "growth": growth,
     "C page": page,
 }

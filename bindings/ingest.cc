@@ -8,6 +8,7 @@
 #include "casters.h"
 #include "query.h"
 #include "redaction.h"
+#include "text_stage.h"
 
 namespace py = pybind11;
 
@@ -27,7 +28,7 @@ void RegisterIngest(py::module_& module) {
   py::class_<Ingest>(module, "Ingest", "Rows of others on their way into a store.", py::is_final())
       .def(py::init([](const PyStore& store, std::string name, bool skip_bad) {
              auto ingest = Unwrap(WithoutGil([&] { return Ingest::Start(store.store, std::move(name), skip_bad); }));
-             if (RedactValue redact = ValueRedactor()) ingest->SetRedact(std::move(redact));
+             if (RedactValue redact = WithStage(ValueRedactor())) ingest->SetRedact(std::move(redact));
              return ingest;
            }),
            "store"_a, "name"_a, "skip_bad"_a)

@@ -1,4 +1,4 @@
-// The hook of spanbox.limit(): what is asked before a span starts, and told what a span sets.
+// The hook of spanbox.limit(): asked before a span starts, and told what a span sets.
 //
 // Thread rule: hold the GIL. Ownership: the hook belongs to this module.
 // Invariant: without a hook nothing happens, and the check for one is all that a call pays.
@@ -10,15 +10,24 @@
 
 namespace spanbox::python {
 
-// hook(kind, tags, depth, attributes): kind is a str; tags the encoded tags around, or None; depth the number of spans
-// around, of this thread or task. attributes: None before a span starts, which it does not when the hook raises; else
-// what a span of that kind sets. nullptr: no limit is open.
+struct ContextObject;
+struct SpanObject;
+
+// spanbox._limit's _Hook; nullptr: no limit is open.
 inline PyObject* limit_hook = nullptr;
 
-// False with an exception set: the span must not start. REQUIRES: limit_hook is set.
-bool AskLimits(SpanKind kind, PyObject* attributes);
+// False with an exception set: a span of that kind must not start here. REQUIRES: limit_hook is set, as all of these
+// do.
+bool AskLimits(SpanKind kind);
+// The same for a span that a tracer is to start in `place`; sets its kind, as far as it is known.
+bool AskLimitsOfTracer(PyObject* name, PyObject* attributes, const ContextObject* place, SpanKind& kind);
 
-inline bool WithinLimits(SpanKind kind) { return limit_hook == nullptr || AskLimits(kind, nullptr); }
+// What a span sets: a dict of columns. What is raised is forgotten, as only a start can be refused.
+void TellLimits(const SpanObject* span, PyObject* attributes);
+// What a tracer's span sets: a dict of attributes of any dialect; nullptr: it has ended.
+void TellLimitsOfTracer(const SpanObject* span, PyObject* attributes);
+
+inline bool WithinLimits(SpanKind kind) { return limit_hook == nullptr || AskLimits(kind); }
 
 // Add functions to the module: 0, or -1 with an exception set.
 int RegisterLimits(PyObject* module);

@@ -7,6 +7,7 @@
 #include "query.h"
 #include "recording.h"
 #include "redaction.h"
+#include "text_stage.h"
 
 PYBIND11_MODULE(_core, module) {
   module.attr("__version__") = SPANBOX_VERSION;
@@ -19,6 +20,7 @@ PYBIND11_MODULE(_core, module) {
     throw pybind11::error_already_set();
   }
   spanbox::python::RegisterRedaction(module);
+  spanbox::python::RegisterStage(module);
   spanbox::python::RegisterRecording(module);
   spanbox::python::RegisterTable(module);
   spanbox::python::RegisterStore(module);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "limits.h"
 
 namespace spanbox::python {
 namespace {
@@ -121,6 +122,14 @@ PyObject* OtelSetAttribute(PyObject* self, PyObject* const* args, Py_ssize_t cou
     PyObject* const name = key;
     PyObject* const what = value;
     WriteFields(AsSpan(self), [name, what](Capture& capture) { capture.AddForeign(name, what); });
+    if (limit_hook != nullptr) {
+      PyObject* attributes = PyDict_New();
+      if (attributes != nullptr && PyDict_SetItem(attributes, name, what) == 0) {
+        TellLimitsOfTracer(AsSpan(self), attributes);
+      }
+      PyErr_Clear();
+      Py_XDECREF(attributes);
+    }
   }
   Py_RETURN_NONE;
 }
@@ -130,6 +139,7 @@ PyObject* OtelSetAttributes(PyObject* self, PyObject* const* args, Py_ssize_t co
   PyObject* attributes = AsDict(signature.Read(args, count, keywords)[0]);
   if (attributes != nullptr && AsSpan(self)->open && PyDict_GET_SIZE(attributes) > 0) {
     WriteFields(AsSpan(self), [&](Capture& capture) { capture.AddAllForeign(attributes); });
+    if (limit_hook != nullptr) TellLimitsOfTracer(AsSpan(self), attributes);
   }
   Py_XDECREF(attributes);
   Py_RETURN_NONE;
@@ -247,6 +257,7 @@ void OtelRaised(SpanObject* span, PyObject* exception) {
   Scratch scratch;
   RecordWriter record(scratch.buffer());
   record.Fields(span->span_id);
+  MarkStage(record);
   AddError(span, record, exception);
   open_recorder->Append(RecordType::kFields, scratch.buffer().bytes());
 }
@@ -254,6 +265,7 @@ void OtelRaised(SpanObject* span, PyObject* exception) {
 void OtelEnd(SpanObject* span, PyObject* end_time) {
   if (!span->open || !span->otel_state.started) return;
   const std::int64_t now_ns = MonotonicNowNs();
+  if (limit_hook != nullptr) TellLimitsOfTracer(span, nullptr);
   PyObject* columns = span->recorded ? Explain(span) : nullptr;
   Recorder* const recorder = open_recorder;
   const bool write = span->open && span->recorded && recorder != nullptr;
@@ -266,6 +278,7 @@ void OtelEnd(SpanObject* span, PyObject* end_time) {
     Scratch scratch;
     RecordWriter record(scratch.buffer());
     record.End(span->span_id, std::max<std::int64_t>(0, duration_ns), span->status);
+    MarkStage(record);
     if (span->ttft_ns >= 0) record.AddInt(Column::kTtftNs, {}, span->ttft_ns);
     if (span->otel_state.status_code == kOk) record.AddString(Column::kAttribute, "otel.status_code", "ok");
     if (columns != nullptr || span->events != nullptr || span->links != nullptr) {

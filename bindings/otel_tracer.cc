@@ -5,8 +5,10 @@
 
 #include "base/clock.h"
 #include "base/ids.h"
+#include "limits.h"
 #include "otel.h"
 #include "redaction.h"
+#include "wire/prices.h"
 #include "wire/recorded.h"
 
 namespace spanbox::python {
@@ -107,13 +109,13 @@ struct Adopted {
 
 // Writes START, after making the span current when `current` says so. A new reference; nullptr with MemoryError set.
 SpanObject* Start(Recorder& recorder, TracerObject* tracer, const Arguments& given, ContextObject* place, bool current,
-                  const Adopted* adopted = nullptr) {
+                  SpanKind known = SpanKind::kSpan, const Adopted* adopted = nullptr) {
   PyObject* name = PyUnicode_Check(given[kName]) ? Py_NewRef(given[kName]) : PyObject_Str(given[kName]);
   if (name == nullptr) {
     PyErr_Clear();
     name = PyUnicode_FromString("");
   }
-  SpanObject* span = name == nullptr ? nullptr : NewSpan(name, SpanKind::kSpan);
+  SpanObject* span = name == nullptr ? nullptr : NewSpan(name, known);
   Py_XDECREF(name);
   if (span == nullptr) return nullptr;
   SetIdentity(span, place, given[kStartTime]);
@@ -141,6 +143,7 @@ SpanObject* Start(Recorder& recorder, TracerObject* tracer, const Arguments& giv
   PyObject* kind = PyTuple_GET_ITEM(otel_api.kind_names, static_cast<Py_ssize_t>(KindOf(given[kKind])));
   record.AddString(Column::kAttribute, "otel.kind", Utf8(kind).view());
   record.AddBool(Column::kAttribute, kOtelRaw, true);
+  MarkStage(record);
   if (attributes != nullptr || span->links != nullptr) {
     AddCaptured(record, [&](Capture& capture) {
       if (attributes != nullptr) capture.AddAllForeign(attributes);
@@ -156,14 +159,36 @@ SpanObject* Start(Recorder& recorder, TracerObject* tracer, const Arguments& giv
   return span;
 }
 
-// A new reference; nullptr with nothing raised where the span is not to be recorded.
+void TellStart(const SpanObject* span, PyObject* given) {
+  PyObject* attributes = AsDict(given);
+  if (attributes != nullptr) TellLimitsOfTracer(span, attributes);
+  Py_XDECREF(attributes);
+}
+
+// Whether an open limit allows the span, and its kind where that is known; false with an exception set.
+bool IsAllowed(const Arguments& given, const ContextObject* place, SpanKind& kind) {
+  if (limit_hook == nullptr) return true;
+  PyObject* attributes = AsDict(given[kAttributes]);
+  const bool allowed = AskLimitsOfTracer(given[kName], attributes, place, kind);
+  Py_XDECREF(attributes);
+  return allowed;
+}
+
+// A new reference; nullptr where the span is not to be recorded, with an exception set where a limit does not allow it.
 SpanObject* StartIfWanted(TracerObject* tracer, const Arguments& given, bool current) {
-  Recorder* recorder = ActiveRecorder();
-  if (recorder == nullptr) return nullptr;
   ContextObject* place = StartingPlace(Given(given[kContext]));
   SpanObject* span = nullptr;
-  if (place == nullptr || !IsSuppressed(place->otel)) span = Start(*recorder, tracer, given, place, current);
-  PyErr_Clear();
+  SpanKind kind = SpanKind::kSpan;
+  if (place == nullptr || !IsSuppressed(place->otel)) {
+    if (!IsAllowed(given, place, kind)) {
+      Py_XDECREF(place);
+      return nullptr;
+    }
+    Recorder* const recorder = ActiveRecorder();
+    if (recorder != nullptr) span = Start(*recorder, tracer, given, place, current, kind);
+    PyErr_Clear();
+    if (span != nullptr && limit_hook != nullptr) TellStart(span, given[kAttributes]);
+  }
   Py_XDECREF(place);
   return span;
 }
@@ -193,6 +218,7 @@ PyObject* TracerStartSpan(PyObject*, PyObject* const* args, Py_ssize_t count, Py
   if (given[kName] != nullptr) span = StartIfWanted(reinterpret_cast<TracerObject*>(self), given, false);
   Py_DECREF(self);
   if (given[kName] == nullptr) return MissingName();
+  if (span == nullptr && PyErr_Occurred() != nullptr) return nullptr;
   return span == nullptr ? NotRecorded("start_span", given) : reinterpret_cast<PyObject*>(span);
 }
 
@@ -209,7 +235,8 @@ PyObject* TracerAdopt(PyObject* self, PyObject* const* args, Py_ssize_t count, P
   if (recorder == nullptr || adopted.identity.span_id == 0) Py_RETURN_NONE;
   const Arguments given{name, nullptr, kind, attributes, links, start_time, nullptr, nullptr, nullptr};
   ContextObject* place = CurrentContext();  // for its tags
-  SpanObject* span = Start(*recorder, reinterpret_cast<TracerObject*>(self), given, place, false, &adopted);
+  SpanObject* span =
+      Start(*recorder, reinterpret_cast<TracerObject*>(self), given, place, false, SpanKind::kSpan, &adopted);
   Py_XDECREF(place);
   return reinterpret_cast<PyObject*>(span);
 }
@@ -266,6 +293,7 @@ PyObject* ScopeEnter(PyObject* self, PyObject*) {
   scope->span = StartIfWanted(scope->tracer, scope->arguments, true);
   scope->runner = Runner();
   if (scope->span != nullptr) return Py_NewRef(reinterpret_cast<PyObject*>(scope->span));
+  if (PyErr_Occurred() != nullptr) return nullptr;
   scope->other = NotRecorded("start_as_current_span", scope->arguments);
   return scope->other == nullptr ? nullptr : PyObject_CallMethod(scope->other, "__enter__", nullptr);
 }
@@ -346,7 +374,7 @@ PyMethodDef functions[] = {{"set_otel", AsFunction(SetOtel), METH_VARARGS | METH
 }  // namespace
 
 int RegisterTracer(PyObject* module) {
-  finish_row = AddColumnsOfAttributes;
+  finish_row = FinishRow;
 
   tracer_type.tp_name = "spanbox._core.Tracer";
   tracer_type.tp_basicsize = sizeof(TracerObject);

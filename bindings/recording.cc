@@ -19,6 +19,8 @@
 #include "query.h"
 #include "spanbox/query.h"
 #include "spanbox/store.h"
+#include "text_stage.h"
+#include "wire/withheld.h"
 
 namespace py = pybind11;
 
@@ -79,9 +81,12 @@ Result<Opened> OpenRecorder(const std::string& path, RecorderOptions options, co
     SPANBOX_ASSIGN_OR_RETURN(rings, RingDirElsewhere(rings, ring_dir));
   }
   options.wait = WaitWithoutGil;
+  // A commit waits for the stage, which has a timeout of its own for every text.
+  constexpr std::int64_t kHourNs = 3'600'000'000'000;
+  if (has_stage.load()) options.wedged_after_ns = kHourNs;
   const ExporterFactory open_store = [path, store]() -> Result<std::shared_ptr<SpanExporter>> {
     SPANBOX_ASSIGN_OR_RETURN(std::shared_ptr<Store> opened, Store::Open(path));
-    return std::shared_ptr<SpanExporter>(std::move(opened));
+    return StageExporter(std::move(opened));
   };
   SPANBOX_ASSIGN_OR_RETURN(std::unique_ptr<Recorder> recorder, Recorder::Open(open_store, rings, options));
   return Opened{std::move(recorder), store->path()};

@@ -18,6 +18,7 @@
 #include "context.h"
 #include "spanbox/recorder.h"
 #include "spanbox/span.h"
+#include "wire/withheld.h"
 
 namespace spanbox::python {
 
@@ -36,6 +37,13 @@ inline Recorder* ActiveRecorder() {
 const std::string& RecordingPath();
 // Records there, unless the place has been chosen or a span has started.
 void SuggestPath(const std::string& path);
+
+// Whether records say that a stage has to see their texts (text_stage.h). Guarded by the GIL.
+inline bool marks_stage = false;
+inline void MarkStage(RecordWriter& record) {
+  if (marks_stage) [[unlikely]]
+    record.AddBool(Column::kAttribute, kStageMark, true);
+}
 
 // Of a span that OpenTelemetry's API has started.
 struct OtelState {
@@ -167,6 +175,7 @@ void WriteFields(SpanObject* span, const AddFields& add_fields) {
   Scratch scratch;
   RecordWriter record(scratch.buffer());
   record.Fields(span->span_id);
+  MarkStage(record);
   AddCaptured(record, add_fields);
   recorder->Append(RecordType::kFields, scratch.buffer().bytes());
 }

@@ -14,6 +14,7 @@
 #include "recording.h"
 #include "redaction.h"
 #include "spanbox/score.h"
+#include "text_stage.h"
 
 namespace py = pybind11;
 
@@ -135,6 +136,7 @@ Problem Encode(const Given& given, const Target& target, std::int64_t at_ns, con
   }
   RecordWriter record(out);
   record.Start(target.trace_id, target.span_id, 0, at_ns, SpanKind::kSpan, RedactedName(name.view()));
+  MarkStage(record);
   Capture capture(record, limits);
   if (given[kMetadata] != nullptr) capture.AddAll(given[kMetadata]);
   const auto add = [&](std::string_view attribute, PyObject* object) {
@@ -268,6 +270,7 @@ std::size_t AppendScores(PyStore& self, const py::sequence& dicts) {
     if (problem != nullptr) fail(problem);
     rows.push_back(Unwrap(ParseScore({RecordType::kScore, payload.bytes()}, arena)));
   }
+  StageRows(rows, arena);
   const auto store = [&] {
     const py::gil_scoped_release release;
     return self.store->AppendScores(rows);

@@ -113,12 +113,13 @@ PyObject* SpanExit(PyObject* self, PyObject* const* args, Py_ssize_t count) {
 }
 
 // What is set may be what a call has cost.
-void TellLimits(SpanKind kind, PyObject* const* values, PyObject* names) {
+void TellWhatIsSet(const SpanObject* span, PyObject* const* values, PyObject* names) {
   PyObject* attributes = PyDict_New();
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names) && attributes != nullptr; ++i) {
     if (PyDict_SetItem(attributes, PyTuple_GET_ITEM(names, i), values[i]) < 0) PyErr_Clear();
   }
-  if (attributes == nullptr || !AskLimits(kind, attributes)) PyErr_Clear();  // only a start can be refused
+  if (attributes != nullptr) TellLimits(span, attributes);
+  PyErr_Clear();
   Py_XDECREF(attributes);
 }
 
@@ -130,7 +131,7 @@ PyObject* SpanSet(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObj
   }
   const Py_ssize_t total = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
   if (limit_hook != nullptr && total > 0) [[unlikely]]
-    TellLimits(span->kind, args, names);
+    TellWhatIsSet(span, args, names);
   if (!span->open && span->start_monotonic_ns == 0) {  // not started: they go into START
     if (span->attributes == nullptr) span->attributes = PyDict_New();
     for (Py_ssize_t i = 0; i < total && span->attributes != nullptr; ++i) {
@@ -299,12 +300,14 @@ void LeaveCall(SpanObject* span, PyObject* token) {
 
 void BeginStart(SpanObject* span, std::string_view head, RecordWriter& record) {
   record.Start(span->trace_id, span->span_id, span->parent_id, WallFromMonotonic(span->start_monotonic_ns), head);
+  MarkStage(record);
   if (span->tags == nullptr) return;
   record.buffer().PutBytes(PyBytes_AS_STRING(span->tags), static_cast<std::size_t>(PyBytes_GET_SIZE(span->tags)));
 }
 
 void BeginEnd(SpanObject* span, RecordWriter& record) {
   record.End(span->span_id, MonotonicNowNs() - span->start_monotonic_ns, span->status);
+  MarkStage(record);
   if (span->ttft_ns >= 0) record.AddInt(Column::kTtftNs, {}, span->ttft_ns);
 }
 

@@ -17,6 +17,8 @@
 #include "spanbox/query.h"
 #include "spanbox/recorder.h"
 #include "spanbox/trace.h"
+#include "text_stage.h"
+#include "wire/prices.h"
 
 namespace py = pybind11;
 
@@ -44,7 +46,7 @@ PyStore OpenStore(const std::string& path, bool create) {
     StoreOptions options;
     options.create_if_missing = create;
     SPANBOX_ASSIGN_OR_RETURN(auto store, Store::Open(path, options));
-    SPANBOX_ASSIGN_OR_RETURN(const RecoveryReport recovery, RecoverRings(*store, store->ring_dir()));
+    SPANBOX_ASSIGN_OR_RETURN(const RecoveryReport recovery, RecoverRings(*StageExporter(store), store->ring_dir()));
     return PyStore{std::move(store), recovery};
   });
   return Unwrap(std::move(opened), Wrong::kStore);
@@ -72,8 +74,12 @@ std::size_t AppendRows(PyStore& self, const py::sequence& dicts) {
     reader.Add(index++, py::reinterpret_borrow<py::dict>(row));
   }
   std::vector<SpanRow>& rows = reader.rows();
+  RowArena staged;
+  StageRows(rows, staged);
   Check(WithoutGil([&]() -> Status {
     SPANBOX_RETURN_IF_ERROR(KeepNew(*self.store, rows));
+    RowArena arena;
+    for (SpanRow& row : rows) AddCost(row, arena);
     return rows.empty() ? OkStatus() : self.store->Append(rows);
   }));
   return rows.size();

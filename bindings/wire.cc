@@ -9,7 +9,9 @@
 #include "redaction.h"
 #include "row_reader.h"
 #include "spanbox/otlp.h"
+#include "text_stage.h"
 #include "wire/normalise.h"
+#include "wire/prices.h"
 
 namespace py = pybind11;
 
@@ -20,7 +22,7 @@ OtlpForm FormOf(bool is_json) { return is_json ? OtlpForm::kJson : OtlpForm::kPr
 
 py::tuple ReceiveBody(PyStore& self, const py::bytes& body, bool is_json) {
   const std::string_view bytes = body;
-  const RedactValue redact = ValueRedactor();
+  const RedactValue redact = WithStage(ValueRedactor());
   const OtlpReceipt receipt =
       Unwrap(WithoutGil([&] { return ReceiveOtlp(*self.store, bytes, FormOf(is_json), redact); }));
   return py::make_tuple(receipt.stored, receipt.duplicates, receipt.rejected, Text(receipt.message));
@@ -112,6 +114,10 @@ void RegisterWire(py::module_& module, py::class_<PyStore>& store) {
   module.def("normalise", NormaliseDict, "attributes"_a, "start_ns"_a = py::none());
   module.def("restore", RestoreDict, "row"_a);
   module.def("attribute_rules", RuleList);
+  module.def(
+      "set_price_file", [](std::string path) { Prices::Get().SetFile(std::move(path)); }, "path"_a);
+  module.def(
+      "set_own_prices", [](const py::str& json) { Check(Prices::Get().SetOwn(Utf8(json.ptr()).view())); }, "json"_a);
   module.attr("CONVENTIONS") = Text(kConventions);
 }
 

@@ -93,6 +93,7 @@ __all__ = [
     "wrap",
 ]
 
+_core.set_price_file(_core.__file__.rpartition("/")[0] + "/prices.json")
 _propagate.install()
 _atexit.register(_core.close)
 

@@ -276,7 +276,7 @@ def set_process_context(handle: Handle, /) -> None:
 
 def span_depth() -> int: ...
 def set_propagate(on: bool, /) -> None: ...
-def set_limit_hook(hook: Callable[[str, bytes | None, int, dict[str, Any] | None], object] | None, /) -> None: ...
+def set_limit_hook(hook: object, /) -> None: ...  # _limit._Hook, or None
 def set_recording_off(off: bool, /) -> None: ...
 
 SamplingTuple = tuple[float, dict[str, float], str, bool, int, int]  # see spanbox.Sampling
@@ -678,6 +678,28 @@ def normalise(attributes: dict[str, Any], start_ns: int | None = None) -> dict[s
 
 def restore(row: dict[str, Any]) -> dict[str, Any]:
     """The attributes that normalise() was given, from the row it made; for other rows, today's OpenTelemetry names."""
+
+def set_stage(function: Callable[[str, bool], str | None] | None) -> None:
+    """What sees every text before it is stored (_redact_stage); None: nothing does."""
+
+def has_stage() -> bool: ...
+def stage_next(wait_ms: int) -> tuple[str, bool] | None:
+    """The next text that the collector waits for, and whether it is JSON; waits without the GIL."""
+
+def stage_answer(text: str | None) -> None:
+    """What is stored of it; None withholds it."""
+
+def stop_stage() -> None:
+    """From now on texts are withheld at once."""
+
+def forget_stage() -> None:
+    """In a forked child: nothing of the parent's is waited for."""
+
+def set_price_file(path: str) -> None:
+    """Where the price list of what is recorded and stored is (_price_compile): read when it is needed."""
+
+def set_own_prices(json: str) -> None:
+    """Prices that come before it."""
 
 def attribute_rules() -> list[tuple[str, str]]:
     """Column and attribute, in order of precedence: the first of a column is its name on export."""

@@ -1,4 +1,5 @@
-"""What the model calls of a store cost, by any columns: costs as recorded or repriced, and computed where none was.
+"""What the model calls of a store cost, by any columns: costs as recorded, computed or repriced, and computed now where
+there is none.
 
 Every token and every cent counts once, as in docs/traces.md: of model calls (kind llm and embedding) inside one another
 the innermost that tells. A cost is computed for calls with tokens where neither they nor a model call below or around
@@ -27,6 +28,7 @@ CALL = "kind in [llm, embedding]"
 TOLD = "(input_tokens != none or output_tokens != none)"
 REPARSED = "(score.input_tokens != none or score.output_tokens != none)"
 SERVED = "served_from_cache == true"
+COMPUTED = 'cost_source == "computed"'  # and not told by the call
 _CACHED = "(cache_read_tokens > 0 or cache_write_tokens > 0)"
 _CACHE_TOLD = "(cache_read_tokens != none or cache_write_tokens != none)"
 _TIERS = ("service_tier", "openai.response.service_tier", "gen_ai.openai.response.service_tier")  # the first that tells
@@ -41,6 +43,7 @@ class _Rules:
 
     calls: str
     recorded: str
+    computed: str  # those whose cost was computed when they were stored
     repriced: str  # those whose cost a correction tells; empty: none
     tokens: str
     reparsed: str  # of them those whose tokens a correction tells; empty: none
@@ -52,12 +55,14 @@ def rules(*, repriced: bool = False, reparsed: bool = False, served: bool = Fals
     paid = "(cost != none or score.cost_usd != none)" if repriced else "cost != none"
     told = f"({TOLD} or {REPARSED})" if reparsed else TOLD
     not_served = f" and not {SERVED}" if served else ""
-    recorded = f"{CALL} and {paid}{not_served} and not any(descendants, {CALL} and {paid})"
+    costs = f"{CALL} and {paid}{not_served} and not any(descendants, {CALL} and {paid})"
+    newest = " and score.cost_usd == none" if repriced else ""
     tokens = f"{CALL} and {told} and not any(descendants, {CALL} and {told})"
     return _Rules(
         calls=f"{CALL} and not any(descendants, {CALL})",
-        recorded=f"{recorded} and score.cost_usd == none" if repriced else recorded,
-        repriced=f"{recorded} and score.cost_usd != none" if repriced else "",
+        recorded=f"{costs}{newest} and not {COMPUTED}",
+        computed=f"{costs}{newest} and {COMPUTED}",
+        repriced=f"{costs} and score.cost_usd != none" if repriced else "",
         tokens=tokens,
         reparsed=f"{tokens} and {REPARSED}" if reparsed else "",
         unpriced=(
@@ -78,6 +83,7 @@ class _Sums:
     repriced_calls: int = 0
     computed_calls: int = 0
     computed: int = 0
+    stored_usd: float = 0.0  # computed when the calls were stored
     unpriced_calls: int = 0
     input_tokens: int | None = None
     cache_read_tokens: int | None = None
@@ -180,11 +186,16 @@ def report(
         sums.calls = row["spanbox_n"]
     for sums, row in question.rows(question.figures(which.recorded, n="count()", usd="sum(cost)")):
         sums.recorded_calls, sums.recorded_usd = row["spanbox_n"], row["spanbox_usd"]
+    anew = prices is not None or bool(prices_of.overrides())
+    if not anew:
+        _read_computed(question, which.computed)
     _read_tokens(question, which)
     notes = list(calls.notes)
     try:
         if known is not None:
             _read_repriced(question, which.repriced, known)
+        if anew:
+            _compute(question, *question.columns(which.computed))
         _compute(question, *question.columns(which.unpriced))
         if which.served:
             _read_served(question, which.served)
@@ -227,6 +238,15 @@ def _take_newest(columns: dict[str, list[Any]]) -> None:
 
 def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _read_computed(question: Question, rule: str) -> None:
+    """The costs of calls as they were computed when they were stored."""
+    for sums, row in question.rows(question.figures(rule, n="count()", usd="sum(cost)")):
+        sums.computed_calls += row["spanbox_n"]
+        sums.stored_usd += row["spanbox_usd"]
+    question.versions |= {row["price_version"] for row in question.which(rule).by("price_version").agg(n="count()")}
+    question.versions.discard(None)
 
 
 def _read_tokens(question: Question, which: _Rules) -> None:
@@ -326,7 +346,13 @@ def _usd(money: int | None) -> float | None:
 
 def _row(group: dict[str, Any], sums: _Sums) -> CostRow:
     source = _source(sums)
-    usd = sums.recorded_usd + float(usd_of(sums.computed)) if source else 0.0 if sums.served_calls else None
+    usd = (
+        sums.recorded_usd + sums.stored_usd + float(usd_of(sums.computed))
+        if source
+        else 0.0
+        if sums.served_calls
+        else None
+    )
     hits = sums.cache_read_tokens
     return CostRow(
         group=group,

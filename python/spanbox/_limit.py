@@ -78,16 +78,18 @@ class Limit:
     def _refuse(self, what: str) -> None:
         raise LimitExceeded(f"spanbox.limit: {what} is all that is allowed here", self)
 
-    def _tell(self, kind: str, attributes: dict[str, Any]) -> None:
-        """What a span of a model call sets: its cost, or its tokens."""
-        if self.max_cost_usd is None or kind not in _PAID:
-            return
-        usd = attributes.get("cost_usd")
-        if usd is None and not {"input_tokens", "output_tokens"}.isdisjoint(attributes):
-            usd = _price(attributes)
+    def _tell(self, columns: dict[str, Any]) -> bool:
+        """What a span of a model call sets: its cost, or its tokens; whether it does."""
+        usd = columns.get("cost_usd")
+        tells = usd is not None or not {"input_tokens", "output_tokens"}.isdisjoint(columns)
+        if not tells or self.max_cost_usd is None:
+            return tells
+        if usd is None:
+            usd = _price(columns)
             self.unpriced_calls += usd is None
         if isinstance(usd, int | float) and usd > 0:
             self.cost_usd += usd
+        return True
 
     def __enter__(self) -> Limit:
         with _lock:
@@ -97,11 +99,12 @@ class Limit:
             self._around = _core.span_depth()
             _open[self._token.encode()] = self
             _answers.clear()
-            _core.set_limit_hook(_hook)
+            if len(_open) == 1:
+                _core.set_limit_hook(_Hook())
         self._tags.__enter__()
         return self
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         with _lock:
             tags, self._tags = self._tags, None
             _open.pop(self._token.encode(), None)
@@ -110,6 +113,11 @@ class Limit:
                 _core.set_limit_hook(None)
         if tags is not None:
             tags.__exit__(None, None, None)
+        broken = error.subgroup(LimitBreak) if isinstance(error, BaseExceptionGroup) else error
+        while isinstance(broken, BaseExceptionGroup):
+            broken = broken.exceptions[0]
+        if isinstance(broken, LimitBreak) and isinstance(broken.__cause__, LimitExceeded):
+            raise broken.__cause__ from None
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """As a decorator: each call of `fn` has a limit of its own."""
@@ -147,9 +155,14 @@ _open: dict[bytes, Limit] = {}
 _answers: dict[bytes, tuple[Limit, ...]] = {}  # of encoded tags
 
 
-def _hook(kind: str, tags: bytes | None, depth: int, attributes: dict[str, Any] | None) -> None:
+class LimitBreak(BaseException):
+    """LimitExceeded inside the code of an instrumentor or a framework, which may catch every Exception and go on. It
+    leaves the block of the limit as LimitExceeded, its cause."""
+
+
+def _limits(tags: bytes | None) -> tuple[Limit, ...]:
     if tags is None:
-        return
+        return ()
     limits = _answers.get(tags)
     if limits is None:
         with _lock:
@@ -157,15 +170,94 @@ def _hook(kind: str, tags: bytes | None, depth: int, attributes: dict[str, Any] 
             if len(_answers) >= _MOST_ANSWERS:
                 _answers.clear()
             _answers[tags] = limits
-    with _counting:
-        if attributes is not None:
+    return limits
+
+
+class _Hook:
+    """What _core asks and tells (bindings/limits.h). tags: the encoded tags around; depth: of spans around; calls: the
+    ids of the model calls around."""
+
+    def __init__(self) -> None:
+        self._traced: dict[int, dict[str, Any]] = {}  # attributes of a tracer's open spans
+        self._told: dict[int, None] = {}  # calls in which another one has told its cost
+        self._inside: dict[int, None] = {}  # calls in which a tracer has started one
+
+    def starts(self, kind: str, tags: bytes | None, depth: int) -> None:
+        limits = _limits(tags)
+        with _counting:
+            for limit in limits:  # what one of them refuses, none counts
+                limit._check(kind, depth)
             for limit in limits:
-                limit._tell(kind, attributes)
+                limit.calls += kind in limit.kinds
+
+    def starts_traced(
+        self, name: str, attributes: dict[str, Any] | None, tags: bytes | None, depth: int, calls: list[int]
+    ) -> str:
+        kind = _kind(name, attributes or {})
+        try:
+            self.starts("span" if self._is_same(kind, calls) else kind, tags, depth)
+        except LimitExceeded as error:
+            raise LimitBreak(str(error)) from error
+        return kind
+
+    def _is_same(self, kind: str, calls: list[int]) -> bool:
+        """A framework's run and the first call of a client in it are one call."""
+        if kind not in _PAID or not calls:
+            return False
+        with _counting:
+            known = calls[0] in self._inside
+            _note(self._inside, calls[:1])
+        return not known
+
+    def sets(self, span: int, kind: str, tags: bytes | None, calls: list[int], columns: dict[str, Any]) -> None:
+        if kind not in _PAID:
             return
-        for limit in limits:  # what one of them refuses, none counts
-            limit._check(kind, depth)
-        for limit in limits:
-            limit.calls += kind in limit.kinds
+        limits = _limits(tags)
+        with _counting:
+            if span in self._told:
+                return
+            told = [limit._tell(columns) for limit in limits]  # each of them
+            if any(told):
+                _note(self._told, calls)
+
+    def sets_traced(
+        self, span: int, kind: str, tags: bytes | None, calls: list[int], attributes: dict[str, Any] | None
+    ) -> None:
+        if attributes is not None:
+            with _counting:
+                self._traced.setdefault(span, {}).update(attributes)
+            return
+        with _counting:
+            known = self._traced.pop(span, None)
+        if known and _limits(tags):
+            columns = _core.normalise(known)
+            self.sets(span, columns["kind"] if kind == "span" else kind, tags, calls, columns)
+
+
+def _note(known: dict[int, None], spans: list[int]) -> None:
+    while len(known) > _MOST_ANSWERS:
+        known.pop(next(iter(known)))
+    known.update(dict.fromkeys(spans))
+
+
+_OPERATIONS = {
+    "chat": "llm", "text_completion": "llm", "generate_content": "llm", "embeddings": "embedding",
+    "execute_tool": "tool", "retrieval": "retriever",
+}  # fmt: skip
+
+
+def _kind(name: str, attributes: dict[str, Any]) -> str:
+    """By its attributes, or by its name as the conventions have it."""
+    kind = str(_core.normalise(attributes)["kind"])
+    return kind if kind != "span" else _OPERATIONS.get(str(name).partition(" ")[0], "span")
+
+
+def enter(span: _core.Span) -> None:
+    """Starts a span inside a framework's callback."""
+    try:
+        span.__enter__()
+    except LimitExceeded as error:
+        raise LimitBreak(str(error)) from error
 
 
 def _price(attributes: dict[str, Any]) -> float | None:

@@ -168,6 +168,8 @@ def configure(
     levels, at first).
     redact: "secrets" replaces keys and passwords found in text before it is written (as at first), "pii" personal data
     as well, "off" nothing; or a mapping says what becomes of each entity: {"email_address": "hash", "pii": "replace"}.
+    A function of a text, or Presidio's (AnalyzerEngine, AnonymizerEngine), sees what is left before it is stored; with
+    what comes first: ("pii", function).
     redact_key: for the operators hash, encrypt and surrogate, or what returns it; without it $SPANBOX_REDACT_KEY.
     redact_keys: names whose values are never kept, besides api_key, password and the like.
     hide_inputs, hide_outputs: True keeps "[hidden]" in their place, and nothing else of them. At first as the variables
@@ -191,7 +193,7 @@ def configure(
     if propagate is not None:
         _core.set_propagate(propagate)
     recorder = (path, full_ring, max_ring_bytes, ring_dir, sampling)
-    if all(option is None for option in recorder) and (captures or propagate is not None):
+    if all(option is None for option in recorder) and (captures or propagate is not None) and not _core.has_stage():
         return  # none of it is the recorder's
     if path is None:
         path = _core.recording_path()

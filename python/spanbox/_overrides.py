@@ -11,7 +11,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
+from spanbox import _core
 from spanbox._rates import UNITS, Price, Rate
 
 _MOST_ANSWERS = 10_000
@@ -34,16 +36,23 @@ PER_MILLION = {  # keyword of override(), and the unit it prices
 PER_THOUSAND = {"web_searches_per_thousand": "web_searches", "requests_per_thousand": "requests"}
 
 
+class Match(NamedTuple):
+    """A test of a model's name, and the same as a pattern of RE2, for _core."""
+
+    test: Callable[[str], object]
+    pattern: str
+
+
 @dataclass(frozen=True, slots=True)
 class Override:
     """The prices of the models that match, from one moment to another."""
 
     name: str
     model: str  # as it was written
-    matches: Callable[[str], object]
+    matches: Match
     prices: Mapping[str, Price]
     provider: str | None = None  # None: of all
-    matches_alone: Callable[[str], object] | None = None  # where a call names no provider, if that differs
+    matches_alone: Match | None = None  # where a call names no provider, if that differs
     tier: str = ""
     since_ns: int | None = None
     until_ns: int | None = None
@@ -55,16 +64,25 @@ class Override:
         if tier != self.tier or (provider and self.provider and provider != self.provider):
             return False
         matches = self.matches if provider else self.matches_alone or self.matches
-        return len(model) <= _LONGEST_MODEL and bool(matches(model))
+        return len(model) <= _LONGEST_MODEL and bool(matches.test(model))
 
     def holds(self, at_ns: int) -> bool:
         after = self.since_ns is None or at_ns >= self.since_ns
         return after and (self.until_ns is None or at_ns < self.until_ns)
 
 
-def glob(model: str) -> Callable[[str], object]:
+def glob(model: str) -> Match:
     """Matches a model's name, in which * stands for anything; upper and lower case are the same."""
-    return re.compile(".*".join(map(re.escape, model.split("*"))), re.IGNORECASE | re.DOTALL).fullmatch
+    return _whole(".*".join(map(re.escape, model.split("*"))))
+
+
+def one_of(names: set[str]) -> Match:
+    """Names in lower case."""
+    return Match(lambda model: model.lower() in names, _whole("|".join(map(re.escape, sorted(names)))).pattern)
+
+
+def _whole(pattern: str) -> Match:
+    return Match(re.compile(pattern, re.IGNORECASE | re.DOTALL).fullmatch, rf"(?is)\A(?:{pattern})\z")
 
 
 _lock = threading.Lock()
@@ -77,6 +95,7 @@ def add(overrides: Sequence[Override]) -> None:
     global _overrides, _answers
     with _lock:
         _overrides, _answers = (*reversed(overrides), *_overrides), {}
+        _tell()
 
 
 def clear(name: str | None) -> int:
@@ -85,7 +104,15 @@ def clear(name: str | None) -> int:
         kept = tuple(each for each in _overrides if name is not None and each.name != name)
         gone = len(_overrides) - len(kept)
         _overrides, _answers = kept, {}
+        _tell()
     return gone
+
+
+def _tell() -> None:
+    """What is recorded from now on is priced by them, too."""
+    from spanbox._price_compile import compile_own
+
+    _core.set_own_prices(compile_own(_overrides))
 
 
 def every() -> tuple[Override, ...]:

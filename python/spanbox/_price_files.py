@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from spanbox._overrides import PER_MILLION, PER_THOUSAND, Override, glob, per_million
+from spanbox._overrides import PER_MILLION, PER_THOUSAND, Match, Override, glob, one_of, per_million
 from spanbox._price_table import pattern, provider_id, usd
 from spanbox._rates import Price
 from spanbox._time import moment_ns
@@ -204,11 +204,7 @@ def _litellm(entry: tuple[str, Mapping[str, Any]], version: str) -> Iterator[Ove
     for tier, units in steps.items():
         merged = {unit: {**standard.get(unit, {}), **units.get(unit, {})} for unit in standard.keys() | units.keys()}
         prices = {unit: _tiered(each) for unit, each in merged.items() if 0 in each}
-        yield Override(version, key, _one_of(names), prices, provider, _one_of({key.lower()}), tier)
-
-
-def _one_of(names: set[str]) -> Callable[[str], object]:
-    return lambda model: model.lower() in names
+        yield Override(version, key, one_of(names), prices, provider, one_of({key.lower()}), tier)
 
 
 def _tiered(steps: Mapping[int, Decimal]) -> Price:
@@ -217,7 +213,7 @@ def _tiered(steps: Mapping[int, Decimal]) -> Price:
 
 def _langfuse(entry: Mapping[str, Any], version: str) -> Iterator[Override]:
     model = text("modelName", entry["modelName"])
-    matches = pattern(text("matchPattern", entry["matchPattern"])).search
+    matching = pattern(text("matchPattern", entry["matchPattern"]))
     if str(entry.get("unit") or "TOKENS") != "TOKENS":
         return
     tiers = entry.get("pricingTiers") or [{"conditions": [], "prices": _plain_prices(entry)}]
@@ -234,7 +230,7 @@ def _langfuse(entry: Mapping[str, Any], version: str) -> Iterator[Override]:
     prices = {unit: _tiered(each) for unit, each in steps.items() if 0 in each}
     if prices:
         since_ns = _moment("startDate", entry.get("startDate"))
-        yield Override(version, model, matches, prices, since_ns=since_ns)
+        yield Override(version, model, Match(matching.search, matching.pattern), prices, since_ns=since_ns)
 
 
 def _plain_prices(entry: Mapping[str, Any]) -> Mapping[str, Any]:

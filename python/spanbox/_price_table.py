@@ -26,13 +26,13 @@ _MAX_FILE_BYTES = 64_000_000
 _MAX_CLAUSE_DEPTH = 16
 _MAX_PATTERN = 2_000  # characters
 
-_PROVIDERS = {  # names in OpenTelemetry and in frameworks that the list itself does not know
+PROVIDER_NAMES = {  # names in OpenTelemetry and in frameworks that the list itself does not know
     "x_ai": "x-ai",
     "xai": "x-ai",
     "mistral_ai": "mistral",
     "moonshot_ai": "moonshotai",
 }
-_BEGINNINGS = (  # such as azure.ai.openai, vertex_ai-language-models, bedrock_converse, openai.responses
+BEGINNINGS = (  # such as azure.ai.openai, vertex_ai-language-models, bedrock_converse, openai.responses
     (("azure", "az."), "azure"),
     (("gcp.", "vertex", "gemini", "google"), "google"),
     (("aws", "bedrock", "amazon"), "aws"),
@@ -46,7 +46,7 @@ class MissingExtra(ImportError):
     """genai-prices is not installed."""
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """A model, the variants of its price that a tier asks for, and how long a rate of it holds."""
 
     provider: str
@@ -60,8 +60,8 @@ def provider_id(name: str | None) -> str | None:
     if not name or not isinstance(name, str):  # a store has what a program put there
         return None
     lower = name.strip().lower()
-    known = next((id for beginnings, id in _BEGINNINGS if lower.startswith(beginnings)), None)
-    return known or _PROVIDERS.get(lower, lower)
+    known = next((id for beginnings, id in BEGINNINGS if lower.startswith(beginnings)), None)
+    return known or PROVIDER_NAMES.get(lower, lower)
 
 
 class PriceTable:
@@ -72,12 +72,13 @@ class PriceTable:
         from genai_prices.data_units import unit_data
 
         self.version = version
+        self.providers = providers
         self.units = {
             name: Unit(name, raw["per"], frozenset(raw["dimensions"].items())) for name, raw in unit_data.items()
         }
         self._unit_of_price = {raw.get("price_key", name): name for name, raw in unit_data.items()}
         self._snapshot = DataSnapshot(providers=providers, from_auto_update=False)
-        self._found: dict[tuple[str | None, str, str], _Found | str] = {}
+        self._found: dict[tuple[str | None, str, str], Found | str] = {}
         self._rates: dict[tuple[str | None, str, str, int], Rate | str] = {}
 
     def rate(self, provider: str | None, model: str, at_ns: int, tier: str = "") -> Rate | str:
@@ -92,26 +93,21 @@ class PriceTable:
         dated = (*key, at_ns // found.step_ns)
         rate = self._rates.get(dated)
         if rate is None:
-            rate = self._resolve(found, tier, at_ns)
+            rate = self.resolve(found, tier, at_ns)
             _keep(self._rates, dated, rate)
         return rate
 
     def holds_ns(self, provider: str | None, model: str, tier: str = "") -> int:
         """How long what rate() says of a model stays so: from one multiple of it since 1970 to the next."""
         found = self._found.get((provider, model, tier))
-        return found.step_ns if isinstance(found, _Found) else _FOREVER_NS
+        return found.step_ns if isinstance(found, Found) else _FOREVER_NS
 
-    def _find(self, provider: str | None, model: str, tier: str) -> _Found | str:
+    def _find(self, provider: str | None, model: str, tier: str) -> Found | str:
         try:
             found, info = self._snapshot.find_provider_model(model, None, provider, None)
         except LookupError:
             return self._unknown(provider, model)
-        context = _CONTEXTS.get(tier, {"service_tier": tier})
-        variants = tuple(
-            variant
-            for variant in (info.price_variants or ())
-            if tier and all(context.get(key) == value for key, value in variant.when.items())
-        )
+        variants = self.variants(info, tier)
         if tier and not (variants and any(info is each for each in found.models)):
             return f"model {info.id} of {found.id} has no price for tier {tier!r} in {self.version}"
         dated = [*(info.prices if isinstance(info.prices, list) else ()), *variants]
@@ -119,7 +115,16 @@ class PriceTable:
         step_ns = _FOREVER_NS
         if constraints:  # by the day, or by the hour of the day
             step_ns = _DAY_NS if all(hasattr(each, "start_date") for each in constraints) else _SECOND_NS
-        return _Found(found.id, info, variants, step_ns)
+        return Found(found.id, info, variants, step_ns)
+
+    def variants(self, model: Any, tier: str) -> tuple[Any, ...]:
+        """Of a model's prices those that are for the tier only."""
+        context = _CONTEXTS.get(tier, {"service_tier": tier})
+        return tuple(
+            variant
+            for variant in (model.price_variants or ())
+            if tier and all(context.get(key) == value for key, value in variant.when.items())
+        )
 
     def _unknown(self, provider: str | None, model: str) -> str:
         if provider is None:
@@ -130,7 +135,7 @@ class PriceTable:
             return f"provider {provider!r} is not in {self.version}"
         return f"model {model!r} of {known} is not in {self.version}"
 
-    def _resolve(self, found: _Found, tier: str, at_ns: int) -> Rate | str:
+    def resolve(self, found: Found, tier: str, at_ns: int) -> Rate | str:
         moment = datetime.fromtimestamp(at_ns // _SECOND_NS, UTC)
         variants = [each for each in found.variants if each.constraint is None or each.constraint.active(moment)]
         if tier and not variants:

@@ -12,12 +12,14 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from spanbox import _core
+from spanbox import _core, _redact_stage
 
 Operator = str | Callable[[str, str], str]
-Redact = Literal["secrets", "pii", "off"] | Mapping[str, Operator]
+Pattern = Literal["secrets", "pii", "off"] | Mapping[str, Operator]
+Stage = Callable[[str], str] | tuple[Any, Any]  # a function, or Presidio's engines
+Redact = Pattern | Stage | tuple[Pattern, Stage]
 Key = str | bytes | Callable[[], str | bytes]
 
 KEY_VARIABLE = "SPANBOX_REDACT_KEY"
@@ -66,6 +68,7 @@ def redact(text: str, *, before: str = "") -> Redacted:
     if not isinstance(text, str):
         raise TypeError(f"redact() takes text, not {type(text).__name__}")
     stored, found = _core.redact(text, before)
+    stored = _redact_stage.now(stored)
     return Redacted(stored, tuple(Found(*one) for one in found))
 
 
@@ -87,10 +90,26 @@ def decrypt(text: str, *, key: Key | None = None) -> str:
 
 def set_redaction(redact: Redact, key: Key | None) -> None:
     """Checks the settings and makes them this process's."""
-    _core.set_redaction(*_plan(redact, key))
+    patterns, stage = _parts(redact)
+    plan = _plan(patterns, key)
+    function = None if stage is None else _redact_stage.function_of(stage)
+    _core.set_redaction(*plan)
+    _redact_stage.use(function)
 
 
-def _plan(redact: Redact, key: Key | None) -> _Plan:
+def _parts(redact: Redact) -> tuple[Pattern, Stage | None]:
+    """What is found by pattern, and what comes behind it."""
+    if callable(redact) or (isinstance(redact, tuple) and hasattr(redact[0], "analyze")):
+        return "secrets", redact
+    if not isinstance(redact, tuple):
+        return redact, None
+    if len(redact) != 2:
+        raise ValueError("redact is a pair: what is found by pattern, and a function")
+    patterns, stage = redact
+    return patterns, stage
+
+
+def _plan(redact: Pattern, key: Key | None) -> _Plan:
     if isinstance(redact, str):
         if redact not in _WAYS:
             raise ValueError(f"redact must be one of {', '.join(_WAYS)}, or say what of each entity, not {redact!r}")

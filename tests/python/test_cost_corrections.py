@@ -45,11 +45,22 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def contract() -> Iterator[None]:
+    old_contract()
+    yield
+    cost.clear()
+
+
+def old_contract() -> None:
     cost.override(
         model="gpt-x", name="contract 1", input_per_million=2, cache_read_per_million=1, output_per_million=10
     )
-    yield
+
+
+def store_unpriced(box: Box, rows: list[dict[str, Any]]) -> None:
+    """Before there were prices."""
     cost.clear()
+    box._store.append(rows)
+    old_contract()
 
 
 def new_contract() -> None:
@@ -58,14 +69,15 @@ def new_contract() -> None:
 
 @pytest.fixture
 def calls(box: Box) -> Box:
-    box._store.append(
+    store_unpriced(
+        box,
         [
             span(1, 1, model="gpt-x", cost_usd=2.0, input_tokens=M, output_tokens=0),
             span(2, 1, model="gpt-x", cost_usd=7.0, input_tokens=M, output_tokens=0),  # was wrong
             span(3, 1, model="gpt-x", input_tokens=M, output_tokens=0),
             span(4, 1, model="nobody-knows", provider="openai", input_tokens=5, output_tokens=5),
             span(5, 1, kind="tool"),
-        ]
+        ],
     )
     return box
 
@@ -117,9 +129,8 @@ def test_a_dry_run_only_tells(calls: Box) -> None:
 
 
 def test_a_call_inside_another_is_repriced_and_counts_once(box: Box) -> None:
-    box._store.append(
-        [span(1, 1, model="gpt-x", cost_usd=9.0), span(1, 2, 1, model="gpt-x", input_tokens=M, output_tokens=0)]
-    )
+    rows = [span(1, 1, model="gpt-x", cost_usd=9.0), span(1, 2, 1, model="gpt-x", input_tokens=M, output_tokens=0)]
+    store_unpriced(box, rows)
     assert box.cost().total.cost_usd == 9.0
     box.reprice()
     assert (box.cost().total.cost_usd, box.cost().total.calls) == (2.0, 1)

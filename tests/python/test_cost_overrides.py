@@ -231,8 +231,8 @@ def test_many_threads_see_all_prices_of_a_change_or_none() -> None:
 
     def ask() -> None:
         while not done.is_set():
-            found = {str(usd("threads-model", provider=None)) for _ in range(20)}
-            wrong.extend(found - {"None", "2", "4"})
+            found = {usd("threads-model", provider=None) for _ in range(20)}
+            wrong.extend(found - {None, Decimal(2), Decimal(4)})
 
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:

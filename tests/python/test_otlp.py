@@ -130,7 +130,7 @@ def test_body_becomes_spans_with_columns(box: Box, is_json: bool) -> None:
     assert (row["span_id"], row["parent_id"]) == (SPAN.hex(), "01" * 8)
     assert (row["start_ns"], row["duration_ns"]) == (START_NS, 5_000_000)
     assert row["attributes"] == {
-        "model_request": "m", "model": "m", "operation": "chat", "input_tokens": 7, "x": 1,
+        "model_request": "m", "model": "m", "operation": "chat", "input_tokens": 7, "cost_source": "unpriced", "x": 1,
         "release": "1.2", "environment": "prod",
         "otel.kind": "client", "otel.trace_state": "a=b", "otel.flags": 257,
         "resource.service.name": "shop", "resource.service.version": "1.2",

@@ -61,8 +61,7 @@ Result<const SpanRow*> Ingest::NextRow(Source& source, Counts& counts) {
     }
     const std::uint64_t number = position_++;
     if (row.ok()) {
-      if (redactor_) return &redactor_->Redacted(**row);
-      return row;
+      return &pricer_.Priced(redactor_ ? redactor_->Redacted(**row) : **row);
     }
     std::string problem = source.Place(number) + ": " + row.status().message();
     if (!skip_bad_) return Status(row.status().code(), std::move(problem));

@@ -19,6 +19,7 @@
 #include "query/row_maker.h"
 #include "query/row_redactor.h"
 #include "spanbox/store.h"
+#include "wire/prices.h"
 
 namespace spanbox {
 
@@ -75,6 +76,7 @@ class Ingest {
   Counts counts_;
   RowMaker maker_;
   std::optional<RowRedactor> redactor_;
+  RowPricer pricer_;
   std::unique_ptr<ArrowRows> arrow_;
   std::unique_ptr<JsonRows> json_;
 };

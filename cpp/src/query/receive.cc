@@ -9,6 +9,7 @@
 #include "query/row_redactor.h"
 #include "spanbox/otlp.h"
 #include "spanbox/trace.h"
+#include "wire/prices.h"
 
 namespace spanbox {
 namespace {
@@ -83,6 +84,7 @@ Result<OtlpReceipt> ReceiveOtlp(Store& store, std::string_view body, OtlpForm fo
   reader->Rewind();
   HeldScores scores;
   RowRedactor redactor(redact);
+  RowPricer pricer;
   for (bool more = true; more;) {
     std::uint64_t rows = 0, bytes = 0;
     const auto next = [&]() -> Result<const SpanRow*> {
@@ -94,7 +96,7 @@ Result<OtlpReceipt> ReceiveOtlp(Store& store, std::string_view body, OtlpForm fo
         scores.Add(reader->scores(), redactor);
         ++rows;
         bytes += SizeOf(*row);
-        return &redactor.Redacted(*row);
+        return &pricer.Priced(redactor.Redacted(*row));
       }
       return static_cast<const SpanRow*>(nullptr);
     };

@@ -5,7 +5,7 @@
 
 A run is a child of the run LangChain names as its parent, and a run without one of the span around the call. While it
 runs it is current: what is observed inside a tool or a node is its child. One handler serves any number of calls,
-threads and tasks at once; it never raises.
+threads and tasks at once. Of a run that spanbox.limit() does not allow it raises, and else never.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from uuid import UUID
 from langchain_core.callbacks.base import BaseCallbackHandler
 
 from spanbox import _core
+from spanbox._limit import enter
 from spanbox._observe import span as new_span
 
 _HIDDEN = "langsmith:hidden"  # LangGraph's mark on runs that are its own affair
@@ -86,7 +87,7 @@ class SpanboxCallbackHandler(BaseCallbackHandler):  # type: ignore[misc]  # not 
         columns["session_id"] = columns["session_id"] or columns["thread_id"]
         known = {key: value for key, value in columns.items() if value is not None}
         span = new_span(name, kind=kind, parent=parent, **known)
-        span.__enter__()
+        enter(span)
         span.input = given
         self._spans[run_id] = span
 

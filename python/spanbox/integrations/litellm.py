@@ -4,8 +4,8 @@
     from spanbox.integrations.litellm import SpanboxLogger
     litellm.callbacks = [SpanboxLogger()]
 
-LiteLLM tells of the end of a call in a thread or task of its own; the span belongs where the call was made. It never
-raises.
+LiteLLM tells of the end of a call in a thread or task of its own; the span belongs where the call was made. A call that
+spanbox.limit() does not allow raises where it is made; else nothing does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from spanbox import _core
+from spanbox._limit import enter
 from spanbox._observe import span as new_span
 
 try:
@@ -53,7 +54,7 @@ class SpanboxLogger(CustomLogger):  # type: ignore[misc]  # not known to the typ
         known = {name: value for name, value in columns.items() if value is not None}
         span = new_span(f"{columns['operation']} {model}", kind=kind, **known)
         # Entered in a copy of the context, it is a child of what is around the call and not the parent of what follows.
-        contextvars.copy_context().run(span.__enter__)
+        contextvars.copy_context().run(enter, span)
         span.input = messages
         while len(self._spans) >= _MAX_OPEN:
             self._spans.pop(next(iter(self._spans)), None)
