@@ -1,4 +1,4 @@
-"""Sends a store's spans to several sinks at once, each at its own pace: the store is the queue.
+"""Sends a store's spans and scores to several sinks at once, each at its own pace: the store is the queue.
 
 What a sink has got is a feed of the store. A batch is many small segments, or a part of a large one. Small ones are
 held first: a second feed marks them, so that they are merged with each other only, and what was sent can be told from
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from spanbox import _core
 from spanbox.export._otlp_http import Connection, OtlpSink, Reply
+from spanbox.export._scores import Row, encode_logs, rows_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,6 +39,7 @@ _log = logging.getLogger("spanbox")
 
 _RETRIED = {0, 429, 502, 503, 504}  # as the specification says; 0: no answer
 _MISCONFIGURED = {301, 302, 303, 307, 308, 401, 403, 404, 405, 407}  # the same spans will do when that is mended
+_NO_LOGS = {404, 405, 415, 501}
 _OTHER_TRIES = 10
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 300.0
 
@@ -50,6 +52,8 @@ class Report:
     sent: int = 0
     refused: int = 0
     waiting: int = 0
+    sent_scores: int = 0
+    refused_scores: int = 0
     last_error: str = ""
 
 
@@ -107,11 +111,15 @@ class Forwarder:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Some segments as a whole, or rows of one."""
+    """Some segments as a whole, or rows of one: of spans, or of scores."""
 
     rows: _core.Table
-    segments: tuple[int, ...]
+    scores: list[Row] | None = None  # those to be sent; None: these are spans
     end_row: int = 0  # of one that is sent in parts: how far this batch goes; 0: all
+
+    @property
+    def count(self) -> int:
+        return self.rows.rows if self.scores is None else len(self.scores)
 
 
 class _Sender:
@@ -130,8 +138,12 @@ class _Sender:
     def report(self) -> Report:
         feed = self._box._store.feed(self._feed)
         state = json.loads(feed["state"] or b"{}")
-        waiting = sum(rows for _, rows, of in feed["waiting"] if of == "spans") - feed["taken_rows"]
-        return Report(self.sink.name, state.get("sent", 0), state.get("refused", 0), waiting, self._error)
+        taking = next((of for id, _, of in feed["waiting"] if id == feed["taking"]), "")
+        waiting = sum(rows for _, rows, of in feed["waiting"] if of == "spans")
+        if taking == "spans":
+            waiting -= feed["taken_rows"]
+        told = {name: state.get(name, 0) for name in ("sent", "refused", "sent_scores", "refused_scores")}
+        return Report(self.sink.name, waiting=waiting, last_error=self._error, **told)
 
     def drain(self, stop: threading.Event | None, every_s: float) -> None:
         """Sends until nothing waits, and then again every so often, or until a try fails when there is no `stop`."""
@@ -159,13 +171,21 @@ class _Sender:
             if batch is None:
                 return None
             reply = Reply(200)
-            if batch.rows.rows:
-                encoded = _core.encode_otlp(batch.rows, self.sink.encoding == "json", self.sink.openinference)
-                reply = self._connection.post(encoded)
+            if batch.count:
+                reply = self._post(batch)
             wait_s = self._settle(batch, reply)
             if wait_s is not None:
                 return wait_s
         return None
+
+    def _post(self, batch: _Batch) -> Reply:
+        is_json = self.sink.encoding == "json"
+        if batch.scores is None:
+            return self._connection.post(_core.encode_otlp(batch.rows, is_json, self.sink.openinference))
+        reply = self._connection.post(encode_logs(batch.scores, is_json=is_json), logs=True)
+        if reply.status in _NO_LOGS:  # it takes spans alone, and goes on to do so
+            return Reply(400, f"it takes no scores: {reply.status} {reply.message}")
+        return reply
 
     def _settle(self, batch: _Batch, reply: Reply) -> float | None:
         """Remembers what has become of the batch; how long to wait when it has to be sent again."""
@@ -173,18 +193,19 @@ class _Sender:
             if reply.message:
                 _log.warning("sink %s: %s", self.sink.name, reply.message)
             self._error, self._tries = "", 0
-            self._took(batch, batch.rows.rows - reply.rejected, reply.rejected)
+            self._took(batch, batch.count - reply.rejected, reply.rejected)
             return None
         self._error = f"{reply.status or 'no answer'}: {reply.message}"
-        if reply.status == 413 and batch.rows.rows > 1:
-            self._batch_spans = max(1, batch.rows.rows // 2)
+        if reply.status == 413 and batch.count > 1:
+            self._batch_spans = max(1, batch.count // 2)
             self._box._store.drop_feed(self._hold)  # what was held is chosen anew
             return None
         again = reply.status in _RETRIED | _MISCONFIGURED or (reply.status >= 500 and self._tries < _OTHER_TRIES)
         if not again:
-            _log.warning("sink %s refused %d spans: %s", self.sink.name, batch.rows.rows, self._error)
+            what = "spans" if batch.scores is None else "scores"
+            _log.warning("sink %s refused %d %s: %s", self.sink.name, batch.count, what, self._error)
             self._tries = 0
-            self._took(batch, 0, batch.rows.rows)
+            self._took(batch, 0, batch.count)
             return None
         self._tries += 1
         longest_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self._tries - 1, 20))
@@ -201,8 +222,8 @@ class _Sender:
                 if feed["taking"]:
                     return self._part(feed)
                 if held:
-                    rows = self._scan([id for id, _, of in held if of == "spans"])
-                    return _Batch(rows, tuple(id for id, *_ in held))
+                    scores = held[0][2] == "scores"
+                    return self._batch([id for id, _, of in held if of != "rollups"], scores=scores)
                 if not feed["waiting"]:
                     return None
                 self._choose(feed)
@@ -219,11 +240,13 @@ class _Sender:
         return feed, [segment for segment in feed["waiting"] if segment[0] not in free]
 
     def _choose(self, feed: _core.Feed) -> None:
-        """Holds as many small segments as make a batch, or begins with a large one."""
+        """Holds as many small segments as make a batch, or begins with a large one. Scores come after spans."""
         chosen: list[int] = []
         rows = 0
-        for id, count, of in feed["waiting"]:
-            if of == "spans":
+        spans = [each for each in feed["waiting"] if each[2] != "scores"]
+        waiting_now = spans or feed["waiting"]
+        for id, count, of in waiting_now:
+            if of != "rollups":
                 if rows + count > self._batch_spans:
                     break
                 rows += count
@@ -236,22 +259,41 @@ class _Sender:
             held = [id for id, *_ in hold["waiting"] if id in chosen or id not in waiting]
             store.advance_feed(self._hold, hold["turn"], held, 0, 0, b"")
         else:
-            store.advance_feed(self._feed, feed["turn"], [], feed["waiting"][0][0], 0, feed["state"])
+            store.advance_feed(self._feed, feed["turn"], [], waiting_now[0][0], 0, feed["state"])
 
     def _part(self, feed: _core.Feed) -> _Batch:
-        rows = self._scan([feed["taking"]], limit=self._batch_spans, skip=feed["taken_rows"])
-        end = feed["taken_rows"] + rows.rows if rows.rows == self._batch_spans else 0
-        return _Batch(rows, (feed["taking"],), end)
+        scores = any(id == feed["taking"] and of == "scores" for id, _, of in feed["waiting"])
+        return self._batch([feed["taking"]], scores=scores, limit=self._batch_spans, skip=feed["taken_rows"])
 
-    def _scan(self, only: list[int], *, limit: int | None = None, skip: int = 0) -> _core.Table:
-        return self._box._store.scan(self.sink.filter, None, None, [], limit, "", False, False, only, skip)
+    def _batch(self, only: list[int], *, scores: bool, limit: int | None = None, skip: int = 0) -> _Batch:
+        store = self._box._store
+        filter = "" if scores else self.sink.filter
+        rows = store.scan(filter, None, None, [], limit, "", False, scores, only, skip)
+        end = skip + rows.rows if limit is not None and rows.rows == limit else 0
+        return _Batch(rows, self._wanted(rows) if scores else None, end)
+
+    def _wanted(self, scores: _core.Table) -> list[Row]:
+        """Those of spans that pass the filter, and of traces with one."""
+        found = list(rows_of(scores))
+        if not self.sink.scores or not self._connection.takes_logs or not found:
+            return []
+        if not self.sink.filter:
+            return found
+        traces = ", ".join(f'"{trace}"' for trace in sorted({row["trace_id"] for row in found}))
+        passing = f"({self.sink.filter}) and trace_id in [{traces}]"
+        spans = self._box._store.scan(passing, None, None, ["trace_id", "span_id"], None, "", False)
+        known = {*zip(spans.column("trace_id"), spans.column("span_id"), strict=True)}
+        known |= {(trace, None) for trace in spans.column("trace_id")}
+        return [row for row in found if (row["trace_id"], row.get("span_id")) in known]
 
     def _took(self, batch: _Batch, sent: int, refused: int) -> None:
         store = self._box._store
         while True:
             feed, held = self._feeds()
             state = json.loads(feed["state"] or b"{}")
-            state = {"sent": state.get("sent", 0) + sent, "refused": state.get("refused", 0) + refused}
+            of = "" if batch.scores is None else "_scores"
+            for name, more in ((f"sent{of}", sent), (f"refused{of}", refused)):
+                state[name] = state.get(name, 0) + more
             encoded = json.dumps(state).encode()
             if feed["taking"]:
                 taken = [] if batch.end_row else [feed["taking"]]

@@ -35,7 +35,8 @@ class OtlpSink:
     """Where spans go: a Collector, Tempo, Datadog, Phoenix, another spanbox.
 
     url: without a path, /v1/traces is meant. openinference: also with OpenInference's attribute names. filter: only
-    spans that match. name: under which the store remembers what has been sent; a sink of a new name gets everything.
+    spans that match. scores: as log records, to /v1/logs beside it. name: under which the store remembers what has been
+    sent; a sink of a new name gets everything.
     """
 
     url: str
@@ -45,6 +46,7 @@ class OtlpSink:
     compress: bool = True
     openinference: bool = False
     filter: str = ""
+    scores: bool = True
     batch_spans: int = 512
     timeout_s: float = 10.0
 
@@ -83,9 +85,10 @@ class Connection:
     def __init__(self, sink: OtlpSink) -> None:
         parts = urlsplit(sink.url)
         self._sink = sink
-        self._path = (parts.path if parts.path.strip("/") else "/v1/traces") + (
-            f"?{parts.query}" if parts.query else ""
-        )
+        path = parts.path if parts.path.strip("/") else "/v1/traces"
+        query = f"?{parts.query}" if parts.query else ""
+        self._path = path + query
+        self._logs_path = path.removesuffix("/v1/traces") + "/v1/logs" + query if path.endswith("/v1/traces") else ""
         self._http: http.client.HTTPConnection
         if parts.scheme == "https":
             context = ssl.create_default_context()
@@ -95,7 +98,12 @@ class Connection:
         else:
             self._http = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=sink.timeout_s)
 
-    def post(self, body: bytes) -> Reply:
+    @property
+    def takes_logs(self) -> bool:
+        """Whether it is known where logs go."""
+        return bool(self._logs_path)
+
+    def post(self, body: bytes, *, logs: bool = False) -> Reply:
         sink = self._sink
         headers = {"User-Agent": f"spanbox/{_core.__version__}", **sink.headers}
         headers["Content-Type"] = "application/json" if sink.encoding == "json" else "application/x-protobuf"
@@ -103,7 +111,7 @@ class Connection:
             headers["Content-Encoding"] = "gzip"
             body = gzip.compress(body, compresslevel=5, mtime=0)
         try:
-            self._http.request("POST", self._path, body, headers)
+            self._http.request("POST", self._logs_path if logs else self._path, body, headers)
             response = self._http.getresponse()
             content = response.read(_REPLY_BYTES)
             if response.read(1):
@@ -173,7 +181,8 @@ def _partial_success(content: bytes, *, is_json: bool) -> tuple[int, str]:
     if is_json:
         said = _json_object(content).get("partialSuccess")
         said = said if isinstance(said, dict) else {}
-        rejected, message = said.get("rejectedSpans", 0), said.get("errorMessage", "")
+        rejected = said.get("rejectedSpans") or said.get("rejectedLogRecords") or 0
+        message = said.get("errorMessage", "")
         return (int(rejected) if str(rejected).isdigit() else 0), str(message)
     inner = _fields(content).get(1, b"")
     fields = _fields(inner) if isinstance(inner, bytes) else {}

@@ -36,7 +36,7 @@ _HEADERS = {  # an answer may have others instead
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-_NOT_KEPT = "spanbox stores traces only: set OTEL_{}_EXPORTER=none, or send them elsewhere"
+_NOT_KEPT = "spanbox stores no metrics: set OTEL_METRICS_EXPORTER=none, or send them elsewhere"
 
 
 class App:
@@ -82,12 +82,13 @@ class App:
             return _error(refusal.status, refusal.message, errors_as)
         if file is not None:
             return file if method in ("GET", "HEAD") else _error(405, "use GET", errors_as, allow="GET, HEAD")
-        if path == "/v1/traces" and self._receiver is not None:
+        if path in ("/v1/traces", "/v1/logs") and self._receiver is not None:
             if method != "POST":
                 return _error(405, "use POST", errors_as, allow="POST")
-            return await self._receiver.traces(headers, receive)
-        if path in ("/v1/metrics", "/v1/logs") and self._receiver is not None:
-            return _error(404, _NOT_KEPT.format(path.removeprefix("/v1/").upper()), errors_as)
+            take = self._receiver.traces if path == "/v1/traces" else self._receiver.logs
+            return await take(headers, receive)
+        if path == "/v1/metrics" and self._receiver is not None:
+            return _error(404, _NOT_KEPT, errors_as)
         if path == "/metrics" and self._metrics is not None:
             if method not in ("GET", "HEAD"):
                 return _error(405, "use GET", errors_as, allow="GET, HEAD")

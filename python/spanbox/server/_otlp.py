@@ -13,8 +13,9 @@ import asyncio
 import contextlib
 import json
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from spanbox import _core
@@ -28,6 +29,7 @@ _CHUNK_BYTES = 1 << 16
 _FREE_BYTES = 1 << 20  # any text may be as repetitive as it likes up to here
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
+Store = Callable[[bytes, bool], tuple[int, int, int, str]]
 
 # google.rpc.Code
 _CODES = {400: 3, 401: 16, 403: 7, 404: 12, 405: 12, 408: 4, 411: 3, 413: 8, 415: 3, 429: 8, 503: 14}
@@ -38,6 +40,12 @@ class Sink(Protocol):
 
     def receive_otlp(self, body: bytes, is_json: bool, /) -> tuple[int, int, int, str]:
         """Stored, duplicates, rejected, and why. ValueError: not OTLP."""
+
+    def append_scores(self, scores: Sequence[dict[str, object]], /) -> int: ...
+    def scan(
+        self, filter: str, since_ns: None, until_ns: None, columns: Sequence[str], limit: None, order_by: str,
+        descending: bool, scores: bool, /,
+    ) -> _core.Table: ...  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,10 @@ class Answer:
     body: bytes
     content_type: str
     headers: tuple[tuple[str, str], ...] = ()
+
+
+class NothingKept(Exception):
+    """There is nothing in a request that is stored here."""
 
 
 class Problem(Exception):
@@ -90,6 +102,15 @@ class Receiver:
 
     async def traces(self, headers: Headers, receive: Receive) -> Answer:
         """Answers POST /v1/traces."""
+        return await self._take(headers, receive, self._sink.receive_otlp)
+
+    async def logs(self, headers: Headers, receive: Receive) -> Answer:
+        """Answers POST /v1/logs."""
+        from spanbox.server import _logs
+
+        return await self._take(headers, receive, partial(_logs.receive, self._sink))
+
+    async def _take(self, headers: Headers, receive: Receive, store: Store) -> Answer:
         fields: dict[bytes, list[bytes]] = {}
         for name, value in headers:
             fields.setdefault(name, []).append(value)
@@ -101,7 +122,7 @@ class Receiver:
         try:
             async with asyncio.timeout(self._limits.body_s):
                 content = await body.read(receive)
-            return await self._store(content, content_type)
+            return await self._store(content, content_type, store)
         except Problem as problem:
             await body.skip(receive)
             return problem.answer(content_type)
@@ -119,14 +140,14 @@ class Receiver:
     def limits(self) -> Limits:
         return self._limits
 
-    async def _store(self, content: bytes, content_type: str) -> Answer:
+    async def _store(self, content: bytes, content_type: str, store: Store) -> Answer:
         async with self._turns:
             try:
-                _, _, rejected, message = await asyncio.to_thread(
-                    self._sink.receive_otlp, content, content_type == JSON
-                )
+                _, _, rejected, message = await asyncio.to_thread(store, content, content_type == JSON)
             except ValueError as error:
                 raise Problem(400, str(error)) from error
+            except NothingKept as error:
+                raise Problem(404, str(error)) from error
             except _core.StoreFullError as error:
                 raise Problem(503, "the disk of the store is full", 30) from error
             except (_core.SpanboxError, MemoryError) as error:
@@ -143,7 +164,7 @@ def _content_type(fields: dict[bytes, list[bytes]]) -> str:
 
 
 def _success(rejected: int, message: str, content_type: str) -> bytes:
-    """An ExportTraceServiceResponse; without partial_success when there is nothing to say."""
+    """An ExportTraceServiceResponse, or of logs; without partial_success when there is nothing to say."""
     message = message[:1000]
     if content_type == PROTOBUF:
         said = (int_field(1, rejected) if rejected else b"") + (bytes_field(2, message.encode()) if message else b"")
