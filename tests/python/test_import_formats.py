@@ -142,3 +142,61 @@ def test_real_exports_are_read_whole(box: Box, data: Path) -> None:
         report = box.import_file(path)
         assert (report.format, report.spans) == ("otel", len(json.loads(path.read_text()))), path.name
     assert box.spans('kind == llm and input_tokens > 0 and provider == "openai.responses"').count() > 0
+
+
+def helicone_request(number: int, **other: Any) -> dict[str, Any]:
+    reply = {
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5", "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "42"}],
+        "usage": {"input_tokens": 20, "cache_read_input_tokens": 80, "output_tokens": 5},
+    }  # fmt: skip
+    return {
+        "request_id": f"0198c0de-0000-7000-8000-{number:012x}", "request_created_at": "2026-03-01 10:00:00.250",
+        "response_created_at": "2026-03-01T10:00:01.000Z", "request_path": "https://api.anthropic.com/v1/messages",
+        "request_user_id": "u", "properties": {"Helicone-Session-Id": "s", "team": "t"}, "provider": "ANTHROPIC",
+        "request_model": "claude-sonnet-4-5", "model": "claude-sonnet-4-5", "delay_ms": 1_500, "response_status": 200,
+        "time_to_first_token": 200, "prompt_tokens": 20, "prompt_cache_read_tokens": 80, "completion_tokens": 5,
+        "request_body": {"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "six by seven?"}]},
+        "response_body": reply, **other,
+    }  # fmt: skip
+
+
+def test_helicone_requests_keep_usage_session_and_bodies(box: Box, tmp_path: Path) -> None:
+    failed = {"error": {"type": "overloaded_error", "message": "later"}}
+    bare = {"request_body": None, "response_body": None, "costUSD": 0.5, "provider": "OPENAI", "model": "m"}
+    given = [
+        helicone_request(1),
+        helicone_request(2, **bare, request_model="m"),
+        helicone_request(3, response_status=529, response_body=json.dumps(failed)),
+        helicone_request(4, cache_reference_id="0198c0de-0000-7000-8000-000000000001"),
+    ]
+    path = lines(tmp_path / "x.jsonl", *given)
+    report = box.import_file(path)
+    assert (report.format, report.added, box.import_file(path).added) == ("helicone", 4, 0)
+    (tmp_path / "array.json").write_text(json.dumps({"data": given}))
+    assert box.import_file(tmp_path / "array.json").added == 0
+    names = ("trace_id", "provider", "model", "session_id", "user_id", "input_tokens", "cache_read_tokens", "cost_usd",
+             "cost_source", "duration_ns", "ttft_ns", "finish_reason", "status", "error_message", "start")  # fmt: skip
+    first, second, third, fourth = sorted(
+        box.spans().columns(*names, "served_from_cache"), key=lambda row: row["trace_id"]
+    )
+    assert (first["provider"], first["model"], first["session_id"], first["user_id"]) == (
+        "anthropic", "claude-sonnet-4-5", "s", "u",
+    )  # fmt: skip
+    assert (first["input_tokens"], first["cache_read_tokens"], first["finish_reason"]) == (100, 80, "end_turn")
+    assert (first["duration_ns"], first["ttft_ns"], first["cost_source"]) == (1_500_000_000, 200_000_000, "computed")
+    assert first["start"] == 1_772_359_200_250_000_000
+    assert (second["cost_usd"], second["cost_source"], second["input_tokens"]) == (0.5, "reported", 20)
+    assert (third["status"], third["error_message"]) == ("error", "later")
+    assert (fourth["served_from_cache"], fourth["cost_usd"]) == (True, None)
+    [span] = box.trace(first["trace_id"])
+    assert (span.input[0]["content"], span.output["content"][0]["text"]) == ("six by seven?", "42")
+    assert span.attributes["helicone.properties"]["team"] == "t"
+
+
+def test_damaged_helicone_line_is_named(box: Box, tmp_path: Path) -> None:
+    path = lines(tmp_path / "x.jsonl", helicone_request(1), helicone_request(2, request_created_at="noon"), [])
+    with pytest.raises(ImportFileError, match="line 2: request_created_at must be a date and time, not 'noon'"):
+        box.import_file(path)
+    report = box.import_file(path, skip_bad=True)
+    assert (report.spans, report.skipped) == (1, 2)

@@ -20,8 +20,8 @@ from spanbox.importers._source import BadElement, Element, ImportFileError, Sour
 __all__ = ["BadElement", "FormatName", "ImportFileError", "ImportReport", "import_file"]
 
 FormatName = Literal[
-    "auto", "otlp", "otel", "langfuse", "langsmith", "phoenix", "claude-code", "tau-bench", "swe-agent", "llmperf",
-    "vllm-replay", "azure", "mooncake", "parquet", "jsonl",
+    "auto", "otlp", "otel", "langfuse", "langsmith", "phoenix", "helicone", "claude-code", "tau-bench", "swe-agent",
+    "llmperf", "vllm-replay", "azure", "mooncake", "parquet", "jsonl",
 ]  # fmt: skip
 _TABLES = ("parquet", "jsonl")
 Row = dict[str, Any]
@@ -196,6 +196,7 @@ def _importer_for(source: Source, format: FormatName) -> Importer | None:
     import json
 
     from spanbox.importers.claude_code import ClaudeCode
+    from spanbox.importers.helicone import Helicone
     from spanbox.importers.langfuse import Langfuse
     from spanbox.importers.langsmith import LangSmith
     from spanbox.importers.latency import LlmPerf, VllmReplay
@@ -206,7 +207,8 @@ def _importer_for(source: Source, format: FormatName) -> Importer | None:
     from spanbox.importers.traffic import Azure, Mooncake, refuse_rates
 
     formats: tuple[type[Importer], ...] = (
-        Otel, Langfuse, Phoenix, LangSmith, ClaudeCode, TauBench, SweAgent, LlmPerf, VllmReplay, Azure, Mooncake
+        Otel, Langfuse, Phoenix, LangSmith, Helicone, ClaudeCode, TauBench, SweAgent, LlmPerf, VllmReplay, Azure,
+        Mooncake,
     )  # fmt: skip
     if format != "auto":
         return next(each for each in formats if each.name == format)(source)
