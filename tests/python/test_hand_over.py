@@ -118,7 +118,7 @@ def test_types_of_the_columns(full: Box) -> None:
         "status": words, "start": pa.timestamp("ns", "UTC"), "duration_ns": pa.int64(), "ttft_ns": pa.int64(),
         "model": words, "input_tokens": pa.int64(), "cost_usd": pa.float64(), "input": pa.string(),
         "output": pa.string(), "flag": pa.bool_(), "mixed": words, "numbers": pa.float64(), "score": pa.float64(),
-        "tags": words, "top k": pa.int64(),
+        "tags": words, "top k": pa.int64(), "cost_source": words, "price_version": words,
     }  # fmt: skip
     assert {field.name: field.type for field in schema} == expected
     assert pa.schema(full.spans()) == schema, "__arrow_c_schema__ tells the same without the rows"
