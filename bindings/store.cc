@@ -149,7 +149,8 @@ py::dict InfoDict(PyStore& self) {
                   "scores"_a = info.scores, "column_bytes"_a = info.column_bytes, "text_bytes"_a = info.text_bytes,
                   "raw_text_bytes"_a = info.raw_text_bytes, "filter_bytes"_a = info.filter_bytes,
                   "file_bytes"_a = info.file_bytes, "disk_bytes"_a = info.disk_bytes,
-                  "first_start_ns"_a = info.first_start_ns, "last_start_ns"_a = info.last_start_ns, "lmdb_version"_a = info.lmdb_version);
+                  "first_start_ns"_a = info.first_start_ns, "last_start_ns"_a = info.last_start_ns,
+                  "lmdb_version"_a = info.lmdb_version);
 }
 
 py::dict VerifyDict(PyStore& self) {
