@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <limits>
 #include <random>
 
 #include "query_testing.h"
@@ -113,6 +116,8 @@ TEST(ScanTest, LimitGivesTheFirstOfTheFullAnswer) {
   std::mt19937_64 random(4);
   MemoryStore store;
   SpanId id = 0;
+  const double inf = std::numeric_limits<double>::infinity();
+  const double floats[] = {-inf, -2.5, -0.0, 0.0, 1e-300, 0.25, 7, inf, std::nan("")};
   for (int segment = 0; segment < 12; ++segment) {
     std::vector<Row> rows;
     for (int i = 0; i < 100; ++i) {
@@ -121,15 +126,17 @@ TEST(ScanTest, LimitGivesTheFirstOfTheFullAnswer) {
       if (random() % 3 != 0) row.fields["v"] = static_cast<std::int64_t>(random() % 20);
       if (random() % 3 == 0) row.fields["v"] = static_cast<double>(random() % 40) / 2;
       if (random() % 9 == 0) row.fields["v"] = "s" + std::to_string(random() % 9);
+      if (random() % 3 != 0) row.fields["n"] = static_cast<std::int64_t>(random() % 300) - 150;
+      if (segment != 3 && random() % 40 != 0) row.fields["f"] = floats[random() % std::size(floats)];
       rows.push_back(std::move(row));
     }
     store.AddSegment(rows);
   }
-  for (const std::string& order_by : {std::string(), std::string("v"), std::string("trace_id")}) {
+  for (const std::string order_by : {"", "v", "n", "f", "trace_id"}) {
     for (const bool descending : {false, true}) {
       ScanOptions options{.columns = {"span_id"}, .order_by = order_by, .descending = descending};
       const auto full = Texts(Scan(store, {.filter = "v != 3"}, options)->columns[0]);
-      for (const std::uint64_t limit : {1u, 7u, 150u, 5000u}) {
+      for (const std::uint64_t limit : {1u, 7u, 60u, 150u, 5000u}) {
         options.limit = limit;
         const auto part = Texts(Scan(store, {.filter = "v != 3"}, options)->columns[0]);
         ASSERT_EQ(part.size(), std::min<std::size_t>(limit, full.size()));

@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <map>
+#include <optional>
 
 #include "query/cells.h"
 #include "query/lexer.h"
@@ -62,6 +64,12 @@ class FirstRows {
     return descending_ ? segment.max_start_ns >= last : segment.min_start_ns <= last;
   }
 
+  std::uint64_t most() const { return limit_; }
+  // What a row must not come after in the order to be among the first; nullptr: there is room for any.
+  const Cells::Raw* Last() const {
+    return by_column_ && limit_ > 0 && rows_.size() == limit_ ? &rows_.front().order : nullptr;
+  }
+
   std::vector<Candidate> Take() && {
     std::ranges::sort(rows_, [this](const Candidate& a, const Candidate& b) { return Before(a, b); });
     rows_.erase(rows_.begin(),
@@ -75,6 +83,110 @@ class FirstRows {
   const Cells& cells_;
   std::vector<Candidate> rows_;  // a heap with the last one first, once full
 };
+
+// Chooses rows of a segment by one column of numbers alone, so that nothing else is read of the others: those that at
+// least `most` come before. Rows that are level are kept together.
+class Preselection {
+ public:
+  // `last`: the most that a row may be in the order.
+  Preselection(const Bitmap& rows, ColumnType type, bool descending, std::uint64_t most, const Cells::Raw* last)
+      : rows_(rows), is_float_(type == ColumnType::kFloat), descending_(descending), most_(most) {
+    if (last != nullptr) bound_ = KeyOf(static_cast<std::int64_t>(last->payload));
+  }
+
+  // nullopt: all of them.
+  Result<std::optional<std::vector<std::uint32_t>>> Run(SegmentColumns& columns, const ChunkInfo& chunk) {
+    SPANBOX_ASSIGN_OR_RETURN(const Validity* valid, columns.Valid(chunk));
+    const bool bounded = bound_ != kUnbounded;
+    const auto visit = [&](std::size_t before, std::span<const std::int64_t> values) {
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const std::int64_t key = KeyOf(values[i]);
+        if (key <= bound_) [[unlikely]]
+          Offer(key, RowAt(*valid, before + i));
+      }
+    };
+    const auto skip = [&](std::size_t, std::size_t, std::int64_t low, std::int64_t high) {
+      return KeyOf(descending_ ? high : low) > bound_;
+    };
+    SPANBOX_RETURN_IF_ERROR(columns.VisitNumbers(chunk, visit, skip));
+    if (!bounded && found_.size() < most_) return std::optional<std::vector<std::uint32_t>>();
+    Tighten();
+    std::vector<std::uint32_t> chosen;
+    for (const auto& [key, row] : found_) chosen.push_back(row);
+    std::ranges::sort(chosen);
+    return std::optional(std::move(chosen));
+  }
+
+ private:
+  static constexpr std::int64_t kUnbounded = std::numeric_limits<std::int64_t>::max();
+
+  // Grows along the order that is asked for. Of numbers as Cells::Compare has it: NaN after all others.
+  std::int64_t KeyOf(std::int64_t value) const {
+    if (is_float_) {
+      const double number = std::bit_cast<double>(value) + 0.0;  // one zero
+      value = std::bit_cast<std::int64_t>(number);
+      if (value < 0) value ^= std::numeric_limits<std::int64_t>::max();
+      if (number != number) value = std::numeric_limits<std::int64_t>::max();
+    }
+    return descending_ ? ~value : value;
+  }
+
+  // The row of a value. REQUIRES: asked in ascending order.
+  std::uint32_t RowAt(const Validity& valid, std::size_t place) {
+    if (valid.all()) return static_cast<std::uint32_t>(place);
+    for (;; ++word_) {
+      const auto size = static_cast<std::size_t>(std::popcount(valid.words[word_]));
+      if (place < before_word_ + size) break;
+      before_word_ += size;
+    }
+    std::uint64_t bits = valid.words[word_];
+    for (std::size_t skipped = before_word_; skipped < place; ++skipped) bits &= bits - 1;
+    return static_cast<std::uint32_t>(word_ * 64) + static_cast<std::uint32_t>(std::countr_zero(bits));
+  }
+
+  void Offer(std::int64_t key, std::uint32_t row) {
+    if (!rows_[row]) return;
+    found_.emplace_back(key, row);
+    if (found_.size() < tighten_at_) return;
+    Tighten();
+    tighten_at_ = std::max(tighten_at_, 2 * found_.size());
+  }
+
+  void Tighten() {
+    if (most_ == 0 || found_.size() <= most_) return;
+    const auto last = found_.begin() + static_cast<std::ptrdiff_t>(most_ - 1);
+    std::ranges::nth_element(found_, last);
+    bound_ = last->first;
+    std::erase_if(found_, [this](const auto& one) { return one.first > bound_; });
+  }
+
+  const Bitmap& rows_;
+  const bool is_float_, descending_;
+  const std::uint64_t most_;
+  std::int64_t bound_ = kUnbounded;
+  std::vector<std::pair<std::int64_t, std::uint32_t>> found_;  // key, row
+  std::size_t tighten_at_ = 1024;
+  std::size_t word_ = 0, before_word_ = 0;  // of RowAt: a word of the validity, and the values before it
+};
+
+// The rows that may be among the first, ascending.
+Result<std::vector<std::uint32_t>> RowsToOffer(const ScanOptions& options, const ColumnRef& order_by,
+                                               const FirstRows& first, SegmentColumns& columns,
+                                               const Bitmap& selected) {
+  std::vector<std::uint32_t> rows = selected.Rows();
+  if (options.order_by.empty() || first.most() >= rows.size()) return rows;
+  SPANBOX_ASSIGN_OR_RETURN(const auto chunks, columns.Find(order_by.name));
+  const bool numbers =
+      chunks.size() == 1 && (chunks.front()->type == ColumnType::kInt || chunks.front()->type == ColumnType::kFloat);
+  if (!numbers || columns.AreFew(*chunks.front(), rows)) return rows;
+  const ChunkInfo& chunk = *chunks.front();
+  const Cells::Raw* last = first.Last();
+  const Cells::Tag tag = chunk.type == ColumnType::kInt ? Cells::Tag::kInt : Cells::Tag::kFloat;
+  if (last != nullptr && last->tag != tag) last = nullptr;
+  Preselection preselection(selected, chunk.type, options.descending, first.most(), last);
+  SPANBOX_ASSIGN_OR_RETURN(auto chosen, preselection.Run(columns, chunk));
+  return chosen ? *std::move(chosen) : std::move(rows);
+}
 
 // Numbers 0 to n - 1: the targets of cells that are read in row order.
 std::vector<std::uint32_t> Numbered(std::size_t n) {
@@ -98,7 +210,9 @@ Result<std::vector<Candidate>> Choose(QueryRun& run, const ScanOptions& options,
     SPANBOX_ASSIGN_OR_RETURN(const auto columns, run.Load(segment));
     SPANBOX_ASSIGN_OR_RETURN(const Bitmap selected, run.Rows(segment, *columns));
     if (!selected.any()) return OkStatus();
-    const std::vector<std::uint32_t> rows = selected.Rows();
+    SPANBOX_ASSIGN_OR_RETURN(const std::vector<std::uint32_t> rows,
+                             RowsToOffer(options, order_by, first, *columns, selected));
+    if (rows.empty()) return OkStatus();
     SPANBOX_ASSIGN_OR_RETURN(const Points<std::int64_t> starts, columns->StartsAt(rows));
     SPANBOX_ASSIGN_OR_RETURN(const Points<SpanId> spans, columns->SpanIdsAt(rows));
     if (!options.order_by.empty()) {
