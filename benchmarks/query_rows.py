@@ -34,6 +34,7 @@ TRACE_MS = 0.05  # DuckDB has no index to compare with
 START_MS = 5
 GROWN = ("10000000", "100000000")
 GROWTH = 2
+TREE_MB = 200
 
 
 @contextmanager
@@ -101,6 +102,15 @@ def start() -> Iterator[Row]:
 def growth() -> Iterator[Row]:
     with filled(*GROWN) as stores:
         small, large = measured([sys.executable, str(HERE / "growth.py"), *stores])
+        tree = measured([str(BUILD / "release" / "bench_query"), stores[0], "1", "tree"])["tree"]
+    yield Row(
+        f"B resident memory at its peak, any(children, ...) of {small['spans'] // 1_000_000} M spans",
+        f"{tree['peak_mb']} MB",
+        "–",
+        "–",
+        f"≤ {TREE_MB} MB",
+        verdict(tree["peak_mb"] <= TREE_MB),
+    )
     for name in small:
         if name != "spans":
             times = large[name] / small[name]
