@@ -255,6 +255,9 @@ int Env::ReserveFile(MDB_txn* txn, std::uint64_t payload_bytes) {
   if (mdb_env_get_fd(env_, &fd) != 0 || fstat(fd, &file) != 0) return errno;
   const auto size = static_cast<std::uint64_t>(file.st_size);
   if (size >= needed) return 0;
+  // Perhaps the file grows because nobody has noticed the death of a reader.
+  int dead = 0;
+  mdb_reader_check(env_, &dead);
   const std::uint64_t step = std::clamp(size / 16, kMinFileStep, kMaxFileStep);
   const std::uint64_t target = (std::max(needed, size + step) + stat.ms_psize - 1) / stat.ms_psize * stat.ms_psize;
   if (posix_fallocate(fd, file.st_size, static_cast<off_t>(target - size)) == 0) return 0;
