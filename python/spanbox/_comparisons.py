@@ -26,6 +26,8 @@ ROOT = "parent_id == none"
 LLM = "kind == llm"
 CALL = "kind in [llm, embedding]"
 PRICED = f"{CALL} and cost != none"
+TRACES = "traces"
+_WORKING = ("llm", "embedding", "retriever", "reranker", "guardrail", "evaluator")
 _TIMES = {"ttft": "TTFT", "tpot": "TPOT", "duration": "duration"}
 _LEAST_TIMES, _LEAST_VALUES = 100, 20  # of either side: fewer are not compared
 _RATIO, _POINTS = 1.5, 0.02  # the smallest effects
@@ -116,7 +118,7 @@ def compare(period: Period) -> tuple[list[Comparison], int]:
 def _latencies(period: Period) -> Iterator[Comparison | None]:
     figures: dict[str, str] = {}
     for name in _TIMES:
-        figures |= {f"{name}_n": f"count({name})", f"{name}_p99": f"p99({name})", f"{name}_b": f"buckets({name})"}
+        figures |= {f"{name}_n": f"count({name})", f"{name}_p99": f"p99({name})"}
     now, before = (
         {row["model"]: row for row in period.spans(of, LLM).by("model").agg(**figures)}
         for of in (period.now, period.before)
@@ -129,12 +131,16 @@ def _latencies(period: Period) -> Iterator[Comparison | None]:
             if min(count, count_before) < _LEAST_TIMES:
                 yield None
                 continue
-            yield _latency(model, name, label, now[model], before[model])
+            yield _latency(period, model, name, label, now[model], before[model])
 
 
-def _latency(model: Any, name: str, label: str, now: Any, before: Any) -> Comparison:
-    slow, slow_before = _beyond_p99(now[f"{name}_b"], before[f"{name}_b"])
+def _latency(period: Period, model: Any, name: str, label: str, now: Any, before: Any) -> Comparison:
     count, count_before = now[f"{name}_n"], before[f"{name}_n"]
+    p = 1.0  # without an effect it is no finding, and counts as a comparison all the same
+    if now[f"{name}_p99"] >= _RATIO * before[f"{name}_p99"]:
+        of_model = [period.spans(of, LLM, equals("model", model)) for of in (period.now, period.before)]
+        slow, slow_before = _beyond_p99(*(next(iter(each.by().agg(b=f"buckets({name})")))["b"] for each in of_model))
+        p = fisher_more(slow, count, slow_before, count_before)
     population = f"{LLM} and {equals('model', model)} and {name} != none"
     return Comparison(
         group="slow",
@@ -142,7 +148,7 @@ def _latency(model: Any, name: str, label: str, now: Any, before: Any) -> Compar
         unit="ns",
         now=now[f"{name}_p99"],
         before=before[f"{name}_p99"],
-        p=fisher_more(slow, count, slow_before, count_before),
+        p=p,
         of=count,
         population=population,
         concerned=f"{population} and {name} > {math.ceil(before[f'{name}_p99'])}ns",
@@ -170,24 +176,19 @@ def _beyond_p99(now: Sequence[Sequence[int]], before: Sequence[Sequence[int]]) -
 
 
 def _failures(period: Period) -> Iterator[Comparison | None]:
-    """Of each tool, and of each other kind where the failure began: with no failed child."""
-    failed_first = "status == error and not any(children, status == error)"
-    groups = [("kind == tool", "name", "tool {}"), ("kind != tool", "kind", "{}")]
+    """Of each tool, of each other kind that calls something outside, and of whole traces."""
+    kinds = f"kind in [{', '.join(_WORKING)}]"
+    groups = [("kind == tool", "name", "tool {}"), (kinds, "kind", "{}"), (ROOT, "", TRACES)]
     for which, column, label in groups:
-        counts = []
-        for of in (period.now, period.before):
-            totals = dict(_counts(period.spans(of, which), column))
-            failed = dict(_counts(period.spans(of, which, failed_first), column))
-            counts.append({key: (failed.get(key, 0), n) for key, n in totals.items()})
-        now, before = counts
+        now, before = (_failed(period, of, which, column) for of in (period.now, period.before))
         for key in sorted(now, key=str):
             (hits, n), (hits_before, n_before) = now[key], before.get(key, (0, 0))
             if min(n, n_before) < _LEAST_VALUES:
                 yield None
                 continue
-            population = f"{which} and {equals(column, key)}"
+            population = f"{which} and {equals(column, key)}" if column else which
+            concerned = f"{population} and status == error"
             what = label.format(_shown(key))
-            concerned = f"{population} and {failed_first}"
             if hits:
                 what += _most_frequent_error(period.spans(period.now, concerned), hits)
             yield Comparison(
@@ -204,6 +205,12 @@ def _failures(period: Period) -> Iterator[Comparison | None]:
                 extreme="start_ns",
                 chosen_by=("error_type", "tool_error", "finish_reason"),
             )
+
+
+def _failed(period: Period, of: Interval, which: str, column: str) -> dict[Any, tuple[int, int]]:
+    """Of each value of the column how many failed, of how many."""
+    rows = period.spans(of, which).by(*([column] if column else [])).agg(n="count()", share="rate(status == error)")
+    return {row[column] if column else None: (round((row["share"] or 0.0) * row["n"]), row["n"]) for row in rows}
 
 
 def _counts(spans: Spans, column: str) -> Iterable[tuple[Any, int]]:

@@ -16,7 +16,7 @@ from typing import Any, Literal, overload
 
 from spanbox import _core
 from spanbox._apart import Trait, traits
-from spanbox._comparisons import CALL, LLM, PRICED, ROOT, Comparison, Group, Interval, Period, Unit, compare
+from spanbox._comparisons import CALL, LLM, PRICED, ROOT, TRACES, Comparison, Group, Interval, Period, Unit, compare
 from spanbox._literals import quoted
 from spanbox._render import (
     clean,
@@ -280,10 +280,15 @@ def _weight(item: Finding) -> tuple[int, float]:
 
 
 def _without_repetitions(worse: list[tuple[Comparison, float]]) -> list[tuple[Comparison, float]]:
-    """Calls that take longer because of their first or later tokens are told once."""
-    slow = {each.what.rsplit(" ", 2)[0] for each, _ in worse if each.group == "slow" and "duration" not in each.extreme}
+    """Calls that take longer because of their first or later tokens are told once; so are traces that fail because a
+    tool or a call in them does."""
+    slow = {each.what.rsplit(" ", 2)[0] for each, _ in worse if each.group == "slow" and each.extreme != "duration_ns"}
+    inside = any(each.group == "failing" and not each.what.startswith(TRACES) for each, _ in worse)
     return [
-        (each, p) for each, p in worse if not (each.extreme == "duration_ns" and each.what.rsplit(" ", 2)[0] in slow)
+        (each, p)
+        for each, p in worse
+        if not (each.extreme == "duration_ns" and each.what.rsplit(" ", 2)[0] in slow)
+        and not (inside and each.group == "failing" and each.what.startswith(TRACES))
     ]
 
 

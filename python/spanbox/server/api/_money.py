@@ -36,7 +36,8 @@ def paid_clause(asked: Asked, of: Interval) -> str:
     """The calls whose costs add up. A wrapper repeats what the call below it costs; where there is none, every call
     counts, and
     the tree need not be read."""
-    nested = asked.kept(("nested calls", of), lambda: asked.spans(_NESTED, of=of).count() > 0)
+    newest = (max(of[0], of[1] - 6 * _HOUR_NS), of[1])  # how calls are nested is the program's way, not the hour's
+    nested = asked.kept(("nested calls", newest), lambda: asked.spans(_NESTED, of=newest).limit(1).count() > 0)
     return f"{PRICED} and not any(descendants, {PRICED})" if nested else PRICED
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from spanbox._literals import equals
 from spanbox._render import format_duration, plural
-from spanbox.server.api._asked import Asked, Axis, Interval
+from spanbox.server.api._asked import DAY_NS, Asked, Axis, Interval
 from spanbox.server.api._columnar import column
 from spanbox.server.api._frame import (
     FEW,
@@ -26,6 +26,7 @@ from spanbox.server.api._roots import root_clause
 
 _ROWS = 12
 _KINDS = 6  # of failures, before "other"
+HOUR_NS = 3_600_000_000_000
 _LATENCY = {
     "ttft": ("p50(ttft)", "p99(ttft)", "count(ttft)"),
     "tpot": ("p50(tpot)", "p99(tpot)", "count(tpot)"),
@@ -206,22 +207,32 @@ def first_failures(asked: Asked, of: Interval) -> list[tuple[int, str, str]]:
 
 
 def _first_failures(asked: Asked, of: Interval) -> list[tuple[int, str, str]]:
-    root = root_clause(asked)
-    roots = asked.spans(root, "status == error or any(descendants, status == error)", of=of)
-    table = roots.columns("trace_id", "start_ns")._table()
-    begun = dict(zip(table.column("trace_id"), table.column(table.column_names[1]), strict=True))
-    if not begun:
-        return []
-    spans = asked.spans("status == error", of=(of[0], asked.now_ns), filtered=False)
-    names = ("trace_id", "start_ns", "error_type", "kind")
-    table = spans.columns(*names).order_by("start_ns")._table()
-    found: dict[str, tuple[int, str, str]] = {}
-    for trace_id, _, error_type, kind in zip(*map(table.column, table.column_names), strict=True):
-        if trace_id in begun and trace_id not in found:
-            name = error_type or f"{kind} failed"
-            clause = equals("error_type", error_type) if error_type else f"error_type == none and kind == {kind}"
-            found[trace_id] = (begun[trace_id], str(name)[:80], f"status == error and {clause}")
-    return list(found.values())
+    failed = asked.spans("status == error", of=(of[0], min(asked.now_ns, of[1] + HOUR_NS)), filtered=False)
+    table = failed.columns("trace_id", "start_ns", "error_type", "kind").order_by("start_ns")._table()
+    first: dict[str, tuple[int, Any, str]] = {}
+    for trace_id, *what in zip(*map(table.column, table.column_names), strict=True):
+        first.setdefault(trace_id, (what[0], what[1], what[2]))
+    if asked.q or of[1] - of[0] <= DAY_NS:
+        begun = _begun(asked, of)
+    else:  # a failure comes soon after its root began: of days the edges do not matter
+        begun = {trace_id: what[0] for trace_id, what in first.items() if what[0] < of[1]}
+    return [
+        (begun[trace_id], *_kind(first[trace_id][1], first[trace_id][2])) for trace_id in first if trace_id in begun
+    ]
+
+
+def _begun(asked: Asked, of: Interval) -> dict[str, int]:
+    """When the roots began of traces that match and have a failure."""
+    failed = asked.spans(root_clause(asked), "status == error or any(descendants, status == error)", of=of)
+    table = failed.columns("trace_id", "start_ns")._table()
+    return dict(zip(*map(table.column, table.column_names), strict=True))
+
+
+def _kind(error_type: Any, kind: str) -> tuple[str, str]:
+    """The name of a kind of failure, and a filter for it."""
+    if error_type is None:
+        return f"{kind} failed", f"status == error and error_type == none and kind == {kind}"
+    return str(error_type)[:80], f"status == error and {equals('error_type', error_type)}"
 
 
 # --- the slowest traces ---

@@ -10,6 +10,7 @@ from __future__ import annotations
 from spanbox.server.api._asked import Asked
 from spanbox.server.api._frame import ROOT
 
+_LOOKED_AT_NS = 6 * 3_600_000_000_000  # how traces begin is the program's way, not the hour's
 _ADOPTED = "not any(parent)"
 
 
@@ -17,7 +18,8 @@ def root_clause(asked: Asked) -> str:
     """A filter for the roots, in the asked range."""
 
     def choose() -> str:
-        everything = asked.spans(filtered=False)
+        newest = (max(asked.from_ns, asked.to_ns - _LOOKED_AT_NS), asked.to_ns)
+        everything = asked.spans(of=newest, filtered=False)
         row = next(
             iter(everything.by().agg(traces="approx_distinct(trace_id)", roots="rate(parent_id == none)", n="count()"))
         )
