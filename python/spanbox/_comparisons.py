@@ -210,7 +210,8 @@ def _failures(period: Period) -> Iterator[Comparison | None]:
 def _failed(period: Period, of: Interval, which: str, column: str) -> dict[Any, tuple[int, int]]:
     """Of each value of the column how many failed, of how many."""
     rows = period.spans(of, which).by(*([column] if column else [])).agg(n="count()", share="rate(status == error)")
-    return {row[column] if column else None: (round((row["share"] or 0.0) * row["n"]), row["n"]) for row in rows}
+    counts = {row[column] if column else None: (row["share"] or 0.0, row["n"]) for row in rows if row["n"]}
+    return {key: (round(share * n), n) for key, (share, n) in counts.items()}
 
 
 def _counts(spans: Spans, column: str) -> Iterable[tuple[Any, int]]:
