@@ -49,7 +49,8 @@ class FewNumbers {
     *this = {};
   }
 
-  // In ascending order.
+  // In ascending order, unless there are more than kMostSorted.
+  static constexpr std::size_t kMostSorted = 64;
   std::span<const double> Of(std::uint32_t group) {
     if (ends_.empty()) Sort();
     if (group > last_group_ || numbers_.empty()) return {};
@@ -66,6 +67,7 @@ class FewNumbers {
     std::vector<std::uint32_t> next = ends_;
     for (std::size_t i = numbers_.size(); i-- > 0;) ordered[--next[groups_[i]]] = numbers_[i];
     for (std::size_t group = 0; group < ends_.size(); ++group) {
+      if (ends_[group] - next[group] > kMostSorted) continue;
       std::sort(ordered.begin() + next[group], ordered.begin() + ends_[group]);
     }
     numbers_ = std::move(ordered);
@@ -133,7 +135,7 @@ class SketchAccumulator : public Accumulator {
   }
 
  private:
-  static constexpr std::size_t kManyRows = 128;     // of a group in a segment, on average
+  static constexpr std::size_t kManyRows = 32;      // of a group in a segment, on average
   static constexpr std::size_t kMostFew = 1 << 20;  // 12 MiB
 
   void DrainFew() {
@@ -153,7 +155,8 @@ class SketchAccumulator : public Accumulator {
     const std::span<const double> few = few_.Of(group);
     const bool sketched = group < sketches_.size() && sketches_[group].count() > 0;
     if (few.empty()) return sketched ? sketches_[group].Quantile(q) : empty_.Quantile(q);
-    return sketched ? SketchOf(group).Quantile(q) : empty_.QuantileOfSorted(few, q);
+    const bool sorted = few.size() <= FewNumbers::kMostSorted;
+    return sketched || !sorted ? SketchOf(group).Quantile(q) : empty_.QuantileOfSorted(few, q);
   }
 
   const std::string column_;
