@@ -252,6 +252,8 @@ class Box(Costs, Documents):
         """Writes one HTML file for others to read, without a server, a script or a network: about a `trace` (its id, or
         the first digits of it), or about the spans that match: what changed against the time before, latency, cost,
         failures, slowest traces. The file is readable for its owner only (docs/report.md)."""
+        from pathlib import Path
+
         from spanbox._report import write_report
 
         write_report(self, Path(path), trace=trace, filter=filter, since=since, until=until, title=title)
