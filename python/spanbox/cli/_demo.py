@@ -106,7 +106,7 @@ def _print_next(out: Output, box: Box, trace_id: str, begin_ns: int) -> None:
             ("ls", "recent traces"),
             (f"show {slowest} --text", "what the slowest one said"),
             search,
-            (f"report --trace {slowest}", "the slowest one as a page"),
+            ("ui", "all of it in a browser"),
         )
     ]
     width = max(len(command) for command, _ in commands)
