@@ -7,6 +7,7 @@ import importlib.util
 import json
 import struct
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,7 @@ from spanbox.server import Server
 ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / "ui" / "dist"
 ARTEFACTS = ROOT / "build" / "ui"
-PATIENCE_MS = 60_000  # of waits for a condition: only a broken page uses it up
+PATIENCE_MS = 20_000  # of waits for a condition: only a broken page uses it up
 
 
 def _load(path: Path) -> ModuleType:
@@ -86,6 +87,14 @@ class View:
 
     def text(self, selector: str) -> str:
         return plain(self.page.locator(selector).first.inner_text())
+
+
+def until(page: Page, condition: str) -> None:
+    """Waits for an expression to hold. The browser's own way needs eval(), which the page's policy refuses."""
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(20)
 
 
 def plain(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser_view import ROOT, View
+from browser_view import ROOT, View, until
 
 AXE = ROOT / "ui" / "node_modules" / "axe-core" / "axe.min.js"
 LOADING = "[data-state=loading], [role=status][aria-label$=loading]"
@@ -30,9 +30,7 @@ def _views(view: View) -> list[tuple[str, dict[str, str], str]]:
 def test_axe_finds_nothing(view: View, theme: str, index: int) -> None:
     path, params, settled = _views(view)[index]
     page = view.open(path, settled=settled, **params)
-    page.wait_for_function(
-        "document.querySelectorAll('[data-state=loading], [role=status][aria-label$=loading]').length === 0"
-    )
+    until(page, "document.querySelectorAll('[data-state=loading], [role=status][aria-label$=loading]').length === 0")
     if page.evaluate("document.documentElement.dataset.theme") != theme:
         view.press("t")
     page.wait_for_selector(f"html[data-theme={theme}]")

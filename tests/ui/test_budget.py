@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from browser_view import DIST, ROOT, View, gzipped
+from browser_view import DIST, ROOT, View, gzipped, until
 
 ALL_BYTES = 150_000
 FIRST_BYTES = 80_000
@@ -42,6 +42,6 @@ def test_the_first_screen_asks_little(view: View) -> None:
     asked: list[str] = []
     view.page.on("request", lambda request: asked.append(request.url) if "/api/" in request.url else None)
     page = view.open("/", settled="[data-finding]")
-    page.wait_for_function("document.querySelectorAll('[data-state=loading]').length === 0")
+    until(page, "document.querySelectorAll('[data-state=loading]').length === 0")
     assert len(asked) <= 7, asked  # the status of the frame, and one for each part of the page
     assert len(asked) == len(set(asked)), "one question was asked twice"

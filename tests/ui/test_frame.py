@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import spanbox
-from browser_view import PATIENCE_MS, View, plain
+from browser_view import PATIENCE_MS, View, plain, until
 from playwright.sync_api import Browser
 from spanbox.server import Server
 
@@ -36,7 +36,7 @@ def test_without_the_token_there_is_no_data_and_it_says_where_the_link_is(browse
 @pytest.mark.parametrize("path", ["/", "/traces", "/sessions", "/costs", "/health"])
 def test_every_page_of_the_menu_has_content(view: View, path: str) -> None:
     page = view.open(path, settled="[data-page]")
-    page.wait_for_function("document.querySelectorAll('[data-state=loading]').length === 0")
+    until(page, "document.querySelectorAll('[data-state=loading]').length === 0")
     assert page.locator("[data-state=failed]").count() == 0
     assert view.nodes() <= 1500
     assert page.locator("nav [aria-current=page]").count() == 1
@@ -72,9 +72,9 @@ def test_a_mistake_in_the_filter_is_shown_where_it_is_and_tab_repairs_it(view: V
     assert page.locator(".ink .mis").all_inner_texts() == ["tfft"]
     assert page.locator(ROW).count() == before  # the last good answer stays
     view.press("Tab")
-    page.wait_for_function("document.querySelector('textarea').value.includes('ttft > 2s')")
+    until(page, "document.querySelector('textarea').value.includes('ttft > 2s')")
     view.press("Enter")
-    page.wait_for_function("location.search.includes('ttft')")
+    until(page, "location.search.includes('ttft')")
 
 
 def test_a_wrong_filter_in_a_link_says_so_beside_the_filter(view: View) -> None:
@@ -87,7 +87,7 @@ def test_escape_restores_the_last_good_filter(view: View) -> None:
     view.press("/")
     page.keyboard.type(" and (")
     view.press("Escape", "Escape")
-    page.wait_for_function("document.querySelector('textarea').value === 'feature == \"chat\"'")
+    until(page, "document.querySelector('textarea').value === 'feature == \"chat\"'")
 
 
 def test_completion_takes_a_name_by_tab(view: View) -> None:
@@ -96,7 +96,7 @@ def test_completion_takes_a_name_by_tab(view: View) -> None:
     page.keyboard.type("prompt_ver")
     page.wait_for_selector("[role=option]")
     view.press("Tab")
-    page.wait_for_function("document.querySelector('textarea').value.startsWith('prompt_version')")
+    until(page, "document.querySelector('textarea').value.startsWith('prompt_version')")
 
 
 def test_question_mark_lists_what_the_keys_of_this_page_do(view: View) -> None:
@@ -122,7 +122,7 @@ def test_minus_widens_the_time_and_pushes_history(view: View) -> None:
     page = view.open("/traces", settled=ROW)
     here = page.url
     view.press("-")
-    page.wait_for_function(f"location.href !== {here!r}")
+    until(page, f"location.href !== {here!r}")
     query = parse_qs(urlsplit(page.url).query)
     assert query["from"][0].endswith("Z")  # absolute: live is off
     page.go_back()
@@ -177,7 +177,7 @@ def test_a_server_that_goes_away_leaves_the_page_readable(browser: Browser, made
         page.goto(leaving.page_url)
         page.wait_for_selector("[data-finding], .verdict .sentence")
     page.keyboard.press("r")
-    page.wait_for_function("document.querySelector('footer .strip').innerText.includes('server gone')")
+    until(page, "document.querySelector('footer .strip').innerText.includes('server gone')")
     assert page.locator("#verdict").is_visible()
     context.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import spanbox
-from browser_view import View
+from browser_view import View, until
 from playwright.sync_api import Browser
 from spanbox.server import Page as Files
 from spanbox.server import Server
@@ -139,7 +139,7 @@ def _clean(view: View) -> None:
 @pytest.mark.parametrize("path", ["/", "/traces", "/sessions", "/costs", "/health"])
 def test_lists_and_charts_show_hostile_texts_as_texts(watched: View, path: str) -> None:
     page = watched.open(path, settled="[data-page]")
-    page.wait_for_function("document.querySelectorAll('[data-state=loading]').length === 0")
+    until(page, "document.querySelectorAll('[data-state=loading]').length === 0")
     _clean(watched)
 
 

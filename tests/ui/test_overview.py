@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from browser_view import ARTEFACTS, View, plain
+from browser_view import ARTEFACTS, View, plain, until
 
 READY = "[data-page=overview] .find [data-finding]"
 
@@ -18,7 +18,7 @@ def test_the_verdict_is_the_servers_first_and_in_its_order(view: View) -> None:
 
 def test_panels_show_the_numbers_of_the_api(view: View) -> None:
     page = view.open("/", settled=READY)
-    page.wait_for_function("document.querySelectorAll('section.panel[data-state=loading]').length === 0")
+    until(page, "document.querySelectorAll('section.panel[data-state=loading]').length === 0")
     latency = view.api("/api/overview/latency", px="240")
     rows = page.locator(".lat .model").all_inner_texts()
     timed = [row for row in latency["rows"] if row["ttft"]["n"] or row["tpot"]["n"]]
@@ -40,9 +40,7 @@ def _money(usd: float) -> str:
 
 def test_every_panel_says_where_its_numbers_come_from(view: View) -> None:
     page = view.open("/", settled=READY)
-    page.wait_for_function(
-        "[...document.querySelectorAll('.panel .basis')].every(one => one.textContent.trim() !== '')"
-    )
+    until(page, "[...document.querySelectorAll('.panel .basis')].every(one => one.textContent.trim() !== '')")
     assert page.locator(".panel .basis").count() == 5
     page.locator(".panel .more").first.click()
     assert len(view.text(".panel .full")) > 40

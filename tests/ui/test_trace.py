@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import spanbox
-from browser_view import View, plain
+from browser_view import View, plain, until
 
 ROW = "[role=treeitem][data-span]"
 
@@ -71,10 +71,10 @@ def test_zoom_keys_move_the_time_axis_only(view: View) -> None:
     page = view.open(f"/trace/{view.made.failed_trace}", settled=ROW)
     length = page.evaluate("history.length")
     view.press("w", "d", "w")
-    page.wait_for_function("location.search.includes('z=')")
+    until(page, "location.search.includes('z=')")
     assert page.evaluate("history.length") == length  # cursors and zoom replace
     view.press("0")
-    page.wait_for_function("!location.search.includes('z=')")
+    until(page, "!location.search.includes('z=')")
 
 
 def test_a_deep_link_shows_its_span_and_tab(view: View, failed: dict) -> None:
@@ -95,7 +95,7 @@ def test_a_deep_link_shows_its_span_and_tab(view: View, failed: dict) -> None:
 def test_what_runs_and_what_was_interrupted_says_so(view: View) -> None:
     for trace, word in ((view.made.running_trace, "Still running"), (view.made.interrupted_trace, "Interrupted")):
         view.open(f"/trace/{trace}", settled=ROW)
-        view.page.wait_for_function(f"document.querySelector('[data-page=trace]').innerText.includes('{word}')")
+        until(view.page, f"document.querySelector('[data-page=trace]').innerText.includes('{word}')")
 
 
 def test_an_unknown_trace_says_what_to_do(view: View) -> None:
@@ -122,7 +122,7 @@ def test_a_trace_of_100_000_spans_stays_small_and_its_end_is_in_reach(view: View
     for at in range(0, count, 20_000):
         box._store.append(rows[at : at + 20_000])
     page = view.open(f"/trace/{trace}", settled=ROW)
-    page.wait_for_function("document.querySelector('.title').textContent.startsWith('100,000')")
+    until(page, "document.querySelector('.title').textContent.startsWith('100,000')")
     assert view.nodes() <= 1500
     last = view.api(f"/api/trace/{trace}", offset=str(count - count % 512))["spans"][-1]
     page.evaluate("document.querySelector('.tree .scroll').scrollTop = 1e9")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs, urlsplit
 
-from browser_view import View
+from browser_view import View, until
 from playwright.sync_api import expect
 
 ROW = "[data-page=traces] tr.row[data-trace]"
@@ -20,7 +20,7 @@ def test_the_list_is_the_apis_and_its_length_is_true(view: View) -> None:
     shown = page.locator(ROW).evaluate_all("rows => rows.map(row => row.dataset.trace)")
     assert shown == [row["trace_id"] for row in answer["rows"][: len(shown)]]
     assert page.locator("table[aria-label=Traces]").get_attribute("aria-rowcount") == str(answer["total"] + 1)
-    page.wait_for_function(f"document.querySelector('.head b').textContent.includes('{answer['total']:,}')")
+    until(page, f"document.querySelector('.head b').textContent.includes('{answer['total']:,}')")
 
 
 def test_scrolling_to_the_end_shows_the_last_trace(view: View) -> None:
@@ -46,13 +46,13 @@ def test_a_facet_writes_the_filter_and_back_undoes_it(view: View) -> None:
     page.wait_for_selector("aside .value")
     all_of_them = view.api("/api/traces", limit="1")["total"]
     page.locator("section[aria-label=feature] .value", has_text="summarise").click()
-    page.wait_for_function("document.querySelector('textarea').value !== ''")
+    until(page, "document.querySelector('textarea').value !== ''")
     assert _query(view, "q") == 'feature == "summarise"'
     total = view.api("/api/traces", limit="1", q='feature == "summarise"')["total"]
     assert 0 < total < all_of_them
-    page.wait_for_function(f"document.querySelector('[data-page=traces] .head b').textContent.startsWith('{total:,} ')")
+    until(page, f"document.querySelector('[data-page=traces] .head b').textContent.startsWith('{total:,} ')")
     page.go_back()
-    page.wait_for_function("document.querySelector('textarea').value === ''")
+    until(page, "document.querySelector('textarea').value === ''")
 
 
 def test_a_brush_says_what_sets_it_apart_and_f_keeps_only_that(view: View) -> None:
@@ -69,7 +69,7 @@ def test_a_brush_says_what_sets_it_apart_and_f_keeps_only_that(view: View) -> No
     assert page.locator(".apart li button").first.inner_text() == apart["items"][0]["text"]
     best = next(item["text"] for item in apart["items"] if item["significant"])
     view.press("f")
-    page.wait_for_function("!location.search.includes('sel=')")
+    until(page, "!location.search.includes('sel=')")
     assert best in _query(view, "q")
 
 
@@ -92,7 +92,7 @@ def test_brackets_walk_the_list_the_trace_came_from(view: View) -> None:
     view.press("j", "Enter")
     page.wait_for_selector("[aria-label='next of the list']")
     view.press("]")
-    page.wait_for_function(f"location.pathname.endsWith('{rows[1]['trace_id']}')")
+    until(page, f"location.pathname.endsWith('{rows[1]['trace_id']}')")
 
 
 def test_nothing_matches_says_what_to_do(view: View) -> None:

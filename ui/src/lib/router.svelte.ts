@@ -14,6 +14,12 @@ class Router {
   search = $state('');
   readonly params = $derived(new URLSearchParams(this.search));
 
+  private readonly sharedText = $derived(
+    JSON.stringify({ q: this.get('q'), ...this.range, vs: this.get('vs'), tz: this.get('tz') }),
+  );
+  /** What every question to the server is asked with. The same object until one of them changes: cursors do not ask again. */
+  readonly shared = $derived(JSON.parse(this.sharedText) as Record<string, string>);
+
   get(name: string): string {
     return this.params.get(name) ?? '';
   }
@@ -25,11 +31,6 @@ class Router {
   }
   get zone(): 'utc' | 'local' {
     return this.get('tz') === 'local' ? 'local' : 'utc';
-  }
-  /** What every question to the server is asked with. */
-  get shared(): Record<string, string> {
-    const { from, to } = this.range;
-    return { q: this.get('q'), from, to, vs: this.get('vs'), tz: this.get('tz') };
   }
 
   /** The address of another page, which keeps the shared parameters. */
