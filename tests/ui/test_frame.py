@@ -73,6 +73,7 @@ def test_a_mistake_in_the_filter_is_shown_where_it_is_and_tab_repairs_it(view: V
     assert page.locator(ROW).count() == before  # the last good answer stays
     fix = page.inner_text(".fix .mono")
     assert fix.startswith("ttft")
+    page.wait_for_selector("textarea:focus")
     view.press("Tab")
     until(page, f"document.querySelector('textarea').value.includes('and {fix} > 2s')")
     view.press("Enter")
