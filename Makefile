@@ -27,19 +27,23 @@ package_sources := $(wildcard CMakeLists.txt pyproject.toml README.md LICENSE) $
 page_sources := $(wildcard ui/*.html ui/*.json ui/*.ts ui/*.js) $(shell find ui/src ui/public -type f 2>/dev/null)
 cpp_files = $(shell find cpp bindings tests/cpp tests/fuzz benchmarks -name '*.h' -o -name '*.cc')
 
-.PHONY: demo test test-cpp test-python ui notebooks bench lint format tidy asan tsan fuzz soak seeded-bugs clean help packages FORCE
+.PHONY: demo test test-cpp test-python test-ui ui notebooks bench lint format tidy asan tsan fuzz soak seeded-bugs clean help packages FORCE
 
 demo: $(stamps)/package ## install the package and run the demo: traces recorded, stored, answered
 	SPANBOX_DIR=build/demo .venv/bin/spanbox demo
 	@echo '(for a shell that knows spanbox: . .venv/bin/activate)'
 
-test: test-cpp test-python ## run the C++ and the Python tests
+test: test-cpp test-python test-ui ## run all tests: of C++, of Python, and of the page in a browser
 
 test-cpp: build/release/built
 	ctest --preset release -j $(jobs)
 
 test-python: $(stamps)/package $(stamps)/test
 	$(python) -m pytest $(PYTEST_ARGS)
+
+test-ui: $(stamps)/package $(stamps)/test ui
+	$(python) scripts/build_page.py --test
+	$(python) -m pytest tests/ui $(PYTEST_ARGS)
 
 ui: $(stamps)/node ## build the page of `spanbox ui` into ui/dist
 	$(python) scripts/build_page.py --required

