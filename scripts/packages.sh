@@ -9,7 +9,7 @@ packages='liblmdb-dev libxxhash-dev libabsl-dev libre2-dev libsimdjson-dev libzs
 headers='lmdb.h xxhash.h absl/container/flat_hash_map.h re2/re2.h simdjson.h zstd.h'
 case $1 in
   build) ;;
-  test) packages="$packages libgtest-dev prometheus chromium" headers="$headers gtest/gtest.h" ;;
+  test) packages="$packages libgtest-dev ccache prometheus chromium" headers="$headers gtest/gtest.h" ;;
   tidy) packages="$packages libgtest-dev clang-tidy" headers="$headers gtest/gtest.h" ;;
   fuzz) packages="$packages libgtest-dev clang libclang-rt-dev" headers="$headers gtest/gtest.h" ;;
 esac
