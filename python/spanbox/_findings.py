@@ -17,6 +17,7 @@ from typing import Any, Literal, overload
 from spanbox import _core
 from spanbox._apart import Trait, traits
 from spanbox._comparisons import CALL, LLM, PRICED, ROOT, TRACES, Comparison, Group, Interval, Period, Unit, compare
+from spanbox._documents import marks_between
 from spanbox._literals import quoted
 from spanbox._render import (
     clean,
@@ -42,6 +43,7 @@ _LABELS: dict[Group, str] = {
     "recording": "Recording",
 }
 _ORDER: tuple[Group, ...] = ("failing", "slow", "worse", "dearer", "recording")
+_DEPLOY = "deploy "
 _MARK_KINDS = ("deploy", "note", "prompt_version", "release")  # which of two at one moment is named
 
 
@@ -230,13 +232,13 @@ class Findings(Sequence[Finding]):
 
 
 def findings(store: _core.Store, filter: str, bounds: tuple[int | None, int | None], before_ns: int) -> Findings:
-    """What Box.findings answers; marks are releases and versions of prompts that were seen first."""
+    """What Box.findings answers; marks are those of Box.mark, and releases and versions of prompts seen first."""
     end = time.time_ns() if bounds[1] is None else bounds[1]
     begin = end if bounds[0] is None else bounds[0]
     if begin >= end:
         raise ValueError("since= must be before until=")
     period = Period(store, filter, (begin, end), (begin - before_ns, begin))
-    return find(period, first_seen(period))
+    return find(period, [*noted(store, *shown(period)), *first_seen(period)])
 
 
 def find(period: Period, marks: Sequence[Mark] = (), *, zone: tzinfo = UTC, facts: Sequence[Finding] = ()) -> Findings:
@@ -249,6 +251,14 @@ def find(period: Period, marks: Sequence[Mark] = (), *, zone: tzinfo = UTC, fact
     return Findings(
         items, checked=len(comparisons), too_few=too_few, now=period.now, before=period.before, marks=marks, zone=zone
     )
+
+
+def noted(store: _core.Store, begin_ns: int, end_ns: int) -> list[Mark]:
+    """What Box.mark noted in that time: "deploy v7.3" is the deploy v7.3, anything else a note."""
+    named = (
+        (each.at_ns, each.name.removeprefix(_DEPLOY), each.name) for each in marks_between(store, begin_ns, end_ns)
+    )
+    return [Mark(at_ns, short, "note" if short == name else "deploy") for at_ns, short, name in named]
 
 
 def first_seen(period: Period) -> list[Mark]:

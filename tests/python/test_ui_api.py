@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import quantiles
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -159,6 +160,19 @@ def test_marks_are_versions_that_were_seen_first(client: Client, asked: dict[str
     found = {(mark["kind"], mark["name"]): int(mark["at_ns"]) for mark in client.get("/api/status", **asked)["marks"]}
     assert 0 <= found["prompt_version", "v7.3"] - week.made.deploy_ns < 300_000_000_000
     assert ("prompt_version", "v7.1") not in found
+
+
+def test_deploys_and_notes_that_somebody_made_are_marks_too(tmp_path: Path) -> None:
+    box = spanbox.open(tmp_path / "store", create=True)
+    at_ns = 1_700_000_000_000_000_000
+    box.mark("deploy v7.3", at=at_ns)
+    box.mark("holiday", at=at_ns + 1)
+    with Server(box, port=0, page=Page()) as server:
+        found = Client(server).get("/api/status", **{"from": str(at_ns - HOUR), "to": str(at_ns + HOUR)})["marks"]
+    assert [(mark["at_ns"], mark["kind"], mark["name"]) for mark in found] == [
+        (str(at_ns), "deploy", "v7.3"),
+        (str(at_ns + 1), "note", "holiday"),
+    ]
 
 
 def test_failures_add_up_to_the_rate(client: Client, asked: dict[str, str], week: Any) -> None:

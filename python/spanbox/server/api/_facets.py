@@ -8,12 +8,13 @@ from typing import Any
 
 from spanbox import _core
 from spanbox._literals import column_name, equals, literal
+from spanbox._observe import KINDS
 from spanbox.server.api._asked import Asked
 from spanbox.server.api._filter_text import Word, clauses, column_of, without, words
 from spanbox.server.api._frame import Colors, Json, panel
 from spanbox.server.api._problem import filter_problem, from_utf16, utf16
 from spanbox.server.api._roots import trace_clause
-from spanbox.server.api._status import KINDS, columns
+from spanbox.server.api._status import columns
 
 _FACETS = (
     "status",

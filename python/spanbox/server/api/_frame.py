@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from spanbox._box import Box
+from spanbox._findings import noted
 from spanbox.server.api._asked import SECOND_NS, Asked, Axis, Interval
 from spanbox.server.api._columnar import column
 
@@ -109,21 +110,23 @@ def gaps(asked: Asked, of: Interval) -> list[Json]:
 
 
 def marks(asked: Asked) -> list[Json]:
-    """When a release or a version of a prompt was seen first."""
+    """What Box.mark noted, and when a release or a version of a prompt was seen first."""
     before = asked.baseline
     begin_ns = min(asked.from_ns, before[0]) if before else asked.from_ns
 
-    def find() -> list[Json]:
+    def find() -> list[tuple[int, str, str]]:
         found: list[tuple[int, str, str]] = []
         for name in _MARK_COLUMNS:
             spans = asked.spans(f"{name} != none", of=(begin_ns, asked.to_ns), filtered=False)
             rows = spans.by(name).agg(first="min(start_ns)")
             first_of_all = min((row["first"] for row in rows), default=0)
             found += [(int(row["first"]), str(row[name]), name) for row in rows if row["first"] > first_of_all]
-        found.sort()
-        return [{"at_ns": str(at), "name": name[:60], "kind": kind} for at, name, kind in found[-_MARKS:]]
+        return found
 
-    return asked.answers.kept(asked.generation, ("marks", begin_ns, asked.to_ns), find)
+    seen = asked.answers.kept(asked.generation, ("marks", begin_ns, asked.to_ns), find)
+    made = [(mark.at_ns, mark.name, mark.kind) for mark in noted(asked.box._store, begin_ns, asked.to_ns)]
+    found = sorted([*seen, *made])[-_MARKS:]
+    return [{"at_ns": str(at), "name": name[:60], "kind": kind} for at, name, kind in found]
 
 
 class Colors:

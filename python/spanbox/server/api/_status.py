@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from spanbox import _core
+from spanbox._observe import KINDS
 from spanbox._render import format_bytes, plural
 from spanbox.server.api._asked import DAY_NS, SECOND_NS, Answers, Asked
 from spanbox.server.api._frame import Colors, Json, gaps, marks
@@ -29,23 +30,6 @@ def status(asked: Asked, colors: Colors, *, read_only: bool, write_token: str) -
         "kinds": list(KINDS),
         "marks": marks(asked),
     }
-
-
-KINDS = (
-    "span",
-    "llm",
-    "embedding",
-    "retriever",
-    "reranker",
-    "tool",
-    "agent",
-    "workflow",
-    "chain",
-    "guardrail",
-    "evaluator",
-    "prompt",
-    "memory",
-)
 
 
 def store(answers: Answers) -> Json:
