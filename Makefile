@@ -59,12 +59,12 @@ lint: $(stamps)/lint ## ruff, mypy, clang-format: report only
 	$(python) -m ruff check
 	$(python) -m ruff format --check
 	$(python) -m mypy
-	.venv/bin/clang-format --dry-run --Werror $(cpp_files)
+	@.venv/bin/clang-format --dry-run --Werror $(cpp_files)
 
 format: $(stamps)/lint ## rewrite the sources as `make lint` wants them
 	$(python) -m ruff check --fix-only
 	$(python) -m ruff format
-	.venv/bin/clang-format -i $(cpp_files)
+	@.venv/bin/clang-format -i $(cpp_files)
 
 tidy: build/release/built ## clang-tidy over the C++ sources
 	scripts/packages.sh tidy
