@@ -259,8 +259,8 @@ TEST(AggregateTest, ManyGroupsAgreeWithANaiveEvaluation) {
     EXPECT_EQ(c[2].dictionary[c[2].codes[row]], std::get<2>(key));
     EXPECT_EQ(c[3].ints[row], static_cast<std::int64_t>(e.count));
     std::ranges::sort(e.durations);
-    const auto rank = [&](double q) {
-      return e.durations[static_cast<std::size_t>(q * static_cast<double>(e.count - 1))];
+    const auto rank = [&durations = e.durations](double q) {
+      return durations[static_cast<std::size_t>(q * static_cast<double>(durations.size() - 1))];
     };
     EXPECT_NEAR(c[4].floats[row], rank(0.999), 0.01 * rank(0.999));
     EXPECT_NEAR(c[5].floats[row], rank(0.5), 0.01 * rank(0.5));

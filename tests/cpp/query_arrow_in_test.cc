@@ -209,7 +209,7 @@ TEST_F(ArrowInTest, OffsetsAndLengthsThatCannotBeAreRefused) {
     Producer producer;
     Texts texts;
     texts.PutInto(producer);
-    const std::string message = Message(producer, [&](Producer& p) { spoil(p, texts); });
+    const std::string message = Message(producer, [&, &spoil = spoil](Producer& p) { spoil(p, texts); });
     EXPECT_NE(message.find("is damaged: " + expected), message.npos) << message << " instead of " << expected;
   }
   EXPECT_EQ(Stored(), 0u);

@@ -195,7 +195,7 @@ TEST(DDSketchTest, BinsCountTheValuesThatLieInThem) {
         const auto [low, high, count] = bins[i];
         total += count;
         if (i > 0) EXPECT_GE(low, bins[i - 1].high);
-        const auto within = [&](double room) {
+        const auto within = [&, low = low, high = high](double room) {
           const double least = low - room * std::abs(low), largest = high + room * std::abs(high);
           return static_cast<std::uint64_t>(
               std::ranges::count_if(values, [&](double v) { return v >= least && v <= largest; }));
