@@ -81,10 +81,7 @@ soak: build/release/built ## kill recording programs (KILLS=n) and processes tha
 	SPANBOX_HISTORY_ROUNDS=$(or $(ROUNDS),200) build/release/core_tests --gtest_filter='HistoryTest.*'
 	SPANBOX_DAMAGES=$(or $(DAMAGES),20000) build/release/core_tests --gtest_filter='StoreDamageTest.*'
 
-fuzz: scripts/fuzz.sh | $(stamps)/build ## fuzz each decoder for FUZZ_SECONDS (60), with clang and its sanitizers
-	scripts/packages.sh fuzz
-	cmake --preset fuzz
-	cmake --build --preset fuzz
+fuzz: scripts/fuzz.sh build/fuzz/built ## fuzz each decoder for FUZZ_SECONDS (60), with clang and its sanitizers
 	scripts/fuzz.sh build/fuzz $(or $(FUZZ_SECONDS),60)
 
 seeded-bugs: $(python) | packages ## break the recorder on purpose, one bug at a time: the tests must notice each
@@ -127,6 +124,7 @@ $(stamps)/package: $(package_sources) $(page_sources) $(stamps)/build $(stamps)/
 # --- C++ builds: one folder a preset; Ninja decides what is out of date ------------------------------------------------
 
 build/%/build.ninja: CMakePresets.json $(stamps)/build
+	$(if $(filter asan fuzz,$*),scripts/packages.sh fuzz)
 	cmake --preset $*
 
 build/%/built: build/%/build.ninja FORCE
