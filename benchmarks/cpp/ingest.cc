@@ -1,8 +1,9 @@
 // Durable ingest: N spans like those of LLM applications, 1,000 a commit, through Store::Commit; then merging.
 //
-//   bench_ingest [--text] [--score] N DIR
+//   bench_ingest [--text] [--score] [--commit SPANS] N DIR
 //
-// --score gives three of ten spans an attribute "score". DIR must not exist. Prints one JSON line. Times are of this
+// --score gives three of ten spans an attribute "score". --commit 65536 makes segments that need no merging, which is
+// the fastest way to a large store. DIR must not exist. Prints one JSON line. Times are of this
 // thread's CPU (`cpu_ns_per_span`: builder, encoding, commit) and of the wall; bytes are of the stored values and of
 // data.mdb. Making the data is not timed.
 #include <sys/resource.h>
@@ -30,7 +31,6 @@ using spanbox::SpanRow;
 using spanbox::SpanStatus;
 using spanbox::Value;
 
-constexpr std::size_t kSpansPerCommit = 1000;
 constexpr std::int64_t kStartNs = 1'767'225'600'000'000'000;
 
 class Random {
@@ -267,7 +267,15 @@ int Fail(const spanbox::Status& status) {
   return 1;
 }
 
-int Run(std::size_t spans, bool text, bool score, const std::string& folder) {
+struct Options {
+  std::size_t spans = 0;
+  std::size_t commit = 1000;  // spans each
+  bool text = false, score = false;
+  std::string folder;
+};
+
+int Run(const Options& options) {
+  const auto& [spans, spans_per_commit, text, score, folder] = options;
   Generator generator(spans, text, score);
   auto opened = spanbox::Store::Open(folder);
   if (!opened.ok()) return Fail(opened.status());
@@ -279,11 +287,19 @@ int Run(std::size_t spans, bool text, bool score, const std::string& folder) {
   spanbox::SpanBatch batch;
   batch.ring[0] = 1;
   std::size_t committed = 0;
+  std::deque<Generated> carried;  // too few for a commit, unless they are the last
   for (std::deque<Generated> rows = generator.Next(); !rows.empty(); rows = generator.Next()) {
+    rows.insert(rows.begin(), std::make_move_iterator(carried.begin()), std::make_move_iterator(carried.end()));
+    const bool last = committed + rows.size() == spans;
+    carried.assign(
+        std::make_move_iterator(rows.end() - static_cast<std::ptrdiff_t>(last ? 0 : rows.size() % spans_per_commit)),
+        std::make_move_iterator(rows.end()));
+    rows.resize(rows.size() - carried.size());
     const double wall = Seconds(CLOCK_MONOTONIC), cpu = Seconds(CLOCK_THREAD_CPUTIME_ID);
-    for (std::size_t at = 0; at < rows.size(); at += kSpansPerCommit) {
+    for (std::size_t at = 0; at < rows.size(); at += spans_per_commit) {
       batch.spans.clear();
-      for (std::size_t i = at; i < std::min(rows.size(), at + kSpansPerCommit); ++i) batch.spans.push_back(rows[i].row);
+      for (std::size_t i = at; i < std::min(rows.size(), at + spans_per_commit); ++i)
+        batch.spans.push_back(rows[i].row);
       batch.cursors = {{0, committed * 100 + 1, committed + 1, 0, 0}};
       committed += batch.spans.size();
       const double begin = Seconds(CLOCK_MONOTONIC);
@@ -330,16 +346,28 @@ int Run(std::size_t spans, bool text, bool score, const std::string& folder) {
   return 0;
 }
 
+// The word after this one, taken out with it.
+std::size_t Number(std::vector<std::string>& words, const std::string& flag, std::size_t otherwise) {
+  const auto found = std::find(words.begin(), words.end(), flag);
+  if (found == words.end() || found + 1 == words.end()) return otherwise;
+  const std::size_t number = std::strtoull((found + 1)->c_str(), nullptr, 10);
+  words.erase(found, found + 2);
+  return number;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::vector<std::string> words(argv + 1, argv + argc);
-  const auto given = [&](const char* flag) { return std::find(words.begin(), words.end(), flag) != words.end(); };
-  const bool text = given("--text"), score = given("--score");
-  const std::size_t spans = argc >= 3 ? std::strtoull(argv[argc - 2], nullptr, 10) : 0;
-  if (argc != 3 + text + score || spans == 0 || std::filesystem::exists(words.back())) {
-    std::fprintf(stderr, "usage: bench_ingest [--text] [--score] N DIR   (DIR must not exist)\n");
+  std::vector<std::string> words(argv + 1, argv + argc);
+  Options options;
+  options.commit = Number(words, "--commit", options.commit);
+  options.text = std::erase(words, "--text") > 0;
+  options.score = std::erase(words, "--score") > 0;
+  options.spans = words.size() == 2 ? std::strtoull(words[0].c_str(), nullptr, 10) : 0;
+  if (options.spans == 0 || options.commit == 0 || std::filesystem::exists(words[1])) {
+    std::fprintf(stderr, "usage: bench_ingest [--text] [--score] [--commit SPANS] N DIR   (DIR must not exist)\n");
     return 2;
   }
-  return Run(spans, text, score, words.back());
+  options.folder = words[1];
+  return Run(options);
 }
