@@ -132,6 +132,12 @@ class SegmentColumns {
   Status JoinScores(std::string_view column, const LatestScores& scores, Prefer prefer,
                     std::vector<const ChunkInfo*>& chunks);
   bool IsScore(const ChunkInfo& chunk) const { return chunk.index >= segment_.chunks().size(); }
+  // Which of some rows have a value, and where these stand among the chunk's.
+  struct RowPlaces {
+    std::vector<std::uint32_t> places;
+    std::vector<std::uint8_t> valid;  // by row
+  };
+  Result<const RowPlaces*> PlacesOf(const ChunkInfo& chunk, std::span<const std::uint32_t> rows);
   Result<const ChunkInfo*> Required(std::string_view name, ColumnType type) const;
 
   Segment segment_;
@@ -144,6 +150,9 @@ class SegmentColumns {
   std::vector<std::optional<Validity>> validities_;  // by set; empty until one is asked for
   std::deque<ChunkInfo> score_chunks_;
   std::map<std::pair<std::string, Prefer>, std::vector<const ChunkInfo*>> joined_;
+  // Of the rows asked for last: columns of a trace are asked for one after the other.
+  std::vector<std::uint32_t> placed_rows_;
+  std::vector<std::optional<RowPlaces>> row_places_;  // by set
 };
 
 template <typename T, typename Cache>

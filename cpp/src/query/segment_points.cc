@@ -11,9 +11,9 @@ namespace {
 // Looking one value up takes about as long as decoding so many.
 constexpr std::size_t kValuesPerLookUp = 16;
 
-// Which rows have a value, and where it stands among the chunk's. REQUIRES: rows ascend.
-std::vector<std::uint32_t> PlacesOf(const Validity& validity, std::span<const std::uint32_t> rows,
-                                    std::vector<std::uint8_t>& valid) {
+// REQUIRES: rows ascend.
+std::vector<std::uint32_t> PlacesAmong(const Validity& validity, std::span<const std::uint32_t> rows,
+                                       std::vector<std::uint8_t>& valid) {
   valid.assign(rows.size(), 1);
   if (validity.all()) return {rows.begin(), rows.end()};
   std::vector<std::uint32_t> places;
@@ -61,13 +61,28 @@ bool SegmentColumns::AreFew(const ChunkInfo& chunk, std::span<const std::uint32_
          rows.size() * kValuesPerLookUp < segment_.rows() && std::ranges::is_sorted(rows);
 }
 
+Result<const SegmentColumns::RowPlaces*> SegmentColumns::PlacesOf(const ChunkInfo& chunk,
+                                                                  std::span<const std::uint32_t> rows) {
+  if (!std::ranges::equal(rows, placed_rows_)) {
+    placed_rows_.assign(rows.begin(), rows.end());
+    row_places_.clear();
+  }
+  row_places_.resize(segment_.validity_sets());
+  std::optional<RowPlaces>& found = row_places_[segment_.ValiditySet(chunk)];
+  if (!found) {
+    SPANBOX_ASSIGN_OR_RETURN(const Validity* validity, Valid(chunk));
+    found.emplace();
+    found->places = PlacesAmong(*validity, rows, found->valid);
+  }
+  return &*found;
+}
+
 Result<Points<std::int64_t>> SegmentColumns::NumbersAt(const ChunkInfo& chunk, std::span<const std::uint32_t> rows) {
   if (AreFew(chunk, rows)) {
-    Points<std::int64_t> points;
-    SPANBOX_ASSIGN_OR_RETURN(const Validity* validity, Valid(chunk));
-    const auto places = PlacesOf(*validity, rows, points.valid);
-    std::vector<std::int64_t> found(places.size());
-    if (!places.empty()) SPANBOX_RETURN_IF_ERROR(segment_.NumbersAt(chunk, places, found));
+    SPANBOX_ASSIGN_OR_RETURN(const RowPlaces* at, PlacesOf(chunk, rows));
+    Points<std::int64_t> points{{}, at->valid};
+    std::vector<std::int64_t> found(at->places.size());
+    if (!found.empty()) SPANBOX_RETURN_IF_ERROR(segment_.NumbersAt(chunk, at->places, found));
     SpreadOver(found, points);
     return points;
   }
@@ -95,11 +110,10 @@ Result<Points<std::int64_t>> SegmentColumns::NumbersAt(const ChunkInfo& chunk, s
 Result<Points<std::string_view>> SegmentColumns::StringsAt(const ChunkInfo& chunk,
                                                            std::span<const std::uint32_t> rows) {
   if (AreFew(chunk, rows)) {
-    Points<std::string_view> points;
-    SPANBOX_ASSIGN_OR_RETURN(const Validity* validity, Valid(chunk));
-    const auto places = PlacesOf(*validity, rows, points.valid);
-    std::vector<std::string_view> found(places.size());
-    if (!places.empty()) SPANBOX_RETURN_IF_ERROR(segment_.StringsAt(chunk, places, found));
+    SPANBOX_ASSIGN_OR_RETURN(const RowPlaces* at, PlacesOf(chunk, rows));
+    Points<std::string_view> points{{}, at->valid};
+    std::vector<std::string_view> found(at->places.size());
+    if (!found.empty()) SPANBOX_RETURN_IF_ERROR(segment_.StringsAt(chunk, at->places, found));
     SpreadOver(found, points);
     return points;
   }
@@ -112,17 +126,16 @@ Result<Points<SpanId>> SegmentColumns::SpanIdsAt(const ChunkInfo& chunk, std::sp
   // A chunk that lies there plainly need not be decoded for anybody.
   const bool plain = !IsScore(chunk) && chunk.column == spanbox::Column::kSpanId && std::ranges::is_sorted(rows);
   if (plain || AreFew(chunk, rows)) {
-    Points<SpanId> points;
-    SPANBOX_ASSIGN_OR_RETURN(const Validity* validity, Valid(chunk));
-    const auto places = PlacesOf(*validity, rows, points.valid);
+    SPANBOX_ASSIGN_OR_RETURN(const RowPlaces* at, PlacesOf(chunk, rows));
+    Points<SpanId> points{{}, at->valid};
     std::vector<std::uint32_t> with_value;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       if (points.valid[i] != 0) with_value.push_back(rows[i]);
     }
-    std::vector<SpanId> found(places.size());
-    if (!places.empty()) SPANBOX_RETURN_IF_ERROR(segment_.SpanIdsAt(chunk, with_value, places, found));
+    std::vector<SpanId> found(at->places.size());
+    if (!found.empty()) SPANBOX_RETURN_IF_ERROR(segment_.SpanIdsAt(chunk, with_value, at->places, found));
     SpreadOver(found, points);
-    if (validity->all()) {  // a score's is 0 when it is about a whole trace
+    if (segment_.ValiditySet(chunk) == 0) {  // a score's is 0 when it is about a whole trace
       for (std::size_t i = 0; i < rows.size(); ++i) points.valid[i] = points.values[i] != 0 ? 1 : 0;
     }
     return points;

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cassert>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "store/packing.h"
@@ -29,18 +30,26 @@ class Sequence {
   }
   std::int64_t operator[](std::size_t i) const { return UnpackOne(packed_, base_, width_, i); }
 
-  // Calls fn(i, number) for numbers 0 to count - 1 until it returns false.
+  // Calls fn(at, numbers) for neighbours, from numbers 0 to count - 1, until it returns false.
   template <typename Fn>
-  void Visit(std::size_t count, Fn fn) const {
+  void VisitBlocks(std::size_t count, Fn fn) const {
     constexpr std::size_t kBlock = 512;  // a multiple of 8: each block begins with a byte
     std::array<std::int64_t, kBlock> block;
     for (std::size_t at = 0; at < count; at += kBlock) {
       const std::span<std::int64_t> values = std::span(block).first(std::min(kBlock, count - at));
       UnpackBits(packed_.subspan(at / 8 * static_cast<std::size_t>(width_)), base_, width_, values);
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        if (!fn(at + i, values[i])) return;
-      }
+      if (!fn(at, std::span<const std::int64_t>(values))) return;
     }
+  }
+  // Calls fn(i, number) for numbers 0 to count - 1 until it returns false.
+  template <typename Fn>
+  void Visit(std::size_t count, Fn fn) const {
+    VisitBlocks(count, [&](std::size_t at, std::span<const std::int64_t> values) {
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if (!fn(at + i, values[i])) return false;
+      }
+      return true;
+    });
   }
 
  private:
@@ -49,17 +58,38 @@ class Sequence {
   int width_ = 0;
 };
 
+// Their sum; nullopt when one is not above 0 or the sum is more than `most`, which is below 2^32.
+std::optional<std::uint64_t> SumOfLengths(std::span<const std::int64_t> lengths, std::uint64_t most) {
+  std::uint64_t sum = 0, wrong = 0;
+  for (const std::int64_t length : lengths) {
+    const auto size = static_cast<std::uint64_t>(length);
+    sum += size;
+    wrong |= (size - 1) | (most - size);  // the top bit of one is set for those outside
+  }
+  if (wrong >> 63 != 0 || sum > most) return std::nullopt;
+  return sum;
+}
+
 // Which run each place lies in; false when the lengths are impossible. REQUIRES: places ascend and are below `values`.
 bool FindRunsOf(Places places, const Sequence& lengths, std::uint64_t runs, std::uint64_t values,
                 std::vector<std::uint32_t>& run_of) {
   std::uint64_t end = 0;
   std::size_t next = 0;
   run_of.resize(places.size());
-  lengths.Visit(runs, [&](std::size_t run, std::int64_t length) {
-    if (length <= 0 || static_cast<std::uint64_t>(length) > values - end) return false;
-    end += static_cast<std::uint64_t>(length);
-    for (; next < places.size() && places[next] < end; ++next) run_of[next] = static_cast<std::uint32_t>(run);
-    return next < places.size();
+  lengths.VisitBlocks(runs, [&](std::size_t run, std::span<const std::int64_t> block) {
+    const auto sum = SumOfLengths(block, values - end);
+    if (sum && next < places.size() && places[next] >= end + *sum) {  // none of these: as for nearly all blocks
+      end += *sum;
+      return true;
+    }
+    for (const std::int64_t length : block) {
+      if (length <= 0 || static_cast<std::uint64_t>(length) > values - end) return false;
+      end += static_cast<std::uint64_t>(length);
+      for (; next < places.size() && places[next] < end; ++next) run_of[next] = static_cast<std::uint32_t>(run);
+      if (next == places.size()) return false;
+      ++run;
+    }
+    return true;
   });
   return next == places.size();
 }
@@ -281,11 +311,13 @@ Result<std::vector<std::uint32_t>> Segment::RowsOfRun(std::uint32_t position) co
   if (run < 0 || run >= traces_.count) return Damaged("impossible trace number");
   std::uint64_t begin = 0, end = 0;
   bool possible = true;
-  lengths.Visit(static_cast<std::size_t>(run) + 1, [&](std::size_t, std::int64_t length) {
-    possible = length > 0 && static_cast<std::uint64_t>(length) <= rows_ - end;
-    begin = end;
-    end += static_cast<std::uint64_t>(length);
-    return possible;
+  lengths.VisitBlocks(static_cast<std::size_t>(run) + 1, [&](std::size_t, std::span<const std::int64_t> block) {
+    const auto sum = SumOfLengths(block, rows_ - end);
+    possible = sum.has_value();
+    if (!possible) return false;
+    end += *sum;
+    begin = end - static_cast<std::uint64_t>(block.back());
+    return true;
   });
   if (!possible) return Damaged("impossible length of a trace");
   std::vector<std::uint32_t> rows(end - begin);
