@@ -95,6 +95,27 @@ TEST(DDSketchTest, MergeEqualsTheSketchOfTheUnion) {
   }
 }
 
+// As the cells of segments keep them: counts of positive numbers, and what else there is to a sketch.
+TEST(DDSketchTest, PartsOfSketchesAnswerAsTheseDo) {
+  for (const std::size_t n : {1u, 2u, 9u, 100u, 20'000u}) {
+    for (const double zeros : {0.0, 0.3, 1.0}) {
+      DDSketch sketch;
+      const auto one = [&](auto& r) { return Uniform(r) < zeros ? 0.0 : std::lognormal_distribution<double>(9, 3)(r); };
+      for (const double value : Draw(n, one)) sketch.Add(value);
+      const DDSketch::Buckets buckets = sketch.Positive();
+      const std::vector<std::uint32_t> counts(buckets.counts.begin(), buckets.counts.end());
+      const DDSketch::Part part{buckets.first, counts, sketch.count(), sketch.sum(), sketch.min(), sketch.max()};
+      DDSketch merged;
+      ASSERT_TRUE(merged.Merge(part).ok());
+      for (const double q : kQuantiles) {
+        EXPECT_EQ(sketch.QuantileOf(part, q), sketch.Quantile(q)) << n << " " << zeros << " " << q;
+        EXPECT_EQ(merged.Quantile(q), sketch.Quantile(q)) << n << " " << zeros << " " << q;
+      }
+    }
+  }
+  EXPECT_TRUE(std::isnan(DDSketch().QuantileOf({}, 0.5)));
+}
+
 TEST(DDSketchTest, MergeWithItselfDoublesAndWithAnotherErrorIsRefused) {
   DDSketch sketch;
   sketch.Add(3);

@@ -59,6 +59,8 @@ class DDSketch {
 
   // REQUIRES: 0 <= q <= 1. NaN when the sketch is empty.
   double Quantile(double q) const;
+  // The same of a sketch of this one's relative error. REQUIRES: Merge would take it.
+  double QuantileOf(const Part& part, double q) const;
   // What a sketch of these values alone would answer, which ascend. REQUIRES: there are any, and none is NaN.
   double QuantileOfSorted(std::span<const double> values, double q) const;
 

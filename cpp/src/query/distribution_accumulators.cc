@@ -5,8 +5,10 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <type_traits>
 
 #include "query/accumulators.h"
+#include "query/kept_sketches.h"
 #include "query/numbers.h"
 
 namespace spanbox {
@@ -103,17 +105,25 @@ class SketchAccumulator : public Accumulator {
   }
 
   Status AddCells(GroupedRows& in, const RollupCells& cells) override {
-    sketches_.resize(in.group_count, empty_);
     const std::span<const std::uint32_t> rows = in.rows(), group_of = in.group_of();
-    return ForEachSketch(cells, column_, rows,
-                         [&](std::size_t i, const auto& sketch) { return sketches_[group_of[i]].Merge(sketch); });
+    SPANBOX_RETURN_IF_ERROR(ForEachSketch(cells, column_, rows, [&](std::size_t i, const auto& sketch) -> Status {
+      if constexpr (std::is_same_v<std::decay_t<decltype(sketch)>, DDSketch::Part>) {
+        return kept_.Add(group_of[i], sketch);
+      } else {
+        if (sketches_.size() < in.group_count) sketches_.resize(in.group_count, empty_);
+        return sketches_[group_of[i]].Merge(sketch);
+      }
+    }));
+    return !kept_.full() || kept_.Join() ? OkStatus() : DrainKept();
   }
 
   Status Join(Accumulator& other, const GroupMap& groups) override {
     auto& theirs = static_cast<SketchAccumulator&>(other);
     theirs.few_.Drain([&](std::uint32_t group, double number) { few_.Add(groups.group_of[group], number); });
     if (few_.size() >= kMostFew) DrainFew();
-    Status joined;
+    Status joined = theirs.kept_.Drain(
+        [&](std::uint32_t group, const DDSketch::Part& part) { return kept_.Add(groups.group_of[group], part); });
+    if (joined.ok() && kept_.full() && !kept_.Join()) joined = DrainKept();
     JoinGroups(
         sketches_, theirs.sketches_, groups,
         [&](DDSketch& mine, const DDSketch& merged) {
@@ -124,6 +134,7 @@ class SketchAccumulator : public Accumulator {
   }
 
   TableColumn Output(const AggregateSpec& spec, GroupList groups) const override {
+    if (!kept_.Join()) (void)DrainKept();  // all of them have been taken before
     if (spec.function == Function::kHistogram) {
       std::vector<std::string> texts;
       for (const std::uint32_t group : groups) texts.push_back(HistogramJson(SketchOf(group)));
@@ -145,24 +156,36 @@ class SketchAccumulator : public Accumulator {
     });
   }
 
+  // Where they cannot be added up as they are.
+  Status DrainKept() const {
+    return kept_.Drain([&](std::uint32_t group, const DDSketch::Part& part) {
+      if (group >= sketches_.size()) sketches_.resize(std::size_t{group} + 1, empty_);
+      return sketches_[group].Merge(part);
+    });
+  }
+
   DDSketch SketchOf(std::uint32_t group) const {
     DDSketch sketch = AtOr(sketches_, group, empty_);
     sketch.Add(few_.Of(group));
+    (void)sketch.Merge(kept_.Of(group));
     return sketch;
   }
 
   double QuantileOf(std::uint32_t group, double q) const {
     const std::span<const double> few = few_.Of(group);
+    const DDSketch::Part kept = kept_.Of(group);
     const bool sketched = group < sketches_.size() && sketches_[group].count() > 0;
-    if (few.empty()) return sketched ? sketches_[group].Quantile(q) : empty_.Quantile(q);
     const bool sorted = few.size() <= FewNumbers::kMostSorted;
+    if (kept.count > 0) return few.empty() && !sketched ? empty_.QuantileOf(kept, q) : SketchOf(group).Quantile(q);
+    if (few.empty()) return sketched ? sketches_[group].Quantile(q) : empty_.Quantile(q);
     return sketched || !sorted ? SketchOf(group).Quantile(q) : empty_.QuantileOfSorted(few, q);
   }
 
   const std::string column_;
   const DDSketch empty_;
-  std::vector<DDSketch> sketches_;
-  mutable FewNumbers few_;  // Output puts them in order
+  mutable std::vector<DDSketch> sketches_;
+  mutable FewNumbers few_;     // Output puts them in order,
+  mutable KeptSketches kept_;  // and adds these up
 };
 
 // Counts by logarithmic buckets that are the same for all data: 2^((i-1)/8) < v <= 2^(i/8). Those of Prometheus' native

@@ -306,6 +306,30 @@ double DDSketch::Quantile(double q) const {
   return max_;
 }
 
+double DDSketch::QuantileOf(const Part& part, double q) const {
+  if (part.count == 0) return std::numeric_limits<double>::quiet_NaN();
+  // From the top, as what is in no bucket lies below. In eights up to the one: their sum takes as long as a look at it.
+  std::uint64_t left = part.count - RankOf(q, part.count);  // values from that one on
+  constexpr std::size_t kAtOnce = 8;
+  std::size_t i = part.counts.size();
+  for (; i >= kAtOnce; i -= kAtOnce) {
+    std::uint64_t more = 0;
+    for (std::size_t k = 1; k <= kAtOnce; ++k) more += part.counts[i - k];
+    if (more >= left) break;
+    left -= more;
+  }
+  for (; i > 0; --i) {
+    const std::uint64_t count = part.counts[i - 1];
+    if (count < left) {
+      left -= count;
+      continue;
+    }
+    const auto index = static_cast<std::int32_t>(part.first + static_cast<std::int64_t>(i) - 1);
+    return std::clamp(Magnitude(index), part.min, part.max);
+  }
+  return std::clamp(0.0, part.min, part.max);
+}
+
 std::vector<DDSketch::Bin> DDSketch::Bins(std::size_t most) const {
   assert(most >= 4);
   struct Used {  // the buckets from the first to the last that is not empty
