@@ -1,24 +1,21 @@
 // Questions that the cells of settled segments answer: the answers are those of the rows.
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <cstring>
-#include <filesystem>
 #include <limits>
 #include <random>
 
 #include "base/hash.h"
+#include "cells_testing.h"
 #include "query/query_run.h"
 #include "query/rollup_cells.h"
-#include "query_testing.h"
 #include "store/segment_cells.h"
 
 namespace spanbox {
 namespace {
 
+using testing::kBucket;
 using testing::Row;
-
-constexpr std::int64_t kBucket = kRollupBucketNs;
 
 // Model calls of two models and tools, over 20 minutes; a fifth of the calls says no time to the first token.
 std::vector<Row> Calls(std::size_t count) {
@@ -41,85 +38,8 @@ std::vector<Row> Calls(std::size_t count) {
   return rows;
 }
 
-class CellsTest : public ::testing::Test {
+class CellsTest : public testing::StoreOfCells {
  protected:
-  void SetUp() override {
-    std::string pattern = (std::filesystem::temp_directory_path() / "spanbox-cells-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-    auto opened = Store::Open((folder_ / "store").string());
-    ASSERT_TRUE(opened.ok()) << opened.status().message();
-    store_ = *opened;
-  }
-  void TearDown() override {
-    store_.reset();
-    std::filesystem::remove_all(folder_);
-  }
-
-  void Append(const std::vector<Row>& rows) {
-    std::vector<std::vector<Field>> fields(rows.size());
-    std::vector<SpanRow> spans;
-    for (std::size_t i = 0; i < rows.size(); ++i) spans.push_back(SpanRowOf(rows[i], fields[i]));
-    ASSERT_TRUE(store_->Append(spans).ok());
-  }
-
-  // Bytes of all numbers and texts, so that "nearly" is not enough.
-  static std::string AsText(const Table& table) {
-    std::string text;
-    for (const TableColumn& column : table.columns) {
-      text += column.name + ":";
-      for (std::size_t row = 0; row < table.rows; ++row) {
-        if (!column.valid.empty() && column.valid[row] == 0) {
-          text += " -";
-        } else if (column.type == TableColumn::Type::kFloat) {
-          char number[40];
-          snprintf(number, sizeof number, " %.17g", column.floats[row]);
-          text += number;
-        } else if (column.type == TableColumn::Type::kString) {
-          text += " " + column.dictionary[column.codes[row]];
-        } else {
-          text += " " + std::to_string(column.ints[row]);
-        }
-      }
-      text += "\n";
-    }
-    return text;
-  }
-
-  std::string Answers(SpanQuery query = {}) {
-    const std::vector<Aggregate> numbers = {{"n", "count()"},
-                                            {"sum", "sum(ttft)"},
-                                            {"mean", "mean(duration)"},
-                                            {"least", "min(tpot)"},
-                                            {"most", "max(duration)"},
-                                            {"p50", "p50(ttft)"},
-                                            {"p99", "p99(tpot)"},
-                                            {"p90", "p90(duration)"},
-                                            {"bins", "histogram(duration)"},
-                                            {"failed", "rate(status == error)"}};
-    std::string text;
-    const std::vector<Aggregate> by_bucket(numbers.begin(), numbers.begin() + 7);  // none sketches durations
-    for (const char* filter : {"", "kind == llm", "ttft != none", "model == 'large' or kind == tool", "tpot == none"}) {
-      for (const Grouping& grouping : std::vector<Grouping>{{},
-                                                            {.by = {"model"}},
-                                                            {.by = {"status", "kind"}, .every_ns = kBucket},
-                                                            {.by = {"model"}, .every_ns = 2 * kBucket}}) {
-        query.filter = filter;
-        const auto table = Aggregated(*store_, query, grouping, numbers);
-        text += std::string(filter) + "\n" + (table.ok() ? AsText(*table) : table.status().message());
-        const auto some = Aggregated(*store_, query, grouping, by_bucket);
-        text += some.ok() ? AsText(*some) : some.status().message();
-      }
-      const double qs[] = {0, 0.5, 0.99, 1};
-      for (const char* column : {"ttft", "duration"}) {
-        const auto quantiles = QuantilesOf(*store_, query, column, qs, false);
-        for (const double value : quantiles->values) text += std::to_string(value) + " ";
-        text += std::to_string(quantiles->count) + "\n";
-      }
-    }
-    return text;
-  }
-
   // Whether cells of every segment answer a question with this filter, and no rows; by bucket, if that is asked.
   bool CellsAnswer(const SpanQuery& query, CellNeeds needs = {}) {
     const auto run = *QueryRun::Start(*store_, query);
@@ -135,12 +55,9 @@ class CellsTest : public ::testing::Test {
 
   std::string BytesOfCells() {
     const auto view = *store_->Read();
-    const auto bytes = *view->LoadCells(view->segments().front());
+    const auto bytes = view->LoadCells(view->segments().front())->bytes;
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   }
-
-  std::filesystem::path folder_;
-  std::shared_ptr<Store> store_;
 };
 
 TEST_F(CellsTest, AnswerAsTheRowsDo) {
@@ -208,8 +125,7 @@ TEST_F(CellsTest, AreThoseOfWhatIsLeftWhenRowsAreRemoved) {
   const auto table = Aggregated(*store_, {}, {.by = {"model"}}, std::vector<Aggregate>{{"n", "count(ttft)"}});
   ASSERT_TRUE(CellsAnswer({}));
   const std::string of_cells = Answers();
-  store_.reset();
-  store_ = *Store::Open((folder_ / "again").string());
+  Open("again");
   std::vector<Row> left;
   for (const Row& row : rows) {
     const auto model = row.fields.find("model");

@@ -19,6 +19,7 @@ import zstandard
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "segment_format.md"
 # Of former versions, one a format: they are read for ever.
+STORE_WITH_A_RUN = Path(__file__).parents[1] / "data" / "store-with-run.mdb.xz"  # 17 segments of 1,500 spans
 OLD_STORES = sorted((Path(__file__).parents[1] / "data").glob("store-format-*.mdb.xz"))
 
 TRACE_ID, SPAN_ID, INT, FLOAT, BOOL, STRING, TEXT = range(1, 8)
@@ -339,8 +340,10 @@ def unsealed(value: bytes) -> Reader:
     return reader
 
 
-def read_store(folder: Path, table: str = "segments") -> Iterator[dict[str, Any]]:
-    """Every finished span of the store, or every cell of its rollups, or every score."""
+def read_store(
+    folder: Path, table: str = "segments", runs: dict[int, list[dict[str, Any]]] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Every finished span of the store, or every cell of its rollups, or every score; `runs` gets them by segment."""
     with lmdb.open(str(folder), max_dbs=6, readonly=True, lock=False) as env:
         tables = {name: env.open_db(name.encode(), create=False) for name in ("meta", table, "chunks")}
         with env.begin() as txn:
@@ -378,7 +381,32 @@ def read_store(folder: Path, table: str = "segments") -> Iterator[dict[str, Any]
                     cells = bytes(txn.get(key + b"\xff\xff\xff\xfe", db=tables["chunks"]))
                     assert len(cells) == cells_bytes
                     check_cells(cells, spans)
+                if runs is not None:
+                    runs[struct.unpack(">Q", key)[0]] = spans
                 yield from spans
+
+
+def check_runs(folder: Path) -> list[int]:
+    """How many segments each of the store's runs has, whose cells are those of these segments' spans."""
+    by_segment: dict[int, list[dict[str, Any]]] = {}
+    assert list(read_store(folder, runs=by_segment))
+    with lmdb.open(str(folder), max_dbs=6, readonly=True, lock=False) as env:
+        table = env.open_db(b"runs", create=False)
+        sizes = []
+        with env.begin() as txn:
+            for key, value in txn.cursor(table):
+                reader = Reader(bytes(value))
+                assert reader.number("I") == 1
+                ids = [reader.number("Q") for _ in range(reader.number("I"))]
+                end = reader.at
+                checked(reader.data[:end], reader.number("Q"))
+                assert bytes(key) == struct.pack(">QI", ids[0], len(ids))
+                if all(id in by_segment for id in ids):
+                    first = [min(span["start_ns"] for span in by_segment[id]) for id in ids]
+                    assert list(zip(first, ids, strict=True)) == sorted(zip(first, ids, strict=True))
+                    check_cells(reader.data[reader.at :], [span for id in ids for span in by_segment[id]])
+                    sizes.append(len(ids))
+    return sizes
 
 
 def check_cells(data: bytes, spans: list[dict[str, Any]]) -> None:
@@ -393,14 +421,17 @@ def check_cells(data: bytes, spans: list[dict[str, Any]]) -> None:
             part = Reader(reader.take(size))
             counts[m] = part.sequence(part.varint())
             part.done()
+        rows_of: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for row in (*spans, *cells):
+            key = (*(row.get(name) for name in ("kind", "status", "model")), *(m in row for m in measures))
+            bucket = row["start_ns"] // 300_000_000_000 * 300_000_000_000 if buckets else 0
+            rows_of.setdefault((*key, bucket), []).append(row)
+        assert len(rows_of) == len(cells), "one of each"
         for cell in cells:
-            rows = [
-                span
-                for span in spans
-                if all(span.get(name) == cell.get(name) for name in ("kind", "status", "model"))
-                and all((m in span) == (m in cell) for m in measures)
-                and (not buckets or span["start_ns"] // 300_000_000_000 * 300_000_000_000 == cell["start_ns"])
-            ]
+            [rows] = [rows for rows in rows_of.values() if rows[-1] is cell]
+            assert not buckets or cell["start_ns"] % 300_000_000_000 == 0
+            assert buckets or cell["start_ns"] == min(span["start_ns"] for span in spans)
+            assert rows.pop() is cell
             assert len(rows) == cell["count"]
             for m in measures:
                 if m not in cell:
@@ -482,6 +513,20 @@ def test_a_reader_without_spanbox_finds_the_cells_of_a_settled_segment(tmp_path:
     store.compact()
     assert store.info()["column_bytes"] > before  # with cells
     assert len(list(read_store(tmp_path / "s"))) == len(rows)
+
+
+def test_a_reader_without_spanbox_finds_the_cells_of_a_run_of_segments(tmp_path: Path) -> None:
+    import spanbox
+
+    folder = unpack(STORE_WITH_A_RUN, tmp_path / "s")
+    assert check_runs(folder) == [16]
+    box = spanbox.open(folder, create=False)
+    assert box.spans().count() == 17 * 1500
+    assert box.spans().by().agg(n="count()", most="max(duration)").to_pylist() == [{"n": 25500, "most": 2_075_000}]
+    assert box.verify()["problems"] == []
+    [trace] = box.spans("user_id ~ 'number 7000 '").columns("trace_id").to_arrow().column("trace_id").to_pylist()
+    assert box.erase(f"trace_id == '{trace}'")
+    assert check_runs(folder) == [], "what is erased is in no run"
 
 
 @pytest.mark.parametrize("state", ["committed", "merged", "settled"])

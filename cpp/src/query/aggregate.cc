@@ -206,19 +206,20 @@ Result<Table> Aggregated(Store& store, const SpanQuery& query, const Grouping& g
   CellNeeds with_filter = needs;
   with_filter.Test(run->filter());
   const auto visit = [&](unsigned worker, const SegmentMeta& segment) -> Status {
-    PartialAnswer& answer = answers[worker];
-    const auto add_cells = [&](const auto& cells, const auto& selected) { return answer.AddCells(cells, selected); };
-    const auto add = [&](auto& columns, const auto& selected) { return answer.Add(columns, selected); };
+    PartialAnswer& mine = answers[worker];
+    const auto add_cells = [&](const auto& cells, const auto& selected) { return mine.AddCells(cells, selected); };
+    const auto add = [&](auto& columns, const auto& selected) { return mine.Add(columns, selected); };
     return VisitCellsOrRows(*run, with_filter, segment, add_cells, add);
   };
-  SPANBOX_RETURN_IF_ERROR(run->VisitShared(run->AllSegments(), visit));
   PartialAnswer& answer = answers[0];
+  const auto add_cells = [&](const auto& cells, const auto& selected) { return answer.AddCells(cells, selected); };
+  SPANBOX_ASSIGN_OR_RETURN(auto left, VisitRuns(*run, with_filter, add_cells));
+  SPANBOX_RETURN_IF_ERROR(run->VisitShared(std::move(left), visit));
   for (unsigned worker = 1; worker < run->workers(); ++worker) {
     SPANBOX_RETURN_IF_ERROR(answer.Join(answers[worker]));
   }
 
   Table table;
-  const auto add_cells = [&](const auto& cells, const auto& selected) { return answer.AddCells(cells, selected); };
   SPANBOX_ASSIGN_OR_RETURN(table.sampled_out, ForEachRollup(*run, needs, add_cells));
   const std::vector<std::uint32_t> order = answer.Ordered();
   table.rows = order.size();

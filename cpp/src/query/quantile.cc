@@ -87,8 +87,9 @@ Result<Quantiles> QuantilesOf(Store& store, const SpanQuery& query, std::string_
     };
     return VisitCellsOrRows(*run, with_filter, segment, add_cells_to(part.sketch), add);
   };
-  SPANBOX_RETURN_IF_ERROR(run->VisitShared(run->AllSegments(), visit));
   auto& [sketch, values] = parts[0];
+  SPANBOX_ASSIGN_OR_RETURN(auto left, VisitRuns(*run, with_filter, add_cells_to(sketch)));
+  SPANBOX_RETURN_IF_ERROR(run->VisitShared(std::move(left), visit));
   for (Part& part : std::span(parts).subspan(1)) {
     SPANBOX_RETURN_IF_ERROR(sketch.Merge(part.sketch));
     values.insert(values.end(), part.values.begin(), part.values.end());

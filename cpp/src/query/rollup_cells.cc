@@ -111,19 +111,64 @@ TimeRange WholeBuckets(const QueryRun& run, const SegmentMeta& segment) {
   return range;
 }
 
+bool InTime(const QueryRun& run, std::int64_t min_start_ns, std::int64_t max_start_ns) {
+  return min_start_ns >= run.since_ns() && max_start_ns < run.until_ns();
+}
+
+SegmentCells::Tables Wanted(bool by_bucket) {
+  return by_bucket ? SegmentCells::Tables::kBuckets : SegmentCells::Tables::kWhole;
+}
+
+// Whether cells of stored segments can answer, those that tell buckets apart or the others.
+bool CanTell(const CellNeeds& needs, bool by_bucket) {
+  bool can = needs.stored;
+  for (std::size_t measure = 0; measure < kSketchedMeasures; ++measure) {
+    can &= (needs.sketches >> measure & 1) == 0 || SegmentCells::Sketches(measure, by_bucket);
+  }
+  return can;
+}
+
 }  // namespace
+
+Result<std::vector<const SegmentMeta*>> VisitRuns(QueryRun& run, const CellNeeds& needs, const CellVisitor& visit) {
+  std::vector<const SegmentMeta*> left = run.AllSegments();
+  const std::span<const RunMeta> runs = run.view().runs();
+  if (run.about() != About::kSpans || runs.empty() || !CanTell(needs, needs.by_bucket)) return left;
+  // By place in the view: which of `left` it is, one higher. 0: not asked for, or not all of it.
+  std::vector<std::uint32_t> number(run.view().segments().size());
+  std::size_t place = 0;
+  for (std::uint32_t i = 0; i < left.size(); ++i) {
+    if (left[i]->id == kOpenSpans) continue;
+    while (run.view().segments()[place].id != left[i]->id) ++place;  // both go by id
+    if (InTime(run, left[i]->min_start_ns, left[i]->max_start_ns)) number[place] = i + 1;
+  }
+  const auto is_asked = [&](std::uint32_t member) { return number[member] != 0; };
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    if (!InTime(run, runs[i].min_start_ns, runs[i].max_start_ns)) continue;
+    if (!std::ranges::all_of(runs[i].members, is_asked)) continue;
+    SPANBOX_RETURN_IF_ERROR(run.interrupt().Check());
+    const auto value = run.view().LoadRun(i);
+    auto cells = value.ok() ? SegmentCells::Open(*value, Wanted(needs.by_bucket)) : DataLoss("none");
+    if (!cells.ok() || !(needs.by_bucket ? cells->buckets : cells->whole)) continue;
+    SegmentCells::Table& table = needs.by_bucket ? *cells->buckets : *cells->whole;
+    SPANBOX_RETURN_IF_ERROR(VisitTable(run, table, /*whole=*/true, {}, visit));
+    for (const std::uint32_t member : runs[i].members) {
+      left[number[member] - 1] = nullptr;
+      number[member] = 0;
+    }
+  }
+  std::erase(left, nullptr);
+  return left;
+}
 
 Status VisitCellsOrRows(QueryRun& run, const CellNeeds& needs, const SegmentMeta& segment, const CellVisitor& visit,
                         const RowVisitor& visit_rows) {
-  const bool in_time = segment.min_start_ns >= run.since_ns() && segment.max_start_ns < run.until_ns();
+  const bool in_time = InTime(run, segment.min_start_ns, segment.max_start_ns);
   const bool by_bucket = needs.by_bucket || !in_time;
-  bool possible = needs.stored && segment.id != kOpenSpans;
-  for (std::size_t measure = 0; measure < kSketchedMeasures; ++measure) {
-    possible &= (needs.sketches >> measure & 1) == 0 || SegmentCells::Sketches(measure, by_bucket);
-  }
-  const auto bytes = possible ? run.view().LoadCells(segment) : std::span<const std::byte>();
+  const bool possible = segment.id != kOpenSpans && CanTell(needs, by_bucket);
+  const auto value = possible ? run.view().LoadCells(segment) : CellsValue{};
   // Damaged ones are for Verify to name: the rows themselves still tell.
-  auto cells = bytes.ok() && !bytes->empty() ? SegmentCells::Open(*bytes) : DataLoss("none");
+  auto cells = value.ok() && !value->bytes.empty() ? SegmentCells::Open(*value, Wanted(by_bucket)) : DataLoss("none");
   const bool there = cells.ok() && (by_bucket ? cells->buckets : cells->whole);
   if (!there) return run.WithRows(segment, visit_rows);
   SPANBOX_RETURN_IF_ERROR(run.interrupt().Check());

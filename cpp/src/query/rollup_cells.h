@@ -52,6 +52,11 @@ struct RollupCells {
 using CellVisitor = std::function<Status(const RollupCells& cells, const Bitmap& selected)>;
 Result<SampledOut> ForEachRollup(QueryRun& run, CellNeeds needs, const CellVisitor& visit);
 
+// Puts the question to the cells of runs of segments, as far as these lie in the asked time, and gives the segments
+// that are left: the others have been answered for. REQUIRES: `needs` says of the question's filter, too; it is asked
+// before run.Visit.
+Result<std::vector<const SegmentMeta*>> VisitRuns(QueryRun& run, const CellNeeds& needs, const CellVisitor& visit);
+
 // Puts the question to the cells of a stored segment where they can answer it, and to its rows where not: of a segment
 // that the asked time cuts, to those in the buckets it cuts. REQUIRES: `needs` says of the question's filter, too.
 using RowVisitor = std::function<Status(SegmentColumns& columns, const Bitmap& selected)>;

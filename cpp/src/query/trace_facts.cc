@@ -102,15 +102,25 @@ Status ReadUsages(SegmentColumns& columns, std::span<const std::uint32_t> rows, 
 
 Status ForEachTracePart(ReadView& view, const TraceNumbers& traces, const Interrupt& interrupt,
                         const TracePartVisitor& visit) {
-  for (const SegmentMeta& segment : view.segments()) {
-    if (!traces.MayBeIn(segment)) continue;
-    const auto may_hold = [&](const TraceId& trace) { return view.MayHold(segment, trace); };
-    if (traces.count() <= kFewTraces && std::ranges::none_of(traces.ids(), may_hold)) continue;
+  std::vector<const SegmentMeta*> segments;
+  if (traces.count() <= kFewTraces) {
+    for (const TraceId& trace : traces.ids()) {
+      const std::vector<const SegmentMeta*> holders = view.Holders(trace);
+      segments.insert(segments.end(), holders.begin(), holders.end());
+    }
+    std::ranges::sort(segments);
+    segments.erase(std::ranges::unique(segments).begin(), segments.end());
+  } else {
+    for (const SegmentMeta& segment : view.segments()) {
+      if (traces.MayBeIn(segment)) segments.push_back(&segment);
+    }
+  }
+  for (const SegmentMeta* segment : segments) {
     SPANBOX_RETURN_IF_ERROR(interrupt.Check());
-    SPANBOX_ASSIGN_OR_RETURN(Segment loaded, view.Load(segment));
-    auto columns = std::make_unique<SegmentColumns>(std::move(loaded), segment.id, &interrupt);
+    SPANBOX_ASSIGN_OR_RETURN(Segment loaded, view.Load(*segment));
+    auto columns = std::make_unique<SegmentColumns>(std::move(loaded), segment->id, &interrupt);
     SPANBOX_ASSIGN_OR_RETURN(const TraceRows rows, RowsOf(*columns, traces));
-    if (!rows.rows.empty()) SPANBOX_RETURN_IF_ERROR(visit(segment, std::move(columns), rows));
+    if (!rows.rows.empty()) SPANBOX_RETURN_IF_ERROR(visit(*segment, std::move(columns), rows));
   }
   return OkStatus();
 }

@@ -36,10 +36,22 @@
 namespace spanbox {
 
 // The named databases. docs/segment_format.md describes keys and values.
-enum class Table { kMeta = 0, kSegments, kChunks, kOpen, kCursors, kRings, kBlobs, kRollups, kScores, kDocuments };
-inline constexpr int kTables = 10;
-inline constexpr const char* kTableNames[kTables] = {"meta",  "segments", "chunks",  "open",   "cursors",
-                                                     "rings", "blobs",    "rollups", "scores", "documents"};
+enum class Table {
+  kMeta = 0,
+  kSegments,
+  kChunks,
+  kOpen,
+  kCursors,
+  kRings,
+  kBlobs,
+  kRollups,
+  kScores,
+  kDocuments,
+  kRuns
+};
+inline constexpr int kTables = 11;
+inline constexpr const char* kTableNames[kTables] = {"meta",  "segments", "chunks", "open",      "cursors", "rings",
+                                                     "blobs", "rollups",  "scores", "documents", "runs"};
 inline constexpr int kFirstTables = 6;  // of format 1; what came later is made in an old store when it is opened
 
 using Bytes = std::span<const std::byte>;

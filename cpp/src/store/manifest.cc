@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/hash.h"
+#include "store/cell_runs.h"
 #include "store/packing.h"
 
 namespace spanbox {
@@ -396,6 +397,7 @@ Status DeleteSegment(WriteTxn& txn, Table table, const SegmentRecord& record) {
   }
   if (record.cells_bytes > 0) {
     SPANBOX_RETURN_IF_ERROR(txn.Delete(Table::kChunks, ChunkKeyOf(record.meta.id, kCellsNumber)));
+    SPANBOX_RETURN_IF_ERROR(DeleteRunsOf(txn, record.meta.id));
   }
   return txn.Delete(table, SegmentKey(record.meta.id));
 }

@@ -115,6 +115,7 @@ Status PutMetaNumber(WriteTxn& txn, std::string_view key, std::uint64_t value);
 // `table` is kSegments, kScores or kRollups: all kinds share the ids and the chunks.
 // Writes one segment under a new id; counts the generation up.
 Status PutSegment(WriteTxn& txn, Table table, const SegmentBuilder::Encoded& encoded, std::vector<RingRange> ranges);
+// With the runs of cells it is in (cell_runs.h).
 Status DeleteSegment(WriteTxn& txn, Table table, const SegmentRecord& record);
 // Visits every segment in order of id; damaged records go to `damaged` when given, else end the scan.
 Status ForEachSegment(const Txn& txn, Table table, const std::function<Status(SegmentRecord)>& visit,

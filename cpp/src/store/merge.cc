@@ -2,13 +2,15 @@
 // target_segment_rows rows or as much text as one transaction should write. Merging moves full text blocks as they are.
 //
 // A segment that has nearly reached that size is packed once more when there is time (it settles): slower and smaller,
-// with a search filter. This takes a small part of a core, however much there is to do.
+// with a search filter. This takes a small part of a core, however much there is to do. So do the runs of the cells of
+// settled segments (cell_runs.h).
 
 #include <algorithm>
 #include <cmath>
 #include <map>
 
 #include "base/clock.h"
+#include "store/cell_runs.h"
 #include "store/disk.h"
 #include "store/feeds.h"
 #include "store/rollup.h"
@@ -147,6 +149,9 @@ Status StoreImpl::SettleWhenDue() {
   if (!settled) {
     SPANBOX_ASSIGN_OR_RETURN(settled, Replace(Table::kScores, Plan::kSettle));
   }
+  if (!settled) {
+    SPANBOX_ASSIGN_OR_RETURN(settled, MakeRun());
+  }
   const std::int64_t end_ns = MonotonicNowNs();
   settle_at_ns_ = end_ns + (settled ? kSettlingShare * (end_ns - now_ns) : options_.settle_after_ns);
   return OkStatus();
@@ -163,6 +168,9 @@ Status StoreImpl::Compact() {
   }
   for (bool more = true; more;) {
     SPANBOX_ASSIGN_OR_RETURN(more, Replace(Table::kRollups, Plan::kMergeAll));
+  }
+  for (bool more = true; more;) {
+    SPANBOX_ASSIGN_OR_RETURN(more, MakeRun());
   }
   return ReleaseFreeSpace();
 }
@@ -198,6 +206,36 @@ Result<bool> StoreImpl::Replace(Table table, Plan plan) {
   };
   SPANBOX_RETURN_IF_ERROR(env->Write(SizeOf(encoded), swap));
   return !gone;
+}
+
+// Stores the next run of cells, and removes those that are of no use; false when there was nothing to do.
+Result<bool> StoreImpl::MakeRun() {
+  SPANBOX_ASSIGN_OR_RETURN(Env* const env, LiveEnv());
+  RunPlan plan;
+  JoinedCells joined;
+  {
+    SPANBOX_ASSIGN_OR_RETURN(const auto txn, env->Read());
+    SPANBOX_ASSIGN_OR_RETURN(plan, PlanRun(*txn, damaged_));
+    if (!plan.segments.empty()) {
+      SPANBOX_ASSIGN_OR_RETURN(joined, JoinCellsOf(*txn, plan));
+    }
+  }
+  // Not an error: the segments themselves answer, and Verify names what is damaged.
+  if (joined.damaged_segment != 0) damaged_.insert(joined.damaged_segment);
+  if (!joined.damaged_run.empty()) plan.useless.push_back(joined.damaged_run);
+  if (joined.cells.empty() && plan.useless.empty()) return !plan.segments.empty();
+  SPANBOX_RETURN_IF_ERROR(env->Write(joined.cells.size(), [&](WriteTxn& txn) -> Status {
+    for (const std::string& key : plan.useless) SPANBOX_RETURN_IF_ERROR(txn.Delete(Table::kRuns, key));
+    SPANBOX_ASSIGN_OR_RETURN(const std::uint64_t generation, GetMetaNumber(txn, "generation"));
+    SPANBOX_RETURN_IF_ERROR(PutMetaNumber(txn, "generation", generation + 1));
+    for (const std::uint64_t id : plan.segments) {
+      SPANBOX_ASSIGN_OR_RETURN(const auto still, txn.Get(Table::kSegments, SegmentKey(id)));
+      if (!still) return OkStatus();
+    }
+    if (joined.cells.empty()) return OkStatus();
+    return txn.Put(Table::kRuns, RunKey(plan.segments), AsBytes(EncodeRun(plan.segments, joined.cells)));
+  }));
+  return true;
 }
 
 // Empty when there is nothing to do.

@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "base/record_codec.h"
+#include "store/cell_runs.h"
 #include "store/store_impl.h"
 
 namespace spanbox {
@@ -33,14 +34,36 @@ class StoreReadView : public ReadView {
     if (!segment.MayHold(trace)) return false;
     for (const SegmentList* list : {&stored_->segments, &stored_->scores}) {
       const std::size_t at = Find(*list, segment);
-      if (at != SegmentList::kNone) return list->memories[at]->MayHold(trace);
+      if (at != SegmentList::kNone) return list->memories[at]->MayHold(TraceSieve::HashOf(trace));
     }
     return true;
   }
 
-  Result<std::span<const std::byte>> LoadCells(const SegmentMeta& segment) override {
+  std::vector<const SegmentMeta*> Holders(const TraceId& trace) const override {
+    const std::uint64_t prefix = TracePrefix(trace), hash = TraceSieve::HashOf(trace);
+    const auto& memories = stored_->segments.memories;
+    std::vector<const SegmentMeta*> holders;
+    for (std::size_t i = 0; i < metas_.size(); ++i) {
+      if (prefix < metas_[i].min_trace || prefix > metas_[i].max_trace) continue;
+      if (i >= memories.size() || memories[i]->MayHold(hash)) holders.push_back(&metas_[i]);
+    }
+    return holders;
+  }
+
+  Result<CellsValue> LoadCells(const SegmentMeta& segment) override {
     const std::size_t at = Find(stored_->segments, segment);
-    return at == SegmentList::kNone ? Result<Bytes>(Bytes()) : spanbox::LoadCells(*txn_, stored_->segments.records[at]);
+    if (at == SegmentList::kNone) return CellsValue{};
+    SPANBOX_ASSIGN_OR_RETURN(const Bytes bytes, spanbox::LoadCells(*txn_, stored_->segments.records[at]));
+    return CellsValue{bytes, &stored_->segments.memories[at]->cells_verified()};
+  }
+
+  std::span<const RunMeta> runs() const override { return stored_->runs.metas; }
+  Result<CellsValue> LoadRun(std::size_t i) override {
+    const std::string& key = stored_->runs.keys[i];
+    SPANBOX_ASSIGN_OR_RETURN(const auto value, txn_->Get(Table::kRuns, key));
+    if (!value) return NotFound("a run of cells is gone");
+    SPANBOX_ASSIGN_OR_RETURN(const CellRun run, ParseRun(key, *value));
+    return CellsValue{run.cells, &stored_->runs.memories[i]->cells_verified()};
   }
 
  private:
@@ -99,6 +122,14 @@ class StoreReadView : public ReadView {
 };
 
 }  // namespace
+
+std::vector<const SegmentMeta*> ReadView::Holders(const TraceId& trace) const {
+  std::vector<const SegmentMeta*> holders;
+  for (const SegmentMeta& segment : segments()) {
+    if (MayHold(segment, trace)) holders.push_back(&segment);
+  }
+  return holders;
+}
 
 Result<std::unique_ptr<ReadView>> Store::ReadAgain() { return Read(); }
 

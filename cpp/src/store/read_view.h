@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "spanbox/status.h"
 #include "store/segment.h"
+#include "store/segment_cells.h"
 
 namespace spanbox {
 
@@ -25,6 +27,12 @@ struct SegmentMeta {
   }
 };
 
+// Segments whose cells are also stored added up (store/cell_runs.h).
+struct RunMeta {
+  std::vector<std::uint32_t> members;  // their places in ReadView::segments()
+  std::int64_t min_start_ns = 0, max_start_ns = 0;
+};
+
 class ReadView {
  public:
   virtual ~ReadView() = default;
@@ -38,11 +46,18 @@ class ReadView {
   virtual std::span<const SegmentMeta> scores() const { return {}; }
 
   // Cells of a settled segment (store/segment_cells.h), valid as long as the view; empty: there are none.
-  virtual Result<std::span<const std::byte>> LoadCells(const SegmentMeta&) { return std::span<const std::byte>(); }
+  virtual Result<CellsValue> LoadCells(const SegmentMeta&) { return CellsValue{}; }
 
   // What is left of spans that sampling dropped: see store/rollup.h. By id.
   virtual std::span<const SegmentMeta> rollups() const { return {}; }
   virtual Result<Segment> LoadRollup(const SegmentMeta&) { return NotFound("this view has no rollups"); }
+
+  // Those of segments() that may hold the trace, in their order.
+  virtual std::vector<const SegmentMeta*> Holders(const TraceId& trace) const;
+
+  // Runs of segments, those of most segments first. LoadRun(i) gives the cells of the i-th.
+  virtual std::span<const RunMeta> runs() const { return {}; }
+  virtual Result<CellsValue> LoadRun(std::size_t) { return NotFound("this view has no runs"); }
 };
 
 }  // namespace spanbox

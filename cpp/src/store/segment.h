@@ -175,6 +175,7 @@ class Segment {
 
   // From now on what is verified is remembered, and what has been is not verified again.
   void Remember(std::shared_ptr<SegmentMemory> memory) { memory_ = std::move(memory); }
+  SegmentMemory* memory() const { return memory_.get(); }  // null: none
 
   // Rows of one trace, ascending; empty when it is not here.
   Result<std::vector<std::uint32_t>> RowsOfTrace(const TraceId& trace) const;

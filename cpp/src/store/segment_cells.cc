@@ -117,8 +117,13 @@ std::vector<Cell> MakeCells(const Source& source, std::int64_t whole_ns, bool by
   return cells;
 }
 
+// What the codes of cells stand for.
+struct Names {
+  std::span<const std::string_view> kinds, statuses, models;
+};
+
 // Columns bytes u32, bytes of the counts u32 each, the columns, the counts.
-std::string EncodeTable(const Source& source, const std::vector<Cell>& cells, bool by_bucket) {
+std::string EncodeTable(const Names& texts, const std::vector<Cell>& cells, bool by_bucket) {
   SegmentBuilder rows;
   std::array<std::vector<std::int64_t>, kSketchedMeasures> counts;
   std::vector<Field> fields;
@@ -141,11 +146,11 @@ std::string EncodeTable(const Source& source, const std::vector<Cell>& cells, bo
     row.trace_id.bytes.back() = 1;
     row.span_id = rows.rows() + 1;
     row.start_ns = cell.bucket_ns;
-    row.kind = SpanKindFromString(source.kinds.dictionary[cell.kind]).value_or(SpanKind::kSpan);
-    row.status = SpanStatusFromString(source.statuses.dictionary[cell.status]).value_or(SpanStatus::kOk);
+    row.kind = SpanKindFromString(texts.kinds[cell.kind]).value_or(SpanKind::kSpan);
+    row.status = SpanStatusFromString(texts.statuses[cell.status]).value_or(SpanStatus::kOk);
     row.duration_ns = -1;
     if (cell.model > 0) {
-      fields.push_back({Column::kModel, {}, Value::String(source.models.dictionary[cell.model - 1])});
+      fields.push_back({Column::kModel, {}, Value::String(texts.models[cell.model - 1])});
     }
     put(kCellCount, cell.spans);
     for (std::size_t i = 0; i < kSketchedMeasures; ++i) {
@@ -185,23 +190,167 @@ std::string EncodeTable(const Source& source, const std::vector<Cell>& cells, bo
 
 Status BadCells(std::string_view why) { return DataLoss("cells: " + std::string(why)); }
 
+// The value of one table, or of two.
+std::string Sealed(const std::string& whole, const std::string& buckets) {
+  std::string out;
+  PutFixed(std::uint32_t{buckets.empty() ? 1u : 2u}, out);
+  out += whole;
+  out += buckets;
+  const std::uint64_t checksum = Hash64(std::as_bytes(std::span(out)));
+  std::string sealed;
+  PutFixed(checksum, sealed);
+  return sealed + out;
+}
+
+// Strings by code, in the order they come. Borrows them.
+class Codes {
+ public:
+  std::uint32_t Of(std::string_view text) {
+    const auto [place, added] = codes_.try_emplace(text, static_cast<std::uint32_t>(texts_.size()));
+    if (added) texts_.push_back(text);
+    return place->second;
+  }
+  std::span<const std::string_view> texts() const { return texts_; }
+
+ private:
+  absl::flat_hash_map<std::string_view, std::uint32_t> codes_;
+  std::vector<std::string_view> texts_;
+};
+
+// Adds up the cells of several tables of one kind.
+class CellJoiner {
+ public:
+  CellJoiner(std::int64_t whole_ns, bool by_bucket) : whole_ns_(whole_ns), by_bucket_(by_bucket) {}
+
+  Status Add(const SegmentCells::Table& table) {
+    const Segment& rows = table.rows;
+    std::vector<std::size_t> places;
+    SPANBOX_RETURN_IF_ERROR(FindCells(rows, places));
+    SPANBOX_ASSIGN_OR_RETURN(const std::vector<std::uint64_t> spans, SpansOfCells(rows));
+    for (std::size_t row = 0; row < places.size(); ++row) Sum(cells_[places[row]].spans, spans[row]);
+    for (std::size_t i = 0; i < kSketchedMeasures; ++i) SPANBOX_RETURN_IF_ERROR(AddMeasure(table, i, places));
+    return OkStatus();
+  }
+
+  // Empty when a sum was too large.
+  std::string Finish() const {
+    if (too_large_) return {};
+    return EncodeTable({kinds_.texts(), statuses_.texts(), models_.texts()}, cells_, by_bucket_);
+  }
+
+ private:
+  using Key = std::tuple<std::int64_t, std::uint32_t, std::uint32_t, std::uint32_t, std::uint32_t>;
+
+  template <typename T>
+  void Sum(std::int64_t& sum, T value) {
+    too_large_ |= __builtin_add_overflow(sum, value, &sum);
+  }
+
+  // The cell that each of the table's goes to.
+  Status FindCells(const Segment& rows, std::vector<std::size_t>& places) {
+    bool other = false;
+    const ChunkInfo* models = Only(rows, NameOf(Column::kModel), ColumnType::kString, other);
+    const ChunkInfo* kinds = Only(rows, NameOf(Column::kKind), ColumnType::kString, other);
+    const ChunkInfo* statuses = Only(rows, NameOf(Column::kStatus), ColumnType::kString, other);
+    if (other || kinds == nullptr || statuses == nullptr) return BadCells("lack kind or status");
+    SPANBOX_ASSIGN_OR_RETURN(const StringColumn kind, rows.ReadStrings(*kinds));
+    SPANBOX_ASSIGN_OR_RETURN(const StringColumn status, rows.ReadStrings(*statuses));
+    SPANBOX_ASSIGN_OR_RETURN(const IntColumn starts,
+                             rows.ReadInts(*rows.Find(NameOf(Column::kStartNs), ColumnType::kInt)));
+    StringColumn model;
+    if (models != nullptr) {
+      SPANBOX_ASSIGN_OR_RETURN(model, rows.ReadStrings(*models));
+    }
+    std::vector<std::uint32_t> has(rows.rows());
+    for (std::size_t i = 0; i < kSketchedMeasures; ++i) {
+      const ChunkInfo* values = rows.Find(MeasureName(i), ColumnType::kInt);
+      if (values == nullptr) continue;
+      SPANBOX_ASSIGN_OR_RETURN(const Validity valid, rows.ReadValidity(*values));
+      for (std::uint32_t row = 0; row < has.size(); ++row) has[row] |= valid[row] ? 1u << i : 0;
+    }
+    for (std::uint32_t row = 0; row < has.size(); ++row) {
+      const bool named = models != nullptr && model.valid[row];
+      const Key key{by_bucket_ ? starts.values[row] : whole_ns_, kinds_.Of(kind.dictionary[kind.codes[row]]),
+                    statuses_.Of(status.dictionary[status.codes[row]]),
+                    named ? models_.Of(model.dictionary[model.codes[row]]) + 1 : 0, has[row]};
+      const auto [place, added] = known_.try_emplace(key, cells_.size());
+      if (added) {
+        Cell& cell = cells_.emplace_back();
+        std::tie(cell.bucket_ns, cell.kind, cell.status, cell.model, cell.has) = key;
+      }
+      places.push_back(place->second);
+    }
+    return OkStatus();
+  }
+
+  Status AddMeasure(const SegmentCells::Table& table, std::size_t i, std::span<const std::size_t> places) {
+    const ChunkInfo* values = table.rows.Find(MeasureName(i), ColumnType::kInt);
+    if (values == nullptr) return OkStatus();
+    SPANBOX_ASSIGN_OR_RETURN(const Validity valid, table.rows.ReadValidity(*values));
+    IntColumn sums, least, most;
+    const std::pair<CellPart, IntColumn*> parts[] = {
+        {CellPart::kSum, &sums}, {CellPart::kMin, &least}, {CellPart::kMax, &most}};
+    for (const auto& [part, to] : parts) {
+      const ChunkInfo* chunk = table.rows.Find(CellColumn(MeasureName(i), part), ColumnType::kInt);
+      if (chunk == nullptr) return BadCells("lack a sum or an extreme");
+      SPANBOX_ASSIGN_OR_RETURN(*to, table.rows.ReadInts(*chunk));
+    }
+    const bool sketched = SegmentCells::Sketches(i, by_bucket_);
+    CellSketches sketches;
+    if (sketched) {
+      SPANBOX_ASSIGN_OR_RETURN(sketches, table.Sketches(table.rows, i));
+    }
+    DDSketch::Part part;
+    for (std::uint32_t row = 0; row < places.size(); ++row) {
+      if (!valid[row]) continue;
+      Measured& measured = cells_[places[row]].measures[i];
+      Sum(measured.sum, sums.values[row]);
+      measured.min = std::min(measured.min, least.values[row]);
+      measured.max = std::max(measured.max, most.values[row]);
+      if (!sketched) continue;
+      SPANBOX_ASSIGN_OR_RETURN(const bool any, sketches.Get(row, part));
+      if (any) SPANBOX_RETURN_IF_ERROR(measured.sketch.Merge(part));
+    }
+    return OkStatus();
+  }
+
+  const std::int64_t whole_ns_;
+  const bool by_bucket_;
+  Codes kinds_, statuses_, models_;
+  absl::flat_hash_map<Key, std::size_t> known_;
+  std::vector<Cell> cells_;
+  bool too_large_ = false;
+};
+
 }  // namespace
 
 std::string EncodeCells(const Segment& segment, std::size_t most_bytes) {
   const auto source = ReadSource(segment);
   if (!source.ok() || !source->has_value()) return {};
-  const std::string whole = EncodeTable(**source, MakeCells(**source, segment.min_start_ns(), false), false);
+  const Names names{(*source)->kinds.dictionary, (*source)->statuses.dictionary, (*source)->models.dictionary};
+  const std::string whole = EncodeTable(names, MakeCells(**source, segment.min_start_ns(), false), false);
   if (whole.size() > most_bytes) return {};
-  const std::string buckets = EncodeTable(**source, MakeCells(**source, 0, true), true);
-  const bool both = whole.size() + buckets.size() <= most_bytes;
-  std::string out;
-  PutFixed(std::uint32_t{both ? 2u : 1u}, out);
-  out += whole;
-  if (both) out += buckets;
-  const std::uint64_t checksum = Hash64(std::as_bytes(std::span(out)));
-  std::string sealed;
-  PutFixed(checksum, sealed);
-  return sealed + out;
+  const std::string buckets = EncodeTable(names, MakeCells(**source, 0, true), true);
+  return Sealed(whole, whole.size() + buckets.size() <= most_bytes ? buckets : std::string());
+}
+
+Result<std::string> JoinCells(std::span<const SegmentCells> parts, bool buckets) {
+  std::int64_t first_ns = std::numeric_limits<std::int64_t>::max();
+  for (const SegmentCells& part : parts) first_ns = std::min(first_ns, part.whole->rows.min_start_ns());
+  CellJoiner whole(first_ns, false), by_bucket(0, true);
+  std::size_t apart = 0;
+  for (const SegmentCells& part : parts) {
+    SPANBOX_RETURN_IF_ERROR(whole.Add(*part.whole));
+    buckets &= part.buckets.has_value();
+    if (!buckets) continue;
+    SPANBOX_RETURN_IF_ERROR(by_bucket.Add(*part.buckets));
+    apart += part.buckets->bytes;
+  }
+  const std::string first = whole.Finish();
+  if (first.empty()) return first;
+  std::string second = buckets ? by_bucket.Finish() : std::string();
+  if (second.size() > apart / 4 * 3) second.clear();
+  return Sealed(first, second);
 }
 
 std::string CellsOf(const SegmentBuilder::Encoded& encoded) {
@@ -213,10 +362,14 @@ std::string CellsOf(const SegmentBuilder::Encoded& encoded) {
   return EncodeCells(*segment, std::min(bytes / kPart, kMostBytesPerRow * encoded.rows));
 }
 
-Result<SegmentCells> SegmentCells::Open(std::span<const std::byte> bytes) {
-  ByteReader in(bytes);
+Result<SegmentCells> SegmentCells::Open(CellsValue value, Tables wanted) {
+  ByteReader in(value.bytes);
   const auto checksum = in.Get<std::uint64_t>();
-  if (!in.ok() || Hash64(bytes.subspan(sizeof checksum)) != checksum) return BadCells("checksum differs");
+  const bool known = value.verified != nullptr && value.verified->load(std::memory_order_relaxed);
+  if (!in.ok() || (!known && Hash64(value.bytes.subspan(sizeof checksum)) != checksum)) {
+    return BadCells("checksum differs");
+  }
+  if (value.verified != nullptr) value.verified->store(true, std::memory_order_relaxed);
   const auto tables = in.Get<std::uint32_t>();
   if (tables == 0 || tables > kMaxTables) return BadCells("impossible number of tables");
   SegmentCells cells;
@@ -225,12 +378,15 @@ Result<SegmentCells> SegmentCells::Open(std::span<const std::byte> bytes) {
     std::array<std::uint32_t, kSketchedMeasures> count_bytes;
     for (std::uint32_t& size : count_bytes) size = in.Get<std::uint32_t>();
     const auto columns = in.GetBytes(column_bytes);
+    std::array<std::span<const std::byte>, kSketchedMeasures> counts;
+    for (std::size_t m = 0; m < kSketchedMeasures; ++m) counts[m] = in.GetBytes(count_bytes[m]);
     if (!in.ok()) return BadCells("are truncated");
+    if (wanted == (i == 0 ? Tables::kBuckets : Tables::kWhole)) continue;
     const auto no_text = [](std::uint32_t) -> Result<std::span<const std::byte>> { return BadCells("have no text"); };
     SPANBOX_ASSIGN_OR_RETURN(Segment rows, Segment::Open(columns, no_text));
-    Table table{std::move(rows), {}};
-    for (std::size_t m = 0; m < kSketchedMeasures; ++m) table.counts[m] = in.GetBytes(count_bytes[m]);
-    (i == 0 ? cells.whole : cells.buckets).emplace(std::move(table));
+    std::size_t size = columns.size();
+    for (const auto& part : counts) size += part.size();
+    (i == 0 ? cells.whole : cells.buckets).emplace(Table{std::move(rows), counts, size});
   }
   if (!in.ok() || in.remaining() != 0) return BadCells("are truncated");
   return cells;

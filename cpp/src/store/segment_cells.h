@@ -16,6 +16,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -44,13 +45,23 @@ class CellSketches {
   std::vector<std::uint32_t> counts_;
 };
 
+// The value as it is stored.
+struct CellsValue {
+  std::span<const std::byte> bytes;
+  std::atomic<bool>* verified = nullptr;  // where it is remembered that the checksum is right; may be null
+};
+
 class SegmentCells {
  public:
-  static Result<SegmentCells> Open(std::span<const std::byte> bytes);
+  // Of the tables that are there; of one alone, where only that is asked.
+  enum class Tables { kBoth, kWhole, kBuckets };
+  static Result<SegmentCells> Open(CellsValue value, Tables wanted = Tables::kBoth);
+  static Result<SegmentCells> Open(std::span<const std::byte> bytes) { return Open(CellsValue{bytes}); }
 
   struct Table {
     Segment rows;
     std::array<std::span<const std::byte>, kSketchedMeasures> counts;  // sequences
+    std::size_t bytes = 0;                                             // of both
 
     // `cells` is `rows`, which may have been moved. REQUIRES: measure < kSketchedMeasures, as in kRollupMeasures.
     Result<CellSketches> Sketches(const Segment& cells, std::size_t measure) const;
@@ -67,5 +78,10 @@ class SegmentCells {
 std::string EncodeCells(const Segment& segment, std::size_t most_bytes);
 // As many as are worth their room: a small part of the segment's.
 std::string CellsOf(const SegmentBuilder::Encoded& encoded);
+
+// The cells of all these segments as one value: those of each whole added up, and, with `buckets`, where all have them
+// and they take no more than three quarters of the room when added up, those by bucket. Empty where a sum is too large
+// for them. DataLoss: some are damaged.
+Result<std::string> JoinCells(std::span<const SegmentCells> parts, bool buckets);
 
 }  // namespace spanbox

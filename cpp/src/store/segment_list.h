@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "store/manifest.h"
@@ -24,9 +25,17 @@ struct SegmentList {
   std::size_t Find(std::uint64_t id) const;
 };
 
+// The runs whose segments are all there. All of the same size, those of most segments first.
+struct RunList {
+  std::vector<RunMeta> metas;
+  std::vector<std::string> keys;
+  std::vector<std::shared_ptr<SegmentMemory>> memories;
+};
+
 struct SegmentsOfStore {
   std::uint64_t generation = 0;
   SegmentList segments, rollups, scores;
+  RunList runs;  // of segments
 };
 
 class SegmentLists {

@@ -79,6 +79,7 @@ class StoreImpl : public Store {
   Result<std::uint64_t> PutVersion(Document document, std::optional<std::uint64_t> expected);
   Status AppendTo(Table table, std::span<const SpanRow> rows);
   Status SettleWhenDue();
+  Result<bool> MakeRun();
   Status DropExpiredWhenDue();
   Result<std::int64_t> OldestSpan();
   Result<std::uint64_t> Drop(Table table, std::int64_t older_than_ns, std::uint64_t max_bytes);
@@ -93,7 +94,7 @@ class StoreImpl : public Store {
   std::unique_ptr<SegmentLists> segment_lists_;  // of env_; another one when that is opened anew
   std::atomic<bool> merging_ = false;
   // These belong to whoever has set merging_.
-  std::set<std::uint64_t> damaged_;  // segments that merging leaves alone
+  std::set<std::uint64_t> damaged_;  // segments that merging and runs leave alone
   std::int64_t settle_at_ns_ = 0;    // monotonic
   std::int64_t expire_at_ns_ = 0;    // monotonic
 };
