@@ -72,6 +72,7 @@ inline SpanRow SpanRowOf(const Row& row, std::vector<Field>& fields) {
 struct BuiltSegment {
   SegmentMeta meta;
   SegmentBuilder::Encoded encoded;
+  std::shared_ptr<SegmentMemory> memory = std::make_shared<SegmentMemory>(0);
 };
 
 inline std::shared_ptr<const BuiltSegment> Build(std::uint64_t id, const std::vector<Row>& rows) {
@@ -165,11 +166,13 @@ class MemoryStore : public Store {
       std::atomic_ref(*loads_).fetch_add(1);
       for (const auto& segment : segments_) {
         if (segment->meta.id != meta.id) continue;
-        return Segment::Open(std::as_bytes(std::span(segment->encoded.columns)),
-                             [segment](std::uint32_t block) -> Result<std::span<const std::byte>> {
-                               if (block >= segment->encoded.text_blocks.size()) return DataLoss("no such block");
-                               return std::as_bytes(std::span(segment->encoded.text_blocks[block]));
-                             });
+        auto loaded = Segment::Open(std::as_bytes(std::span(segment->encoded.columns)),
+                                    [segment](std::uint32_t block) -> Result<std::span<const std::byte>> {
+                                      if (block >= segment->encoded.text_blocks.size()) return DataLoss("no block");
+                                      return std::as_bytes(std::span(segment->encoded.text_blocks[block]));
+                                    });
+        if (loaded.ok()) loaded->Remember(segment->memory);
+        return loaded;
       }
       return NotFound("no such segment");
     }

@@ -8,6 +8,8 @@
 #include "query/lexer.h"
 #include "query/query_run.h"
 #include "spanbox/query.h"
+#include "store/segment_format.h"
+#include "store/segment_memory.h"
 
 namespace spanbox {
 namespace {
@@ -98,6 +100,15 @@ class Preselection {
   Result<std::optional<std::vector<std::uint32_t>>> Run(SegmentColumns& columns, const ChunkInfo& chunk) {
     SPANBOX_ASSIGN_OR_RETURN(const Validity* valid, columns.Valid(chunk));
     const bool bounded = bound_ != kUnbounded;
+    SegmentMemory* const memory = descending_ && !is_float_ && valid->all() ? columns.segment().memory() : nullptr;
+    if (memory != nullptr && most_ > 0) {
+      auto maxima = memory->MaximaOf(chunk.index);
+      if (maxima == nullptr) {
+        SPANBOX_ASSIGN_OR_RETURN(maxima, ReadMaxima(columns, chunk));
+        memory->Keep(chunk.index, maxima);
+      }
+      return RunByMaxima(columns.segment(), chunk, *maxima);
+    }
     const auto visit = [&](std::size_t before, std::span<const std::int64_t> values) {
       for (std::size_t i = 0; i < values.size(); ++i) {
         const std::int64_t key = KeyOf(values[i]);
@@ -109,15 +120,64 @@ class Preselection {
       return KeyOf(descending_ ? high : low) > bound_;
     };
     SPANBOX_RETURN_IF_ERROR(columns.VisitNumbers(chunk, visit, skip));
-    if (!bounded && found_.size() < most_) return std::optional<std::vector<std::uint32_t>>();
+    return Chosen(bounded);
+  }
+
+ private:
+  std::optional<std::vector<std::uint32_t>> Chosen(bool bounded) {
+    if (!bounded && found_.size() < most_) return std::nullopt;
     Tighten();
     std::vector<std::uint32_t> chosen;
     for (const auto& [key, row] : found_) chosen.push_back(row);
     std::ranges::sort(chosen);
-    return std::optional(std::move(chosen));
+    return chosen;
   }
 
- private:
+  static Result<std::shared_ptr<const SegmentMemory::Maxima>> ReadMaxima(SegmentColumns& columns,
+                                                                         const ChunkInfo& chunk) {
+    auto maxima = std::make_shared<SegmentMemory::Maxima>((chunk.valid_count + kValuesPerBlock - 1) / kValuesPerBlock,
+                                                          std::numeric_limits<std::int64_t>::min());
+    const auto visit = [&](std::size_t before, std::span<const std::int64_t> values) {
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        std::int64_t& largest = (*maxima)[(before + i) / kValuesPerBlock];
+        largest = std::max(largest, values[i]);
+      }
+    };
+    SPANBOX_RETURN_IF_ERROR(columns.VisitNumbers(chunk, visit));
+    return std::shared_ptr<const SegmentMemory::Maxima>(std::move(maxima));
+  }
+
+  // The same block by block, those with the largest values first, as long as these can be among the first.
+  Result<std::optional<std::vector<std::uint32_t>>> RunByMaxima(const Segment& segment, const ChunkInfo& chunk,
+                                                                const SegmentMemory::Maxima& maxima) {
+    const bool bounded = bound_ != kUnbounded;
+    std::vector<std::uint32_t> blocks;
+    for (std::uint32_t block = 0; block < maxima.size(); ++block) {
+      if (KeyOf(maxima[block]) <= bound_) blocks.push_back(block);
+    }
+    const auto later = [&](std::uint32_t a, std::uint32_t b) { return maxima[a] < maxima[b]; };
+    std::ranges::make_heap(blocks, later);
+    std::vector<std::uint32_t> places;
+    std::vector<std::int64_t> values;
+    for (auto end = blocks.end(); end != blocks.begin();) {
+      std::pop_heap(blocks.begin(), end--, later);
+      if (KeyOf(maxima[*end]) > bound_) break;
+      places.clear();
+      const auto from = static_cast<std::uint32_t>(*end * kValuesPerBlock);
+      const auto to = std::min(chunk.valid_count, from + static_cast<std::uint32_t>(kValuesPerBlock));
+      for (std::uint32_t row = from; row < to; ++row) {
+        if (rows_[row]) places.push_back(row);
+      }
+      values.resize(places.size());
+      if (!places.empty()) SPANBOX_RETURN_IF_ERROR(segment.NumbersAt(chunk, places, values));
+      for (std::size_t i = 0; i < places.size(); ++i) {
+        if (KeyOf(values[i]) <= bound_) found_.emplace_back(KeyOf(values[i]), places[i]);
+      }
+      if (found_.size() >= most_) Tighten();
+    }
+    return Chosen(bounded);
+  }
+
   static constexpr std::int64_t kUnbounded = std::numeric_limits<std::int64_t>::max();
 
   // Grows along the order that is asked for. Of numbers as Cells::Compare has it: NaN after all others.
@@ -173,19 +233,19 @@ class Preselection {
 Result<std::vector<std::uint32_t>> RowsToOffer(const ScanOptions& options, const ColumnRef& order_by,
                                                const FirstRows& first, SegmentColumns& columns,
                                                const Bitmap& selected) {
-  std::vector<std::uint32_t> rows = selected.Rows();
-  if (options.order_by.empty() || first.most() >= rows.size()) return rows;
+  const std::size_t count = selected.count();
+  if (options.order_by.empty() || first.most() >= count) return selected.Rows();
   SPANBOX_ASSIGN_OR_RETURN(const auto chunks, columns.Find(order_by.name));
   const bool numbers =
       chunks.size() == 1 && (chunks.front()->type == ColumnType::kInt || chunks.front()->type == ColumnType::kFloat);
-  if (!numbers || columns.AreFew(*chunks.front(), rows)) return rows;
+  if (!numbers || columns.AreFew(*chunks.front(), count)) return selected.Rows();
   const ChunkInfo& chunk = *chunks.front();
   const Cells::Raw* last = first.Last();
   const Cells::Tag tag = chunk.type == ColumnType::kInt ? Cells::Tag::kInt : Cells::Tag::kFloat;
   if (last != nullptr && last->tag != tag) last = nullptr;
   Preselection preselection(selected, chunk.type, options.descending, first.most(), last);
   SPANBOX_ASSIGN_OR_RETURN(auto chosen, preselection.Run(columns, chunk));
-  return chosen ? *std::move(chosen) : std::move(rows);
+  return chosen ? *std::move(chosen) : selected.Rows();
 }
 
 // Numbers 0 to n - 1: the targets of cells that are read in row order.

@@ -109,6 +109,7 @@ class SegmentColumns {
   Result<Points<SpanId>> SpanIdsAt(std::span<const std::uint32_t> rows);
   Result<Points<std::int64_t>> StartsAt(std::span<const std::uint32_t> rows);
   bool AreFew(const ChunkInfo& chunk, std::span<const std::uint32_t> rows) const;
+  bool AreFew(const ChunkInfo& chunk, std::size_t rows) const;  // that ascend
 
   // Columns that every segment has; DataLoss when one is missing.
   Result<const TraceIdColumn*> TraceIds();

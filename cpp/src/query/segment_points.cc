@@ -57,8 +57,12 @@ Points<T> Gathered(const Validity& validity, std::span<const std::uint32_t> rows
 }  // namespace
 
 bool SegmentColumns::AreFew(const ChunkInfo& chunk, std::span<const std::uint32_t> rows) const {
+  return AreFew(chunk, rows.size()) && std::ranges::is_sorted(rows);
+}
+
+bool SegmentColumns::AreFew(const ChunkInfo& chunk, std::size_t rows) const {
   return !IsScore(chunk) && std::holds_alternative<std::monostate>(cache_[chunk.index]) &&
-         rows.size() * kValuesPerLookUp < segment_.rows() && std::ranges::is_sorted(rows);
+         rows * kValuesPerLookUp < segment_.rows();
 }
 
 Result<const SegmentColumns::RowPlaces*> SegmentColumns::PlacesOf(const ChunkInfo& chunk,

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cassert>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -282,17 +283,20 @@ Result<std::vector<TraceId>> Segment::TraceIdsAt(Places rows) const {
   const bool ok = lengths.Open(in, traces_.count) && run_of_position.Open(in, traces_.count) && in.remaining() == 0 &&
                   FindRunsOf(rows, lengths, traces_.count, rows_, run_of);
   if (!ok) return Damaged("impossible lengths of traces");
-  std::vector<std::uint32_t> position_of_run(traces_.count, kNoPosition);
-  run_of_position.Visit(traces_.count, [&](std::size_t position, std::int64_t run) {
-    if (run >= 0 && run < traces_.count)
-      position_of_run[static_cast<std::size_t>(run)] = static_cast<std::uint32_t>(position);
+  // Not cleared first: one that is never set is found out below.
+  const auto position_of_run = std::make_unique_for_overwrite<std::uint32_t[]>(std::size_t{traces_.count} + 1);
+  run_of_position.VisitBlocks(traces_.count, [&](std::size_t position, std::span<const std::int64_t> runs) {
+    for (const std::int64_t run : runs) {
+      const auto to = std::min<std::uint64_t>(static_cast<std::uint64_t>(run), traces_.count);
+      position_of_run[to] = static_cast<std::uint32_t>(position++);
+    }
     return true;
   });
   std::vector<TraceId> ids(rows.size());
   std::uint32_t checked_block = kNoPosition;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const std::uint32_t position = position_of_run[run_of[i]];
-    if (position == kNoPosition) return Damaged("a trace has no id");
+    if (position >= traces_.count || run_of_position[position] != run_of[i]) return Damaged("a trace has no id");
     SPANBOX_ASSIGN_OR_RETURN(ids[i], TraceAt(position, checked_block));
   }
   return ids;
