@@ -1,9 +1,12 @@
 // Traces: their trees, pages, critical paths and summaries; sessions. Every call lets go of the GIL while it reads.
 #include <pybind11/stl.h>
 
+#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "casters.h"
@@ -25,6 +28,29 @@ SpanId ParseSpanId(const std::string& text) {
   const auto id = SpanIdFromHex(text);
   if (!id) Throw(InvalidArgument("\"" + text + "\" is not a span id: 16 hexadecimal digits, not all zero"));
   return *id;
+}
+
+struct NameHash : std::hash<std::string_view> {
+  using is_transparent = void;
+};
+// The str of a name that many spans have, made once a process and interned, as those in the code that looks for it are.
+// Past kMostNames names are made anew: whoever wrote the spans chose them.
+py::str NameOf(std::string_view name) {
+  constexpr std::size_t kMostNames = 1024;
+  using Names = std::unordered_map<std::string, PyObject*, NameHash, std::equal_to<>>;
+  static auto* const names = new Names;  // with what they point to, for the life of the process
+  const auto known = names->find(name);
+  if (known != names->end()) return py::reinterpret_borrow<py::str>(known->second);
+  py::str text = Text(name);
+  if (names->size() >= kMostNames) return text;
+  PyObject* interned = text.release().ptr();
+  PyUnicode_InternInPlace(&interned);
+  names->emplace(name, interned);
+  return py::reinterpret_borrow<py::str>(interned);
+}
+
+void Put(py::dict& dict, std::string_view name, const py::object& value) {
+  if (PyDict_SetItem(dict.ptr(), NameOf(name).ptr(), value.ptr()) != 0) throw py::error_already_set();
 }
 
 py::object NsOrNone(std::int64_t ns) { return ns < 0 ? py::object(py::none()) : py::int_(ns); }
@@ -50,33 +76,38 @@ py::tuple TotalsTuple(const SpanTotals& totals) {
                         usage.reasoning_tokens);
 }
 
-py::dict SpanDict(const TraceSpan& span, JsonLoads& parse_json) {
+// `trace_id`: the span's.
+py::dict SpanDict(const TraceSpan& span, const py::str& trace_id, JsonLoads& parse_json) {
   py::dict attributes;
   for (const SpanAttribute& attribute : span.attributes) {
-    attributes[Text(attribute.name)] = CellValue(attribute, parse_json);
+    Put(attributes, attribute.name, CellValue(attribute, parse_json));
   }
   py::dict result;
-  result["trace_id"] = ToHex(span.trace_id);
-  result["span_id"] = ToHex(span.span_id);
-  result["parent_id"] = span.parent_id == 0 ? py::object(py::none()) : py::str(ToHex(span.parent_id));
-  result["name"] = Text(span.name);
-  result["kind"] = std::string(ToString(span.kind));
-  result["status"] = std::string(ToString(span.status));
-  result["start_ns"] = span.start_ns;
-  result["duration_ns"] = NsOrNone(span.duration_ns);
-  result["depth"] = span.depth;
-  result["child_count"] = span.children;
-  result["self_ns"] = NsOrNone(span.self_ns);
-  result["critical_ns"] = span.critical_ns;
-  result["totals"] = TotalsTuple(span.totals);
-  result["attributes"] = attributes;
+  Put(result, "trace_id", trace_id);
+  Put(result, "span_id", py::str(ToHex(span.span_id)));
+  Put(result, "parent_id", span.parent_id == 0 ? py::object(py::none()) : py::str(ToHex(span.parent_id)));
+  Put(result, "name", Text(span.name));
+  Put(result, "kind", NameOf(ToString(span.kind)));
+  Put(result, "status", NameOf(ToString(span.status)));
+  Put(result, "start_ns", py::int_(span.start_ns));
+  Put(result, "duration_ns", NsOrNone(span.duration_ns));
+  Put(result, "depth", py::int_(span.depth));
+  Put(result, "child_count", py::int_(span.children));
+  Put(result, "self_ns", NsOrNone(span.self_ns));
+  Put(result, "critical_ns", py::int_(span.critical_ns));
+  Put(result, "totals", TotalsTuple(span.totals));
+  Put(result, "attributes", attributes);
   return result;
 }
 
 py::list SpanDicts(const std::vector<TraceSpan>& spans) {
   JsonLoads parse_json;
   py::list result;
-  for (const TraceSpan& span : spans) result.append(SpanDict(span, parse_json));
+  py::str trace_id;
+  for (const TraceSpan& span : spans) {
+    if (&span == spans.data() || span.trace_id != (&span - 1)->trace_id) trace_id = py::str(ToHex(span.trace_id));
+    result.append(SpanDict(span, trace_id, parse_json));
+  }
   return result;
 }
 
@@ -157,7 +188,8 @@ py::dict SessionDict(PyStore& self, const std::string& id) {
   JsonLoads parse_json;
   py::list turns, users;
   for (const Turn& turn : session.turns) {
-    turns.append(py::make_tuple(SummaryDict(turn.trace), SpanDict(turn.root, parse_json)));
+    turns.append(
+        py::make_tuple(SummaryDict(turn.trace), SpanDict(turn.root, py::str(ToHex(turn.root.trace_id)), parse_json)));
   }
   for (const std::string& user : session.users) users.append(Text(user));
   return py::dict("session_id"_a = Text(session.id), "users"_a = users, "turns"_a = turns,
