@@ -1,6 +1,7 @@
 #include "query/relatives.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <tuple>
 
@@ -28,7 +29,6 @@ class Forest {
              const std::vector<std::uint32_t>& trace_of_row) {
     if (!rows.any()) return OkStatus();
     SPANBOX_ASSIGN_OR_RETURN(const SpanIdColumn* spans, columns.SpanIds());
-    SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns.Starts());
     const ChunkInfo* chunk = columns.segment().Find("parent_id", ColumnType::kSpanId);
     const SpanIdColumn* parents = nullptr;
     if (chunk != nullptr) {
@@ -38,7 +38,7 @@ class Forest {
     Part part{segment, std::move(rows), static_cast<std::uint32_t>(spans_.size())};
     part.rows.ForEach([&](std::uint32_t row) {
       const SpanId parent = parents != nullptr && parents->valid[row] ? parents->values[row] : 0;
-      spans_.push_back({spans->values[row], parent, starts->values[row], trace_of_row[row]});
+      spans_.push_back({spans->values[row], parent, trace_of_row[row]});
       traces_ = std::max(traces_, trace_of_row[row] + 1);
     });
     parts_.push_back(std::move(part));
@@ -46,7 +46,8 @@ class Forest {
   }
 
   // Finds the parents. REQUIRES: everything is added; called once.
-  Status Link(const Interrupt& interrupt) {
+  Status Link(QueryRun& run) {
+    if (parts_.size() > 1) SPANBOX_RETURN_IF_ERROR(LoadStarts(run));
     const auto n = static_cast<std::uint32_t>(spans_.size());
     std::vector<std::uint32_t> ends(traces_ + 1);  // counting sort by trace
     for (const Span& span : spans_) ++ends[span.trace + 1];
@@ -57,12 +58,13 @@ class Forest {
     std::vector<std::uint32_t> walk_of(n, kNone);
     for (std::uint32_t trace = 0; trace < traces_; ++trace) {
       const std::span<std::uint32_t> nodes(ordered.data() + ends[trace], ends[trace + 1] - ends[trace]);
-      if (trace % kTracesBetweenChecks == 0) SPANBOX_RETURN_IF_ERROR(interrupt.Check());
+      if (trace % kTracesBetweenChecks == 0) SPANBOX_RETURN_IF_ERROR(run.interrupt().Check());
       LinkTrace(nodes);
-      CutCycles(nodes, walk_of);
+      SPANBOX_RETURN_IF_ERROR(CutCycles(nodes, walk_of, run));
     }
     parent_.resize(nodes_, kNone);
     spans_ = {};
+    starts_ns_ = {};
     return OkStatus();
   }
 
@@ -105,16 +107,27 @@ class Forest {
  private:
   struct Span {
     SpanId id, parent;
-    std::int64_t start_ns;
     std::uint32_t trace;
   };
 
   static std::uint32_t Size(const Part& part) { return static_cast<std::uint32_t>(part.rows.count()); }
 
+  // When the spans started: only needed where the traces lie in several segments, or have cycles. The rows of a trace
+  // in one segment are in the order of their starts.
+  Status LoadStarts(QueryRun& run) {
+    for (const Part& part : parts_) {
+      SPANBOX_ASSIGN_OR_RETURN(const auto columns, run.Load(part.segment));
+      SPANBOX_ASSIGN_OR_RETURN(const IntColumn* starts, columns->Starts());
+      part.rows.ForEach([&](std::uint32_t row) { starts_ns_.push_back(starts->values[row]); });
+    }
+    return OkStatus();
+  }
+
   void LinkTrace(std::span<std::uint32_t> nodes) {
-    const auto earlier = [this](std::uint32_t a, std::uint32_t b) {
-      return std::tuple(spans_[a].id, spans_[a].start_ns, a) < std::tuple(spans_[b].id, spans_[b].start_ns, b);
+    const auto key = [this](std::uint32_t node) {
+      return std::tuple(spans_[node].id, starts_ns_.empty() ? 0 : starts_ns_[node], node);
     };
+    const auto earlier = [&](std::uint32_t a, std::uint32_t b) { return key(a) < key(b); };
     std::ranges::sort(nodes, earlier);
     missing_.clear();
     const auto id_of = [this](std::uint32_t node) { return spans_[node].id; };
@@ -137,17 +150,19 @@ class Forest {
   }
 
   // Walks up from every span; a walk that meets itself has found a cycle.
-  void CutCycles(std::span<const std::uint32_t> nodes, std::vector<std::uint32_t>& walk_of) {
+  Status CutCycles(std::span<const std::uint32_t> nodes, std::vector<std::uint32_t>& walk_of, QueryRun& run) {
     const auto is_span = [this](std::uint32_t node) { return node < spans_.size(); };  // kNone is none
-    const auto key = [this](std::uint32_t node) { return std::pair(spans_[node].start_ns, spans_[node].id); };
+    const auto key = [this](std::uint32_t node) { return std::pair(starts_ns_[node], spans_[node].id); };
     for (const std::uint32_t start : nodes) {
       std::uint32_t i = start;
       for (; is_span(i) && walk_of[i] == kNone; i = parent_[i]) walk_of[i] = start;
       if (!is_span(i) || walk_of[i] != start) continue;
+      if (starts_ns_.empty()) SPANBOX_RETURN_IF_ERROR(LoadStarts(run));
       std::uint32_t earliest = i;
       for (std::uint32_t j = parent_[i]; j != i; j = parent_[j]) earliest = key(j) < key(earliest) ? j : earliest;
       parent_[earliest] = kNone;
     }
+    return OkStatus();
   }
 
   std::vector<std::uint32_t> OfChildren(const std::vector<std::uint8_t>& holds) const {
@@ -173,7 +188,8 @@ class Forest {
   }
 
   std::vector<Part> parts_;
-  std::vector<Span> spans_;  // until they are linked
+  std::vector<Span> spans_;              // until they are linked
+  std::vector<std::int64_t> starts_ns_;  // of spans_, once they are needed
   std::vector<std::uint32_t> parent_;
   std::vector<std::uint32_t> leaves_first_;
   std::vector<std::pair<SpanId, std::uint32_t>> missing_;  // of one trace: parent's id, child
@@ -193,34 +209,65 @@ std::vector<const FilterNode*> OwnConditions(const Filter& filter) {
 }
 
 // In which segment of the view each trace lies that the question touches. Traces whose ids have one hash are as one.
+// Sorted arrays: 13 bytes a trace, where a hash table has 34 and twice that while it grows.
 class TracePlaces {
  public:
   static constexpr std::uint32_t kUntouched = kNone, kScattered = kNone - 1;  // in none asked about; in several
 
   void Touch(const TraceId& id) {
-    if (places_.try_emplace(TraceHash()(id), kUntouched).second) prefixes_.push_back(TracePrefix(id));
+    hashes_.push_back(TraceHash()(id));
+    const auto time = static_cast<std::uint32_t>(TracePrefix(id) >> 32);
+    if (times_.empty() || times_.back() != time) times_.push_back(time);
   }
-  // Called once all are known; then MayBeIn tells whether any of them may be in a segment.
-  void Freeze() { std::ranges::sort(prefixes_); }
+  // Called once all are known; the others then.
+  void Freeze() {
+    SortOut(hashes_);
+    SortOut(times_);
+    places_.assign(hashes_.size(), kUntouched);
+    shift_ = 64 - std::max(1, static_cast<int>(std::bit_width(hashes_.size() / kHashesOfOne)));
+    for (std::size_t i = 0; i < hashes_.size(); ++i) {
+      while (begins_.size() <= hashes_[i] >> shift_) begins_.push_back(static_cast<std::uint32_t>(i));
+    }
+    begins_.resize((~std::uint64_t{0} >> shift_) + 2, static_cast<std::uint32_t>(hashes_.size()));
+  }
+  // Whether any of them may be in a segment.
   bool MayBeIn(const SegmentMeta& segment) const {
-    const auto first = std::ranges::lower_bound(prefixes_, segment.min_trace);
-    return first != prefixes_.end() && *first <= segment.max_trace;
+    const auto first = std::ranges::lower_bound(times_, segment.min_trace >> 32);
+    return first != times_.end() && *first <= segment.max_trace >> 32;
   }
 
   void See(const TraceId& id, std::uint32_t segment) {
-    const auto found = places_.find(TraceHash()(id));
-    if (found == places_.end()) return;
-    std::uint32_t& place = found->second;
+    const std::size_t at = Find(id);
+    if (at == hashes_.size()) return;
+    std::uint32_t& place = places_[at];
     place = place == kUntouched || place == segment ? segment : kScattered;
   }
   std::uint32_t Of(const TraceId& id) const {
-    const auto found = places_.find(TraceHash()(id));
-    return found == places_.end() ? kUntouched : found->second;
+    const std::size_t at = Find(id);
+    return at == hashes_.size() ? kUntouched : places_[at];
   }
 
  private:
-  absl::flat_hash_map<std::uint64_t, std::uint32_t> places_;  // by hash
-  std::vector<std::uint64_t> prefixes_;                       // sorted once frozen
+  static constexpr std::size_t kHashesOfOne = 8;  // about as many share one of begins_
+
+  template <typename T>
+  static void SortOut(std::vector<T>& values) {
+    std::ranges::sort(values);
+    values.erase(std::ranges::unique(values).begin(), values.end());
+  }
+  std::size_t Find(const TraceId& id) const {
+    const std::uint64_t hash = TraceHash()(id);
+    const auto* const first = begins_.data() + (hash >> shift_);
+    const std::span<const std::uint64_t> near(hashes_.data() + first[0], first[1] - first[0]);
+    const auto found = std::ranges::lower_bound(near, hash);
+    return found != near.end() && *found == hash ? static_cast<std::size_t>(&*found - hashes_.data()) : hashes_.size();
+  }
+
+  std::vector<std::uint64_t> hashes_;  // sorted once frozen
+  std::vector<std::uint32_t> places_;  // of hashes_
+  std::vector<std::uint32_t> begins_;  // where the hashes begin whose first bits are 0, 1, ...; and the end
+  std::vector<std::uint32_t> times_;   // first four bytes of ids, where ids made here have the time; sorted
+  int shift_ = 63;                     // what leaves those first bits
 };
 
 // Touches the traces of the rows that can matter: in time, and passing what is cheap to know of them alone.
@@ -312,7 +359,7 @@ Result<std::vector<std::uint8_t>> Holding(QueryRun& run, const Forest& forest, c
 
 // Answers the predicates, inner ones first, for the spans of the forest.
 Status Answer(QueryRun& run, std::span<const FilterNode* const> predicates, Forest& forest, RelativesAnswers& answers) {
-  SPANBOX_RETURN_IF_ERROR(forest.Link(run.interrupt()));
+  SPANBOX_RETURN_IF_ERROR(forest.Link(run));
   for (const FilterNode* predicate : predicates) {
     const RelativesTest& test = predicate->relatives;
     SPANBOX_ASSIGN_OR_RETURN(const auto holds, Holding(run, forest, *predicate, answers));
