@@ -1,6 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <random>
+
 #include "base/utf8.h"
+#include "query/pattern.h"
 #include "query_testing.h"
 
 namespace spanbox {
@@ -68,6 +72,34 @@ TEST(GrepTest, IgnoresCaseAndTakesRegularExpressions) {
   EXPECT_EQ(Found(store, "(", true), "the regular expression is wrong: missing ): (");
   EXPECT_EQ(Found(store, ""), "the pattern is empty: give some text to look for");
   EXPECT_EQ(Found(store, std::string(1001, 'x'), true), "the pattern has 1001 bytes: at most 1000 are allowed");
+}
+
+// Before the strings of a dictionary are looked at one by one, they are asked for together.
+TEST(GrepTest, FindsTheStringsThatALookAtEachFinds) {
+  // The Kelvin sign and the long s are a k and an s in another case.
+  const std::string letters[] = {"a", "k", "K", "\xE2\x84\xAA", "s", "S", "\xC5\xBF", "\xC3\xA9", "\xC3\x89", "x"};
+  std::mt19937_64 random(5);
+  const auto word = [&](std::size_t longest) {
+    std::string text;
+    for (std::size_t i = 0, size = 1 + random() % longest; i < size; ++i)
+      text += letters[random() % std::size(letters)];
+    return text;
+  };
+  for (int round = 0; round < 300; ++round) {
+    MemoryStore store;
+    std::vector<testing::Row> rows(20);
+    for (std::uint64_t i = 0; i < rows.size(); ++i) rows[i] = {.span = i + 1, .name = word(9)};
+    store.AddSegment(rows);
+    const std::string half = word(3), pattern = round % 4 == 0 ? half + ".*" + word(2) : half;
+    const bool ignore_case = round % 2 == 0, regex = round % 4 < 2;
+    const auto compiled = CompilePattern(pattern, {.ignore_case = ignore_case, .literal = !regex});
+    ASSERT_TRUE(compiled.ok());
+    const auto naive = std::ranges::count_if(
+        rows, [&](const testing::Row& row) { return re2::RE2::PartialMatch(row.name, **compiled); });
+    EXPECT_EQ(Grep(store, {}, pattern, regex, ignore_case, 0)->matched, static_cast<std::uint64_t>(naive)) << pattern;
+    if (!regex || ignore_case) continue;
+    EXPECT_EQ(*Count(store, {.filter = "name ~ \"" + pattern + "\""}), static_cast<std::uint64_t>(naive)) << pattern;
+  }
 }
 
 TEST(GrepTest, PatternWithQuotesAndNewlinesIsFoundInsideJson) {

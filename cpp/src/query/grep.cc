@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
+#include <span>
+#include <vector>
 
 #include "base/utf8.h"
 #include "query/block_test.h"
@@ -147,8 +150,9 @@ class SegmentGrep {
       : searcher_(searcher), columns_(columns), hits_(hits) {}
 
   Status Run(const Bitmap& selected) {
-    SPANBOX_ASSIGN_OR_RETURN(const auto blocks, searcher_.blocks().MayMatch(columns_.segment()));
-    const bool no_text = blocks && std::ranges::none_of(*blocks, std::identity());
+    SPANBOX_ASSIGN_OR_RETURN(blocks_, searcher_.blocks().MayMatch(columns_.segment()));
+    const bool no_text = blocks_ && std::ranges::none_of(*blocks_, std::identity());
+    looks_at_blocks_ = blocks_ && std::ranges::any_of(*blocks_, std::logical_not());
     const std::vector<std::uint32_t> rows = selected.Rows();
     std::vector<std::pair<const ChunkInfo*, TextColumn*>> texts;
     for (const ChunkInfo& chunk : columns_.segment().chunks()) {
@@ -162,7 +166,7 @@ class SegmentGrep {
     if (texts.empty()) return OkStatus();
     for (const std::uint32_t row : rows) {  // row by row, as text blocks are filled
       for (const auto& [chunk, text] : texts) {
-        if (!text->valid(row) || (blocks && !(*blocks)[text->place(row).block])) continue;
+        if (!text->valid(row) || (blocks_ && !(*blocks_)[text->place(row).block])) continue;
         SPANBOX_RETURN_IF_ERROR(Text(*chunk, *text, row));
       }
     }
@@ -172,6 +176,7 @@ class SegmentGrep {
  private:
   Status Strings(const ChunkInfo& chunk, const std::vector<std::uint32_t>& rows) {
     SPANBOX_ASSIGN_OR_RETURN(const StringColumn* c, columns_.Strings(chunk));
+    if (!searcher_.blocks().MayMatch(c->dictionary)) return OkStatus();
     std::vector<Match> matches(c->dictionary.size());
     bool any = false;
     for (std::size_t i = 0; i < matches.size(); ++i) {
@@ -189,8 +194,21 @@ class SegmentGrep {
 
   Status Text(const ChunkInfo& chunk, TextColumn& column, std::uint32_t row) {
     SPANBOX_ASSIGN_OR_RETURN(const std::string_view text, column.Get(row));
+    if (looks_at_blocks_ && !MayMatch(column.place(row), text)) return OkStatus();
     const Match match = searcher_.Find(text, column.is_json(row));
     return match.found() ? Report(chunk, row, text, match) : OkStatus();
+  }
+
+  // A block that the search filter has let through by chance is looked at as a whole, once it is unpacked: that is much
+  // less than looking at all of its texts. Where the filter excludes no block, such a look would not either.
+  bool MayMatch(const TextPlace& place, std::string_view text) {
+    if (place.block != block_) {
+      block_ = place.block;
+      const std::size_t size = columns_.segment().text().infos()[block_].raw_bytes;
+      const std::string_view whole(text.data() - place.offset, size);  // a text is a part of its unpacked block
+      (*blocks_)[block_] = searcher_.blocks().MayMatch(std::span(&whole, 1));
+    }
+    return (*blocks_)[block_];
   }
 
   // What a hit shows besides the text is read with a segment's first one.
@@ -219,6 +237,9 @@ class SegmentGrep {
   const Searcher& searcher_;
   SegmentColumns& columns_;
   Hits& hits_;
+  std::optional<std::vector<bool>> blocks_;  // which may hold a match
+  bool looks_at_blocks_ = false;
+  std::uint32_t block_ = 0xFFFFFFFF;  // looked at last
   const TraceIdColumn* traces_ = nullptr;
   const SpanIdColumn* spans_ = nullptr;
   const IntColumn* starts_ = nullptr;

@@ -138,6 +138,7 @@ class TermEvaluator {
   }
 
   Verdict MatchCodes(std::span<const std::string_view> dictionary, const std::uint32_t* codes) {
+    if (term_.blocks != nullptr && !term_.blocks->MayMatch(dictionary)) return Verdict::kNone;
     std::vector<std::uint8_t> passes(dictionary.size());
     std::uint32_t passing = 0, last = 0;
     for (std::uint32_t i = 0; i < passes.size(); ++i) {
