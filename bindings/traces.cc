@@ -1,8 +1,10 @@
 // Traces: their trees, pages, critical paths and summaries; sessions. Every call lets go of the GIL while it reads.
 #include <pybind11/stl.h>
 
+#include <cstring>
 #include <functional>
 #include <limits>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -154,6 +156,51 @@ py::tuple PageTuple(PyStore& self, const std::string& trace_id, std::uint64_t of
   return py::make_tuple(SpanDicts(page.spans), page.lines, SummaryDict(page.trace));
 }
 
+// One column of an outline, packed as array.array reads it.
+template <typename Value, typename Get>
+py::bytes Packed(const std::vector<OutlineSpan>& spans, Get&& get) {
+  std::string packed(spans.size() * sizeof(Value), '\0');
+  for (std::size_t i = 0; i < spans.size(); ++i) {
+    const auto value = static_cast<Value>(get(spans[i]));
+    std::memcpy(packed.data() + i * sizeof(Value), &value, sizeof(Value));
+  }
+  return py::bytes(packed);
+}
+
+template <typename Get>
+py::list Words(const std::vector<OutlineSpan>& spans, Get&& get) {
+  std::map<std::string_view, py::str> known;
+  py::list words(spans.size());
+  for (std::size_t i = 0; i < spans.size(); ++i) {
+    const std::string_view word = ToString(get(spans[i]));
+    words[i] = known.try_emplace(word, py::str(word.data(), word.size())).first->second;
+  }
+  return words;
+}
+
+py::tuple OutlineTuple(PyStore& self, const std::string& trace_id) {
+  using namespace py::literals;
+  const TraceId id = ParseTraceId(trace_id);
+  const TraceOutline outline = Unwrap(WithoutGil([&] { return OutlineOf(*self.store, id); }));
+  const std::vector<OutlineSpan>& spans = outline.spans;
+  py::dict columns(
+      "span_id"_a = Packed<std::uint64_t>(spans, [](const OutlineSpan& span) { return span.span_id; }),
+      "parent"_a = Packed<std::int64_t>(spans,
+                                        [](const OutlineSpan& span) {
+                                          return span.parent == OutlineSpan::kNoParent ? std::int64_t{-1}
+                                                                                       : std::int64_t{span.parent};
+                                        }),
+      "depth"_a = Packed<std::int64_t>(spans, [](const OutlineSpan& span) { return span.depth; }),
+      "start_ns"_a = Packed<std::int64_t>(spans, [](const OutlineSpan& span) { return span.start_ns; }),
+      "duration_ns"_a = Packed<std::int64_t>(spans, [](const OutlineSpan& span) { return span.duration_ns; }),
+      "cost_usd"_a = Packed<double>(
+          spans,
+          [](const OutlineSpan& span) { return span.cost_usd.value_or(std::numeric_limits<double>::quiet_NaN()); }),
+      "kind"_a = Words(spans, [](const OutlineSpan& span) { return span.kind; }),
+      "status"_a = Words(spans, [](const OutlineSpan& span) { return span.status; }));
+  return py::make_tuple(SummaryDict(outline.trace), columns);
+}
+
 py::list PathTuples(PyStore& self, const std::string& trace_id) {
   const TraceId id = ParseTraceId(trace_id);
   py::list steps;
@@ -210,6 +257,7 @@ void RegisterTraces(py::class_<PyStore>& store) {
   using namespace py::literals;
   store.def("trace", TraceSpans, "trace_id"_a)
       .def("trace_page", PageTuple, "trace_id"_a, "offset"_a, "limit"_a, "collapsed"_a, "payloads"_a)
+      .def("trace_outline", OutlineTuple, "trace_id"_a)
       .def("trace_scores", TraceScores, "trace_id"_a)
       .def("critical_path", PathTuples, "trace_id"_a)
       .def("summaries", SummaryDicts, "trace_ids"_a)

@@ -398,6 +398,18 @@ class TraceSummary(TypedDict):
     duration_ns: int | None
     totals: TotalsTuple
 
+class TraceOutline(TypedDict):
+    """Bytes are columns of 8 bytes a span, as array.array reads them."""
+
+    span_id: bytes  # "Q"
+    parent: bytes  # "q": its place; -1: none here
+    depth: bytes  # "q"
+    start_ns: bytes  # "q"
+    duration_ns: bytes  # "q"; -1: not known
+    cost_usd: bytes  # "d": its own, of model calls; NaN: none
+    kind: list[str]
+    status: list[str]
+
 class SessionDict(TypedDict):
     session_id: str
     users: list[str]
@@ -533,6 +545,8 @@ class Store:
         self, trace_id: str, offset: int, limit: int | None, collapsed: Sequence[str], payloads: bool
     ) -> TracePage:
         """Some lines of a trace's tree; spans below the collapsed ones are no lines."""
+    def trace_outline(self, trace_id: str) -> tuple[TraceSummary, TraceOutline]:
+        """Every span of a trace in the order of its tree, in columns without any text."""
     def critical_path(self, trace_id: str) -> list[PathTuple]: ...
     def sessions(
         self,

@@ -109,6 +109,28 @@ TEST(TraceTest, SpansCarryEverythingThatIsStored) {
   EXPECT_TRUE(std::get<bool>(span.attributes[5].value));
 }
 
+TEST(TraceTest, OutlineIsTheTreeWithoutItsTexts) {
+  MemoryStore store;
+  store.AddSegment({Make(4, 2, 40, "search"), Make(3, 1, 30, "second"), Make(9, 999, 5, "orphan")});
+  store.AddSegment({Make(2, 1, 20, "first"), Make(1, 0, 10, "root")});
+  const auto outline = OutlineOf(store, TraceIdOf(1));
+  const auto spans = TraceOf(store, TraceIdOf(1));
+  ASSERT_TRUE(outline.ok() && spans.ok());
+  ASSERT_EQ(outline->spans.size(), spans->size());
+  EXPECT_EQ(outline->trace.root_id, SpanId{1});
+  std::vector<std::uint32_t> parents;
+  for (std::size_t i = 0; i < spans->size(); ++i) {
+    EXPECT_EQ(outline->spans[i].span_id, (*spans)[i].span_id);
+    EXPECT_EQ(outline->spans[i].depth, (*spans)[i].depth);
+    EXPECT_EQ(outline->spans[i].start_ns, (*spans)[i].start_ns);
+    EXPECT_EQ(outline->spans[i].duration_ns, (*spans)[i].duration_ns);
+    parents.push_back(outline->spans[i].parent);
+  }
+  constexpr std::uint32_t kNone = OutlineSpan::kNoParent;
+  EXPECT_EQ(parents, (std::vector<std::uint32_t>{kNone, kNone, 1, 2, 1}));
+  EXPECT_EQ(OutlineOf(store, TraceIdOf(2)).status().code(), StatusCode::kNotFound);
+}
+
 std::vector<SpanId> Ids(const TracePage& page) {
   std::vector<SpanId> ids;
   for (const TraceSpan& span : page.spans) ids.push_back(span.span_id);

@@ -104,6 +104,25 @@ struct TracePage {
 // the store has no span of the trace.
 Result<TracePage> TracePageOf(Store& store, const TraceId& trace, const TracePageOptions& options);
 
+// A span as its tree needs it: its place and its times, without any text.
+struct OutlineSpan {
+  static constexpr std::uint32_t kNoParent = std::numeric_limits<std::uint32_t>::max();
+
+  SpanId span_id = 0;
+  std::uint32_t parent = kNoParent;  // its number in the outline
+  std::uint32_t depth = 0;
+  SpanKind kind = SpanKind::kSpan;
+  SpanStatus status = SpanStatus::kOk;
+  std::int64_t start_ns = 0, duration_ns = -1;  // -1: not known
+  std::optional<double> cost_usd;               // its own; of model calls
+};
+struct TraceOutline {
+  std::vector<OutlineSpan> spans;  // every one, in the order of the tree
+  TraceSummary trace;
+};
+// Reads the tree's columns only. NotFound.
+Result<TraceOutline> OutlineOf(Store& store, const TraceId& trace);
+
 // Every span of a trace.
 Result<std::vector<TraceSpan>> TraceOf(Store& store, const TraceId& trace);
 

@@ -60,6 +60,28 @@ Result<TracePage> TracePageOf(Store& store, const TraceId& trace, const TracePag
   return page;
 }
 
+Result<TraceOutline> OutlineOf(Store& store, const TraceId& trace) {
+  SPANBOX_ASSIGN_OR_RETURN(const auto reader, TraceReader::Read(store, {&trace, 1}));
+  if (!reader->Has(0)) return NotFound("no trace " + ToHex(trace) + " in " + store.path());
+  const SpanTree tree = reader->Tree(0);
+  TraceOutline outline;
+  SPANBOX_ASSIGN_OR_RETURN(outline.trace, reader->Summary(0, tree));
+  outline.spans.resize(tree.size());
+  for (std::uint32_t i = 0; i < tree.size(); ++i) {
+    const SpanTree::Node& node = tree.node(i);
+    const Usage* usage = reader->UsageOf(node.span);
+    outline.spans[i] = {.span_id = node.span.span_id,
+                        .parent = node.parent == SpanTree::kNone ? OutlineSpan::kNoParent : node.parent,
+                        .depth = node.depth,
+                        .kind = node.span.kind,
+                        .status = node.span.status,
+                        .start_ns = node.span.start_ns,
+                        .duration_ns = node.span.duration_ns,
+                        .cost_usd = usage == nullptr ? std::nullopt : usage->cost_usd};
+  }
+  return outline;
+}
+
 Result<std::vector<TraceSpan>> TraceOf(Store& store, const TraceId& trace) {
   SPANBOX_ASSIGN_OR_RETURN(TracePage page, TracePageOf(store, trace, {}));
   return std::move(page.spans);

@@ -25,6 +25,10 @@ class TraceReader {
   std::uint32_t traces() const { return traces_.count(); }
   bool Has(std::uint32_t number) const { return !FactsOf(number).empty(); }
   SpanTree Tree(std::uint32_t number) const { return {FactsOf(number), facts_.usages}; }
+  // What a model call took; null: it did not tell.
+  const Usage* UsageOf(const SpanFacts& span) const {
+    return span.usage == SpanFacts::kNoUsage ? nullptr : &facts_.usages[span.usage];
+  }
   Result<TraceSummary> Summary(std::uint32_t number, const SpanTree& tree);
 
   // In the order of the facts, but for their places in the tree.
