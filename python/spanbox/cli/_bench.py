@@ -27,8 +27,8 @@ def run(out: Output, path: Path | None, *, json: bool, counts: _bench.Counts = _
     parent = path or Path(resolve_store()).parent
     folder = tempfile.mkdtemp(prefix="spanbox-bench-", dir=parent)
     try:
-        with out.progress_console.status("measuring") as status:
-            found = _bench.measure(Path(folder), counts, tell=lambda what: status.update(f"measuring: {what}"))
+        with out.working("measuring") as say:
+            found = _bench.measure(Path(folder), counts, tell=lambda what: say(f"measuring: {what}"))
     finally:
         _core.close()  # what records must end before its files go
         shutil.rmtree(folder, ignore_errors=True)

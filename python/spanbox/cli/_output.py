@@ -1,24 +1,31 @@
 """What the command line prints: text for people, JSON for programs.
 
-Every string from a trace is cleaned before it gets here and printed as Text: neither escapes nor rich markup in it
-work. On a terminal lines are cut to its width and marked with colour; in a pipe they are whole and plain.
+Every string from a trace is cleaned before it gets here: no escape in it works. On a terminal lines are cut to its
+width and marked with colour (not with $NO_COLOR, nor where TERM is dumb); in a pipe they are whole and plain. Colours
+are written here: rich is loaded for what moves.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import sys
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console
-from rich.text import Text
+from spanbox._render import clean, fit, fold, terminal_width, text_table, text_width
 
-from spanbox._render import fold, text_table, text_width
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _PIPE_WIDTH = 100_000  # nothing is cut
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
+_PATIENCE_S = 0.4  # before it is said that something is being done
+_TURN_S = 0.1
+_TURNS = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class Output:
@@ -28,31 +35,61 @@ class Output:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character
-        self._out = Console(highlight=False, markup=False, emoji=False)
-        self._err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
     @property
     def is_terminal(self) -> bool:
-        return self._out.is_terminal
+        return sys.stdout.isatty()
 
     @property
     def width(self) -> int:
-        return self._out.width if self.is_terminal else _PIPE_WIDTH
+        return terminal_width() if self.is_terminal else _PIPE_WIDTH
 
-    @property
     def console(self) -> Console:
-        return self._out
+        """Standard output, for what moves."""
+        from rich.console import Console
 
-    @property
+        return Console(highlight=False, markup=False, emoji=False)
+
     def progress_console(self) -> Console:
-        return self._err
+        """Standard error, for what moves."""
+        from rich.console import Console
 
-    def working(self, what: str) -> AbstractContextManager[object]:
-        """Says so while the block runs, where somebody watches."""
-        return self._err.status(what) if self._err.is_terminal else nullcontext()
+        return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[Callable[[str], None]]:
+        """Says so while the block runs, where somebody watches and has waited for a moment. Gives what says something
+        else instead."""
+        said = [what]
+
+        def say(text: str) -> None:
+            said[0] = text
+
+        if not _is_coloured(sys.stderr):
+            yield say
+            return
+        done = threading.Event()
+
+        def turn() -> None:
+            wait, number = _PATIENCE_S, 0
+            while not done.wait(wait):
+                sys.stderr.write(f"\r\x1b[K{_TURNS[number % len(_TURNS)]} {fit(said[0], terminal_width() - 3)}")
+                sys.stderr.flush()
+                wait, number = _TURN_S, number + 1
+            if number:
+                sys.stderr.write("\r\x1b[K")
+                sys.stderr.flush()
+
+        thread = threading.Thread(target=turn, daemon=True)
+        thread.start()
+        try:
+            yield say
+        finally:
+            done.set()
+            thread.join()
 
     def line(self, text: str = "", style: str = "") -> None:
-        self._out.print(Text(text, style), soft_wrap=True)
+        _print(sys.stdout, (text, style))
 
     def prose(self, text: str, style: str = "") -> None:
         """A sentence, folded at the width of the terminal."""
@@ -63,7 +100,7 @@ class Output:
         self.line(text, "bold")
 
     def error(self, message: str) -> None:
-        self._err.print(Text.assemble(("spanbox: ", "bold red"), message), soft_wrap=True)
+        _print(sys.stderr, ("spanbox: ", "bold red"), (message, ""))
 
     def tree(self, lines: list[str]) -> None:
         """A trace's lines: summary, header, spans."""
@@ -83,9 +120,13 @@ class Output:
         kept = max(0, room // 3)
         if text_width(before) > kept:
             before = "…" + before[len(before) - kept + 1 :] if kept > 1 else ""
-        line = Text.assemble((place, "dim"), before, (match, "bold yellow"), after)
-        line.truncate(self.width, overflow="ellipsis")
-        self._out.print(line, soft_wrap=True)
+        left = self.width
+        parts = []
+        for text, style in ((place, "dim"), (before, ""), (match, "bold yellow"), (after, "")):
+            shown = fit(text, left)
+            left -= text_width(shown)
+            parts.append((shown, style))
+        _print(sys.stdout, *parts)
 
     def json_line(self, value: Any) -> None:
         """One value a line, at once: for a reader that waits for it."""
@@ -95,6 +136,23 @@ class Output:
     def json(self, value: Any) -> None:
         """ASCII only: what is hidden in the data stays visible as an escape."""
         sys.stdout.write(json.dumps(_finite(value), indent=2, default=str) + "\n")
+
+
+def error_text(error: Exception) -> str:
+    """Messages of several lines (a filter with a caret under the fault) keep them."""
+    return "\n".join(clean(line) for line in (str(error) or type(error).__name__).splitlines())
+
+
+def _is_coloured(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _print(stream: TextIO, *parts: tuple[str, str]) -> None:
+    coloured = _is_coloured(stream)
+    for text, style in parts:
+        codes = ";".join(_CODES[word] for word in style.split())
+        stream.write(f"\x1b[{codes}m{text}\x1b[0m" if coloured and codes and text else text)
+    stream.write("\n")
 
 
 def _finite(value: Any) -> Any:

@@ -13,9 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.live import Live
-from rich.text import Text
-
 from spanbox._box import Box
 from spanbox._notebook_trace import KIND_TAGS
 from spanbox._render import (
@@ -179,10 +176,14 @@ def run(out: Output, box: Box, filter: str, window_ns: int, *, once: bool, json:
         for text, style in frame(look(box, filter, window_ns), out.width, 10_000):
             out.line(text, style)
         return
-    with _keys() as quit_within, Live(console=out.console, screen=True, auto_refresh=False) as live:
+    from rich.live import Live
+    from rich.text import Text
+
+    console = out.console()
+    with _keys() as quit_within, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            lines = frame(look(box, filter, window_ns), out.console.width, out.console.height - 1)
-            lines += [("", "")] * (out.console.height - 1 - len(lines))
+            lines = frame(look(box, filter, window_ns), console.width, console.height - 1)
+            lines += [("", "")] * (console.height - 1 - len(lines))
             shown = Text("\n").join(Text(text, style) for text, style in [*lines, ("q quits", "dim")])
             live.update(shown, refresh=True)
             if quit_within(_REFRESH_S):
