@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import polars
 
     from spanbox._answers import Erased, GrepResult, Retention
-    from spanbox._findings import Findings
+    from spanbox._finding import Findings
     from spanbox._ingest import IngestReport
     from spanbox._metrics import Metrics
     from spanbox._sessions import Session, Sessions
@@ -154,8 +154,9 @@ class Box(Costs, Documents):
         self, filter: str = "", *, since: Moment = "1h", until: Moment | None = None, vs: str = "7d"
     ) -> Findings:
         """What is worse from `since` to `until` (now) than in the time `vs` before it: latency of models, failures of
-        kinds and tools, every score, what requests cost. Each is a test, corrected for how many there are, and an
-        effect that matters (docs/statistics.md), with what the calls concerned share and the call that proves it."""
+        kinds and tools, every score, what requests cost, columns that have drifted. Each is a test, corrected for how
+        many there are, and an effect that matters (docs/statistics.md), with what the calls concerned share and the
+        call that proves it. Facts are listed besides: nothing recorded, spans dropped, spans that run for too long."""
         from spanbox._findings import findings
         from spanbox._time import length_ns
 

@@ -1,5 +1,5 @@
 """Now against before, figure by figure: latency of models, failures of kinds and tools, every score, what requests
-cost.
+cost, and how columns are distributed.
 
 Each comparison is a test and an effect (docs/statistics.md); which of them are findings is decided in _findings.py.
 Thread rule: as Box. Units: nanoseconds, US dollars, shares from 0 to 1.
@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 from spanbox import _core
 from spanbox._literals import column_name, equals, quoted
-from spanbox._significance import fisher_more, mann_whitney
+from spanbox._significance import fisher_more, kolmogorov_smirnov, mann_whitney, same_shares, stability_index
 from spanbox._spans import Query, Scores, Spans
 
 Interval = tuple[int, int]
-Group = Literal["failing", "slow", "worse", "dearer", "recording"]
+Group = Literal["failing", "slow", "worse", "dearer", "drifted", "recording"]
 Unit = Literal["ns", "rate", "usd", "score", "count"]
 
 ROOT = "parent_id == none"
@@ -33,6 +33,10 @@ _LEAST_TIMES, _LEAST_VALUES = 100, 20  # of either side: fewer are not compared
 _RATIO, _POINTS = 1.5, 0.02  # the smallest effects
 _BLOCKS = 12  # of the window; the time before is cut into blocks of that length
 _VALUES = 20_000  # of a score, newest first
+_WORDS = ((LLM, ("model", "finish_reason")), (ROOT, ("feature", "tenant")))  # columns of words that may drift
+_NUMBERS = ("input_tokens", "output_tokens")
+_QUANTILES = (10, 50, 90, 99)  # of which the one that moved most is told
+_STABLE, _NEAR = 0.1, 0.2  # a PSI, and a D, below which a drift does not matter
 _WORSE_WHEN_HIGHER = (
     "toxic",
     "refus",
@@ -59,9 +63,12 @@ class Period:
     now: Interval
     before: Interval
 
+    def where(self, *clauses: str) -> str:
+        """The filter, and these clauses besides."""
+        return " and ".join(f"({each})" for each in (self.filter, *clauses) if each.strip())
+
     def spans(self, of: Interval, *clauses: str) -> Spans:
-        text = " and ".join(f"({each})" for each in (self.filter, *clauses) if each.strip())
-        return Spans(lambda: self.store, Query(filter=text, since_ns=of[0], until_ns=of[1]))
+        return Spans(lambda: self.store, Query(filter=self.where(*clauses), since_ns=of[0], until_ns=of[1]))
 
     def scores(self, of: Interval, filter: str) -> Scores:
         return Scores(lambda: self.store, Query(filter=filter, since_ns=of[0], until_ns=of[1], scores=True))
@@ -89,10 +96,13 @@ class Comparison:
     score: str = ""
     chosen_by: tuple[str, ...] = field(default=())  # columns that say nothing new of the calls concerned
     worse_when_higher: bool = True
+    drift: float = math.nan  # of a distribution: how far it has moved, as a share of what matters
 
     @property
     def is_worse(self) -> bool:
         """By enough to matter."""
+        if self.group == "drifted":
+            return self.drift >= 1
         if self.unit == "score":
             return (self.now > self.before) == self.worse_when_higher and abs(self.now - self.before) >= _POINTS
         if self.unit == "rate" and self.now - self.before >= _POINTS:
@@ -104,7 +114,7 @@ def compare(period: Period) -> tuple[list[Comparison], int]:
     """Every comparison that there is enough data for, and how many there was not."""
     found: list[Comparison] = []
     too_few = 0
-    for each in (*_latencies(period), *_failures(period), *_scores(period), *_costs(period)):
+    for each in (*_latencies(period), *_failures(period), *_scores(period), *_costs(period), *_drifts(period)):
         if each is None:
             too_few += 1
         else:
@@ -319,6 +329,96 @@ def _blocks(period: Period, of: Interval) -> list[tuple[float, int]]:
     usd = {row["time"]: row["usd"] for row in period.spans(of, PRICED).by(every=period.block).agg(usd="sum(cost)")}
     requests = period.spans(of, ROOT).by(every=period.block).agg(n="count()")
     return [(usd.get(row["time"], 0.0), row["n"]) for row in requests]
+
+
+# --- drift ---
+
+
+def _drifts(period: Period) -> Iterator[Comparison | None]:
+    """Of columns of words and of numbers: whether their values are distributed as they were. Versions and releases are
+    left out: that they change is what a deploy is."""
+    for population, columns in _WORDS:
+        now, before = (_tables(period, of, population, columns) for of in (period.now, period.before))
+        for column in columns:
+            values = now[column].keys() | before[column].keys()
+            if values <= {None} or len(values) < 2:
+                continue
+            few = min(sum(side[column].values()) for side in (now, before)) < _LEAST_TIMES
+            yield None if few else _words_drift(population, column, now[column], before[column])
+    asked = {name: f"buckets({name})" for name in _NUMBERS}
+    [now], [before] = (list(period.spans(of, LLM).by().agg(**asked)) for of in (period.now, period.before))
+    for name in _NUMBERS:
+        sides = [{(-math.inf if i is None else i): n for i, n in side[name] or ()} for side in (now, before)]
+        counts = [sum(side.values()) for side in sides]
+        if counts[0]:
+            yield None if min(counts) < _LEAST_TIMES else _numbers_drift(period, name, sides[0], sides[1])
+
+
+def _tables(period: Period, of: Interval, population: str, columns: tuple[str, ...]) -> dict[str, Counter[Any]]:
+    """Of each column how often each value stands there."""
+    found: dict[str, Counter[Any]] = {column: Counter() for column in columns}
+    for row in period.spans(of, population).by(*columns).agg(spanbox_n="count()"):
+        for column in columns:
+            found[column][row[column]] += row["spanbox_n"]
+    return found
+
+
+def _words_drift(population: str, column: str, now: Counter[Any], before: Counter[Any]) -> Comparison:
+    """Told by the value whose share grew by the most points."""
+    n, m = now.total(), before.total()
+    value = max(sorted(now, key=str), key=lambda each: now[each] / n - before[each] / m)
+    clause = equals(column, value)
+    return Comparison(
+        group="drifted",
+        what=f"no {column}" if value is None else f"{column} {_shown(value)}",
+        unit="rate",
+        now=now[value] / n,
+        before=before[value] / m,
+        p=same_shares(now, before),
+        of=n,
+        population=population,
+        concerned=f"{population} and {clause}",
+        figure=f"rate({clause})",
+        extreme="start_ns",
+        chosen_by=(column,),
+        drift=stability_index(now, before) / _STABLE,
+    )
+
+
+def _numbers_drift(period: Period, name: str, now: dict[float, int], before: dict[float, int]) -> Comparison:
+    """Told by the quantile that moved by the largest factor."""
+    distance, p = kolmogorov_smirnov(now, before)
+    at = max(_QUANTILES, key=lambda q: abs(_quantile(now, q) - _quantile(before, q)))
+    values = [0.0, 0.0]
+    if distance >= _NEAR:
+        values = [period.spans(of, LLM).quantile(name, at / 100) for of in (period.now, period.before)]
+    is_more = values[0] >= values[1]
+    return Comparison(
+        group="drifted",
+        what=f"{name} p{at}",
+        unit="count",
+        now=values[0],
+        before=values[1],
+        p=p,
+        of=sum(now.values()),
+        population=f"{LLM} and {name} != none",
+        concerned=f"{LLM} and {name} {'>' if is_more else '<'} {values[1]!r}",
+        figure=f"p{at}({name})",
+        extreme=name,
+        chosen_by=(name,),
+        worse_when_higher=is_more,
+        drift=distance / _NEAR,
+    )
+
+
+def _quantile(counts: dict[float, int], percent: int) -> float:
+    """The bucket in which it lies; those of 0 and less are 0."""
+    rest = percent * sum(counts.values()) / 100
+    for bucket in sorted(counts):
+        rest -= counts[bucket]
+        if rest <= 0:
+            break
+    return max(bucket, 0.0)
 
 
 def _shown(value: Any) -> str:

@@ -1,234 +1,33 @@
 """What got worse: findings, each with how much, since when, what the calls concerned share, and the call that proves
 it.
 
-Listed is a comparison that passes Holm's correction over all of them, and whose effect matters (docs/statistics.md).
-Immutable; owns its values. Thread rule: as Box.
+Listed is a comparison that passes Holm's correction over all of them, and whose effect matters (docs/statistics.md);
+and facts that need no test: what was not recorded, what runs for too long. Thread rule: as Box.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, tzinfo
-from typing import Any, Literal, overload
+from collections.abc import Sequence
+from datetime import UTC, tzinfo
+from typing import Any
 
 from spanbox import _core
 from spanbox._apart import Trait, traits
-from spanbox._comparisons import CALL, LLM, PRICED, ROOT, TRACES, Comparison, Group, Interval, Period, Unit, compare
+from spanbox._comparisons import CALL, LLM, PRICED, ROOT, TRACES, Comparison, Group, Interval, Period, compare
 from spanbox._documents import marks_between
+from spanbox._facts import facts
+from spanbox._finding import Finding, Findings, Mark, Proof
 from spanbox._literals import quoted
-from spanbox._render import (
-    clean,
-    format_cost,
-    format_count,
-    format_duration,
-    format_share,
-    plural,
-    text_table,
-)
 from spanbox._significance import change_point, holm
 
 ALPHA = 0.01
 WINDOWS_SHOWN = 6  # the window is the last of so many that sparks show
 _POINTS = 72  # of a spark
 _SAMPLE = 150  # traces of each side, to see what the calls concerned share
-_AFTER_MARK_NS = 600_000_000_000
-_LABELS: dict[Group, str] = {
-    "failing": "Failing",
-    "slow": "Slow",
-    "worse": "Worse",
-    "dearer": "Dearer",
-    "recording": "Recording",
-}
-_ORDER: tuple[Group, ...] = ("failing", "slow", "worse", "dearer", "recording")
+_ORDER: tuple[Group, ...] = ("failing", "slow", "worse", "dearer", "drifted", "recording")
 _DEPLOY = "deploy "
-_MARK_KINDS = ("deploy", "note", "prompt_version", "release")  # which of two at one moment is named
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A moment with a name: a deploy, or a release or version of a prompt that was seen first."""
-
-    at_ns: int
-    name: str
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """A call to look at."""
-
-    trace_id: str
-    span_id: str
-    start_ns: int
-    why: Literal["newest", "slowest", "dearest", "lowest", "highest"]
-    value: float | None  # in the finding's unit
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One figure that is worse now than before."""
-
-    group: Group
-    what: str
-    unit: Unit
-    now: float
-    before: float
-    p: float | None  # corrected; None: a fact, not a test
-    since_ns: int | None  # the bucket in which it began
-    bucket_ns: int
-    spark: tuple[float | None, ...]  # the figure over time; the window is the last sixth
-    spark_mark: int | None  # where it began
-    differs: Trait | None  # what the calls concerned share
-    proof: Proof | None
-    n: int  # calls concerned
-    of: int  # calls compared
-    filter: str  # the calls concerned
-
-    @property
-    def change(self) -> float:
-        """How many times as much; of rates and scores the difference."""
-        if self.unit == "score" or not self.before:
-            return self.now - self.before
-        return self.now / self.before
-
-    @property
-    def label(self) -> str:
-        return _LABELS[self.group]
-
-    @property
-    def severity(self) -> Literal["error", "warning"]:
-        return "error" if self.group in ("failing", "slow") else "warning"
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "change": self.change, "label": self.label, "severity": self.severity}
-
-    def __repr__(self) -> str:
-        before, now = _value(self.before, self.unit), _value(self.now, self.unit)
-        return f"<Finding {self.label}: {clean(self.what)} {before} → {now}>"
-
-
-class Findings(Sequence[Finding]):
-    """What is worse now than before, worst first. `checked` comparisons were made; for `too_few` there was not the
-    data."""
-
-    def __init__(
-        self,
-        items: Sequence[Finding],
-        *,
-        checked: int,
-        too_few: int,
-        now: Interval,
-        before: Interval,
-        marks: Sequence[Mark],
-        zone: tzinfo = UTC,
-    ) -> None:
-        self.items = tuple(items)
-        self.checked = checked
-        self.too_few = too_few
-        self.now = now  # from and until, ns since 1970
-        self.before = before
-        self.mark = _mark_of(self.items, marks)
-        self._zone = zone
-
-    @overload
-    def __getitem__(self, index: int) -> Finding: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Finding]: ...
-    def __getitem__(self, index: int | slice) -> Finding | Sequence[Finding]:
-        return self.items[index]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[Finding]:
-        return iter(self.items)
-
-    @property
-    def sentence(self) -> str:
-        """What there is to say first."""
-        if not self.checked and not self.items:
-            return "There is too little data to compare with." if self.too_few else "There is nothing to compare."
-        if not self.items:
-            return f"Nothing is worse than in the {_length(self.before)} before."
-        things = f"{len(self)} thing{' is' if len(self) == 1 else 's are'} worse"
-        if self.mark is None:
-            return f"{things} than in the {_length(self.before)} before."
-        return f"{things} since {clean(f'{self.mark.kind} {self.mark.name}')} at {self._clock(self.mark.at_ns)}."
-
-    @property
-    def detail(self) -> str:
-        """What follows the sentence."""
-        parts = []
-        if self.mark is not None:
-            near = [item for item in self.items if _follows(item, self.mark)]
-            who = "All" if len(near) == len(self) else f"{len(near)} of {len(self)}"
-            latest = max(max(0, (item.since_ns or 0) + item.bucket_ns - self.mark.at_ns) for item in near)
-            parts.append(f"{who} began within {math.ceil(latest / 60e9)} min of it.")
-        shared = [item.differs for item in self.items if item.differs is not None]
-        common = max(shared, key=lambda trait: sum(each.text == trait.text for each in shared), default=None)
-        if common is not None and sum(each.text == common.text for each in shared) > 1:
-            parts.append(f"{clean(common.text)} is what most of the calls concerned share.")
-        if not self.items or not parts:
-            parts.append(f"{plural(self.checked, 'comparison')}.")
-        if self.too_few:
-            parts.append(f"{self.too_few} more {'has' if self.too_few == 1 else 'have'} too little data.")
-        return " ".join(parts)
-
-    def _clock(self, at_ns: int) -> str:
-        moment, end = (datetime.fromtimestamp(ns / 1e9, self._zone) for ns in (at_ns, self.now[1]))
-        return f"{moment:%H:%M}" if moment.date() == end.date() else f"{moment:%H:%M on %Y-%m-%d}"
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "sentence": self.sentence,
-            "detail": self.detail,
-            "checked": self.checked,
-            "too_few": self.too_few,
-            "now": self.now,
-            "before": self.before,
-            "mark": None if self.mark is None else asdict(self.mark),
-            "items": [item.as_dict() for item in self.items],
-        }
-
-    def cells(self) -> tuple[list[str], list[list[str]], set[int]]:
-        """Header, rows and right-aligned columns, for people."""
-        rows = [
-            [
-                item.label,
-                clean(item.what),
-                _value(item.now, item.unit),
-                _value(item.before, item.unit),
-                _change(item),
-                ""
-                if item.differs is None
-                else f"{clean(item.differs.text)} {format_share(item.differs.of_them)} "
-                f"({format_share(item.differs.of_others)} of others)",
-                "" if item.proof is None else f"{item.proof.why} {item.proof.trace_id}",
-            ]
-            for item in self.items
-        ]
-        return (
-            ["", "what", "now", "before", "change", "what the calls concerned share", "the call that proves it"],
-            rows,
-            {2, 3, 4},
-        )
-
-    def __repr__(self) -> str:
-        return f"<Findings {plural(len(self), 'finding')}, {plural(self.checked, 'comparison')}>"
-
-    def __str__(self) -> str:
-        header, rows, right = self.cells()
-        return "\n".join([f"{self.sentence} {self.detail}", *(text_table(header, rows, right=right) if rows else [])])
-
-    def _repr_html_(self) -> str:
-        from spanbox._notebook_html import block, table
-
-        header, rows, right = self.cells()
-        return block(table(f"{self.sentence} {self.detail}", header, rows, right=right))
 
 
 def findings(store: _core.Store, filter: str, bounds: tuple[int | None, int | None], before_ns: int) -> Findings:
@@ -241,13 +40,13 @@ def findings(store: _core.Store, filter: str, bounds: tuple[int | None, int | No
     return find(period, [*noted(store, *shown(period)), *first_seen(period)])
 
 
-def find(period: Period, marks: Sequence[Mark] = (), *, zone: tzinfo = UTC, facts: Sequence[Finding] = ()) -> Findings:
-    """What is worse in `period`. `facts`: findings that are no comparisons."""
+def find(period: Period, marks: Sequence[Mark] = (), *, zone: tzinfo = UTC) -> Findings:
+    """What is worse in `period`."""
     comparisons, too_few = compare(period)
     corrected = holm([each.p for each in comparisons])
     worse = [(each, p) for each, p in zip(comparisons, corrected, strict=True) if p < ALPHA and each.is_worse]
     items = [_finding(period, each, p) for each, p in _without_repetitions(worse)]
-    items = sorted([*items, *facts], key=_weight)
+    items = sorted([*items, *facts(period, shown(period))], key=_weight)
     return Findings(
         items, checked=len(comparisons), too_few=too_few, now=period.now, before=period.before, marks=marks, zone=zone
     )
@@ -324,7 +123,7 @@ def _finding(period: Period, each: Comparison, p: float) -> Finding:
         proof=_proof(period, each),
         n=concerned.count(),
         of=each.of,
-        filter=" and ".join(f"({part})" for part in (period.filter, each.concerned) if part.strip()),
+        filter=period.where(each.concerned),
     )
 
 
@@ -349,7 +148,7 @@ def _spark(period: Period, each: Comparison, begin: int, bucket_ns: int) -> tupl
 
 def _began(each: Comparison, spark: Sequence[float | None], counts: Sequence[float]) -> int | None:
     """The bucket in which it began; of times and costs the factor counts, not the difference."""
-    if each.unit in ("ns", "usd"):
+    if each.unit in ("ns", "usd", "count"):
         spark = [math.log(value) if value else None for value in spark]
     return change_point(spark, counts)
 
@@ -382,15 +181,16 @@ def _proof(period: Period, each: Comparison) -> Proof | None:
         return _dearest(period)
     names = ("trace_id", "span_id", "start_ns", each.extreme, "error_message")
     spans = period.spans(period.now, each.concerned).columns(*dict.fromkeys(names))
-    for row in spans.order_by(each.extreme, descending=True).limit(1):
+    newest = each.extreme == "start_ns"
+    why: Any = "slowest" if each.unit == "ns" else "highest" if each.worse_when_higher else "lowest"
+    for row in spans.order_by(each.extreme, descending=newest or each.worse_when_higher).limit(1):
         values = list(row.values())
-        newest = each.extreme == "start_ns"
         text = row.get("error_message")
         return Proof(
             values[0],
             values[1],
             values[2],
-            "newest" if newest else "slowest",
+            "newest" if newest else why,
             None if newest else values[3],
             "" if text is None else " ".join(str(text).split())[:120],
         )
@@ -427,44 +227,3 @@ def _dearest(period: Period) -> Proof | None:
         for span_id, at_ns in (call.values() for call in calls.order_by("cost_usd", descending=True).limit(1)):
             return Proof(row["trace_id"], span_id, at_ns, "dearest", row["usd"], "")
     return None
-
-
-def _follows(item: Finding, mark: Mark) -> bool:
-    return (
-        item.since_ns is not None
-        and item.since_ns + item.bucket_ns > mark.at_ns
-        and item.since_ns <= mark.at_ns + _AFTER_MARK_NS
-    )
-
-
-def _mark_of(items: Sequence[Finding], marks: Sequence[Mark]) -> Mark | None:
-    """The mark that most findings begin after, at least two."""
-    counted = [(sum(_follows(item, mark) for item in items), mark) for mark in marks]
-    best = max((count for count, _ in counted), default=0)
-    named = [mark for count, mark in counted if count == best]
-    order = {kind: place for place, kind in enumerate(_MARK_KINDS)}
-    return min(named, key=lambda mark: (order.get(mark.kind, len(order)), -mark.at_ns)) if best >= 2 else None
-
-
-def _length(of: Interval) -> str:
-    seconds = (of[1] - of[0]) // 1_000_000_000
-    for size, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds >= size:
-            return plural(round(seconds / size), name)
-    return plural(seconds, "second")
-
-
-def _value(value: float, unit: Unit) -> str:
-    if unit == "ns":
-        return format_duration(value)
-    if unit == "usd":
-        return format_cost(value)
-    if unit == "count":
-        return format_count(value)
-    return format_share(value) if unit == "rate" else f"{value:.2f}"
-
-
-def _change(item: Finding) -> str:
-    if item.unit == "score" or not item.before:
-        return f"{item.now - item.before:+.2f}".replace("-", "−") if item.unit == "score" else "new"
-    return f"×{item.change:.1f}" if item.change >= 2 else f"{item.change - 1:+.0%}".replace("%", " %")

@@ -84,6 +84,7 @@ border-radius:4px;padding:0 3px;margin-right:6px}
 .spanbox .sb-part ul{display:flex;flex-wrap:wrap;gap:0 20px;list-style:none;margin:4px 0 0;padding:0;font-size:12px}
 .spanbox .sb-part li svg{width:8px;height:8px;display:inline;margin-right:6px}
 .spanbox .sb-line{fill:none;stroke:var(--sb-t2);stroke-width:1.5;vector-effect:non-scaling-stroke}
+.spanbox .sb-mark{stroke:var(--sb-warn);stroke-dasharray:2 2}
 .spanbox .sb-grid{stroke:var(--sb-line);vector-effect:non-scaling-stroke}
 """
 _FILLS = "".join(f".spanbox .sb-f-{name}{{fill:var(--sb-{name})}}" for name in (*TOKENS,))
@@ -120,14 +121,18 @@ def table(
     right: set[int],
     bars: Mapping[int, Sequence[float | None]] | None = None,
     wrap: set[int] | None = None,
+    drawn: Mapping[int, Sequence[str]] | None = None,
     notes: Sequence[str] = (),
 ) -> str:
-    """Cells are texts. `bars`: the values of columns of which each cell shows the share of the largest."""
+    """Cells are texts. `bars`: the values of columns of which each cell shows the share of the largest. `drawn`: the
+    HTML of cells, which stands instead of their text."""
     most = {i: max((v for v in values if v is not None), default=0.0) for i, values in (bars or {}).items()}
 
     def cell(tag: str, row: int, i: int, shown: str) -> str:
         kind = ' class="sb-r"' if i in right else ' class="sb-w"' if i in (wrap or ()) else ""
         bar = _bar((bars or {})[i][row], most[i]) if tag == "td" and most.get(i, 0.0) > 0 else ""
+        if tag == "td" and drawn and i in drawn:
+            return f"<{tag}{kind}>{drawn[i][row]}</{tag}>"
         return f"<{tag}{kind}>{bar}{number(shown) if i in right else text(shown)}</{tag}>"
 
     def line(tag: str, row: int, cells: Sequence[str]) -> str:
@@ -150,8 +155,8 @@ def _bar(value: float | None, most: float) -> str:
     )
 
 
-def spark(values: Sequence[float | None], label: str) -> str:
-    """A line through the values, broken where one is missing."""
+def spark(values: Sequence[float | None], label: str, *, mark: int | None = None) -> str:
+    """A line through the values, broken where one is missing; dashed at the value `mark`."""
     known = [v for v in values if v is not None]
     if len(known) < 2:
         return ""
@@ -163,9 +168,10 @@ def spark(values: Sequence[float | None], label: str) -> str:
     for there, run in groupby(points, key=lambda point: point is not None):
         if there:
             path += "M" + "L".join(f"{p[0]:.1f} {p[1]:.1f}" for p in run if p is not None)
+    at = f'<path d="M{mark * step:.1f} 0V{height}" class="sb-mark"/>' if mark is not None else ""
     return (
         f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" aria-label="{text(label)}">'
-        f'<path d="{path}" class="sb-line"/></svg>'
+        f'{at}<path d="{path}" class="sb-line"/></svg>'
     )
 
 

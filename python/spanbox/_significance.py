@@ -1,16 +1,17 @@
-"""Whether a difference is more than chance: Fisher's exact test for shares, Mann and Whitney's for values, Holm's
-correction for many of them. Formulas, assumptions and references: docs/statistics.md. Pure functions; p is one-sided
-where it says so.
+"""Whether a difference is more than chance: Fisher's exact test for shares, Mann and Whitney's for values, Pearson's
+and Kolmogorov and Smirnov's for whole distributions, Holm's correction for many of them. Formulas, assumptions and
+references: docs/statistics.md. Pure functions; p is one-sided where it says so.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 _NEGLIGIBLE = 1e-18  # of a sum of probabilities
 _Z95 = 1.959963984540054
+_LEAST_EXPECTED = 5  # of a category by Pearson's test: those below are taken together
 
 
 def fisher_more(hits: int, of: int, other_hits: int, other_of: int) -> float:
@@ -46,6 +47,91 @@ def mann_whitney(values: Sequence[float], others: Sequence[float]) -> tuple[floa
     deviation = math.sqrt(variance)
     away = u - n * m / 2
     return _upper_tail((away - 0.5) / deviation), _upper_tail((-away - 0.5) / deviation)
+
+
+def same_shares(counts: Mapping[object, int], others: Mapping[object, int]) -> float:
+    """p that both are drawn from one distribution over categories: Pearson's χ² test of homogeneity. Categories of
+    which fewer than five are expected on either side are taken together."""
+    n, m = sum(counts.values()), sum(others.values())
+    least = _LEAST_EXPECTED * (n + m) / min(n, m) if n and m else math.inf
+    cells, rare = [], [0, 0]
+    for key in counts.keys() | others.keys():
+        cell = [counts.get(key, 0), others.get(key, 0)]
+        if sum(cell) >= least:
+            cells.append(cell)
+        else:
+            rare = [rare[0] + cell[0], rare[1] + cell[1]]
+    if sum(rare) >= least:
+        cells.append(rare)
+    n, m = (sum(cell[side] for cell in cells) for side in (0, 1))
+    if len(cells) < 2 or not n or not m:
+        return 1.0
+    chi2 = math.fsum((a * m - b * n) ** 2 / (a + b) for a, b in cells) / (n * m)
+    return chi_square_upper(chi2, len(cells) - 1)
+
+
+def stability_index(counts: Mapping[object, int], others: Mapping[object, int]) -> float:
+    """PSI, the population stability index: Σ (p − q) ln(p/q) over the categories' shares, half a count added to each so
+    that none is 0. Below 0.1 nothing has moved to speak of."""
+    keys = counts.keys() | others.keys()
+    if not keys:
+        return 0.0
+    n, m = (sum(side.values()) + 0.5 * len(keys) for side in (counts, others))
+    shares = [((counts.get(key, 0) + 0.5) / n, (others.get(key, 0) + 0.5) / m) for key in keys]
+    return math.fsum((p - q) * math.log(p / q) for p, q in shares)
+
+
+def kolmogorov_smirnov(counts: Mapping[float, int], others: Mapping[float, int]) -> tuple[float, float]:
+    """(D, p) of two samples, counted by value or by bucket: D is the largest difference of their distribution
+    functions, p that of Kolmogorov's distribution, which is too large where values are equal or share a bucket."""
+    n, m = sum(counts.values()), sum(others.values())
+    if not n or not m:
+        return 0.0, 1.0
+    below = below_other = 0
+    distance = 0.0
+    for value in sorted(counts.keys() | others.keys()):
+        below, below_other = below + counts.get(value, 0), below_other + others.get(value, 0)
+        distance = max(distance, abs(below / n - below_other / m))
+    return distance, kolmogorov_upper(distance * math.sqrt(n * m / (n + m)))
+
+
+def kolmogorov_upper(x: float) -> float:
+    """1 − K(x), K Kolmogorov's limiting distribution."""
+    if x <= 0:
+        return 1.0
+    if x < 1.18:  # both series are exact; each is quick on its side
+        terms = (math.exp(-(((2 * k - 1) * math.pi / x) ** 2) / 8) for k in range(1, 8))
+        return min(1.0, max(0.0, 1 - math.sqrt(2 * math.pi) / x * math.fsum(terms)))
+    return min(1.0, 2 * math.fsum((-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 8)))
+
+
+def chi_square_upper(x: float, degrees: int) -> float:
+    """The chance of x or more under χ² with so many degrees of freedom: the regularized upper incomplete gamma function
+    Q(degrees/2, x/2), by its series or its continued fraction (Lentz)."""
+    a, x = degrees / 2, x / 2
+    if x <= 0:
+        return 1.0
+    front = math.exp(a * math.log(x) - x - math.lgamma(a))
+    if x < a + 1:
+        term = total = 1 / a
+        for k in range(1, 10_000):
+            term *= x / (a + k)
+            total += term
+            if term < _NEGLIGIBLE * total:
+                break
+        return max(0.0, 1 - front * total)
+    tiny = 1e-300
+    b = x + 1 - a
+    c, d = 1 / tiny, 1 / b
+    fraction = d
+    for k in range(1, 10_000):
+        step, b = -k * (k - a), b + 2
+        d = 1 / (step * d + b or tiny)
+        c = b + step / c or tiny
+        fraction *= d * c
+        if abs(d * c - 1) < 1e-15:
+            break
+    return min(1.0, front * fraction)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 from spanbox import _significance as ours
 
 COUNTS = st.integers(0, 400)
@@ -42,6 +43,77 @@ def test_mann_and_whitneys_test_is_scipys(values: list[float], others: list[floa
     options = {"method": "asymptotic", "use_continuity": True}
     expected = [stats.mannwhitneyu(values, others, alternative=side, **options).pvalue for side in ("greater", "less")]
     assert ours.mann_whitney(values, others) == pytest.approx(tuple(expected), rel=1e-6, abs=1e-12)
+
+
+SHARES = st.lists(st.tuples(COUNTS, COUNTS), min_size=2, max_size=12)
+
+
+@given(st.floats(1e-3, 2_000), st.integers(1, 60))
+def test_chi_squares_tail_is_scipys(x: float, degrees: int) -> None:
+    expected = stats.chi2.sf(x, degrees)
+    assert ours.chi_square_upper(x, degrees) == pytest.approx(expected, rel=1e-7, abs=1e-300)
+
+
+@given(SHARES)
+def test_pearsons_test_is_scipys_of_the_categories_that_are_not_rare(pairs: list[tuple[int, int]]) -> None:
+    counts, others = ({f"v{i}": pair[side] for i, pair in enumerate(pairs)} for side in (0, 1))
+    n, m = sum(counts.values()), sum(others.values())
+    p = ours.same_shares(counts, others)
+    if not n or not m:
+        assert p == 1.0
+        return
+    common = [pair for pair in pairs if sum(pair) * min(n, m) / (n + m) >= 5]
+    rare = [sum(pair[side] for pair in pairs if pair not in common) for side in (0, 1)]
+    if sum(rare) * min(n, m) / (n + m) >= 5:
+        common.append((rare[0], rare[1]))
+    if len(common) < 2 or not all(sum(side) for side in zip(*common, strict=True)):
+        assert p == 1.0
+        return
+    expected = stats.chi2_contingency(list(zip(*common, strict=True)), correction=False).pvalue
+    assert p == pytest.approx(expected, rel=1e-6, abs=1e-300)
+
+
+@given(st.floats(0.01, 6))
+def test_kolmogorovs_tail_is_scipys(x: float) -> None:
+    assert ours.kolmogorov_upper(x) == pytest.approx(special.kolmogorov(x), rel=1e-9, abs=1e-14)
+
+
+@given(VALUES | FEW_VALUES, VALUES | FEW_VALUES)
+def test_kolmogorov_and_smirnovs_distance_is_that_of_the_two_functions(
+    values: list[float], others: list[float]
+) -> None:
+    distance, p = ours.kolmogorov_smirnov(Counter(values), Counter(others))
+    functions = [stats.ecdf(sample).cdf for sample in (values, others)]
+    assert distance == pytest.approx(
+        max(abs(functions[0].evaluate(x) - functions[1].evaluate(x)) for x in (*values, *others))
+    )
+    en = len(values) * len(others) / (len(values) + len(others))
+    assert p == pytest.approx(stats.kstwobign.sf(distance * math.sqrt(en)), rel=1e-7, abs=1e-12)
+
+
+@given(SHARES)
+def test_stability_index_is_what_its_formula_says(pairs: list[tuple[int, int]]) -> None:
+    counts, others = ({i: pair[side] for i, pair in enumerate(pairs)} for side in (0, 1))
+    p, q = ([(n + 0.5) / (sum(side.values()) + 0.5 * len(side)) for n in side.values()] for side in (counts, others))
+    expected = sum(stats.entropy(a, b) for a, b in ((p, q), (q, p)))  # Jeffreys: both divergences of Kullback, Leibler
+    assert ours.stability_index(counts, others) == pytest.approx(expected, abs=1e-12)
+    assert ours.stability_index(counts, others) == pytest.approx(ours.stability_index(others, counts))
+
+
+@pytest.mark.parametrize("name", ["words", "numbers"])
+def test_while_nothing_drifts_few_p_are_small(name: str) -> None:
+    """Of 2,000 pairs of samples of one distribution some 5 % have p < 0.05: of numbers in buckets fewer."""
+    random_ = random.Random(3)
+    small = 0
+    for _ in range(2_000):
+        if name == "words":
+            sides = [Counter(random_.choices("abcde", (50, 30, 15, 4, 1), k=size)) for size in (150, 600)]
+            small += ours.same_shares(*sides) < 0.05
+        else:
+            drawn = [[random_.lognormvariate(6, 1) for _ in range(size)] for size in (100, 300)]
+            sides = [Counter(float(math.ceil(8 * math.log2(value))) for value in side) for side in drawn]
+            small += ours.kolmogorov_smirnov(*sides)[1] < 0.05
+    assert 0.01 < small / 2_000 < 0.065
 
 
 @given(st.lists(st.floats(0, 1), max_size=30))

@@ -174,7 +174,7 @@ export interface FindingsAnswer extends Panel {
 
 export interface Finding {
   id: string; // stable while the finding is: for keys of lists
-  group: 'failing' | 'slow' | 'worse' | 'dearer' | 'recording';
+  group: 'failing' | 'slow' | 'worse' | 'dearer' | 'drifted' | 'recording';
   severity: Severity;
   label: string; // 'Failing'
   what: string; // 'tool refund_lookup, HTTP 429'

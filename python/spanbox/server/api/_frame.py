@@ -6,11 +6,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from itertools import pairwise
-from statistics import median
 from typing import Any
 
 from spanbox._box import Box
+from spanbox._facts import silences
 from spanbox._findings import noted
 from spanbox.server.api._asked import SECOND_NS, Asked, Axis, Interval
 from spanbox.server.api._columnar import column
@@ -20,8 +19,6 @@ LLM = "kind == llm"
 CALL = "kind in [llm, embedding]"
 FEW = 20  # fewer values say nothing of a mean
 _MODELS = 6  # with a hue
-_GAP_SPANS = 10  # usual in a bucket: of fewer none may come by chance
-_GAP_BUCKETS = 2  # in a row: spans come in traces, and a single bucket may miss them
 _MARK_COLUMNS = ("release", "prompt_version")
 _MARKS = 40
 Json = dict[str, Any]
@@ -86,27 +83,11 @@ def bucket_name(axis: Axis) -> str:
 
 
 def gaps(asked: Asked, of: Interval) -> list[Json]:
-    """Times when nothing at all was recorded, though as much as before and after would have been seen."""
-    length_ns = max(60, (of[1] - of[0]) // (200 * SECOND_NS) // 60 * 60) * SECOND_NS
-
-    def find() -> list[Json]:
-        rows = asked.spans(of=of, filtered=False).by(every=f"{length_ns}ns").agg(n="count()")
-        counts = dict(zip(rows.column("time"), rows.column("n"), strict=True)) if len(rows) else {}
-        usual = median(counts.values()) if counts else 0
-        if len(counts) < 3 or usual < _GAP_SPANS:
-            return []
-        counts = {at_ns: n for at_ns, n in counts.items() if 20 * n >= usual}  # what ran on into a gap is none
-        found: list[list[int]] = []
-        begins = sorted(counts)
-        for before, after in pairwise(begins):
-            if after - before > _GAP_BUCKETS * length_ns:
-                found.append([before + length_ns, after])
-        last = begins[-1] + length_ns
-        if last + _GAP_BUCKETS * length_ns <= min(of[1], asked.now_ns):
-            found.append([last, min(of[1], asked.now_ns)])
-        return [{"from_ns": str(a), "to_ns": str(b), "why": "nothing recorded"} for a, b in reversed(found)]
-
-    return asked.answers.kept(asked.generation, ("gaps", of, length_ns), find)
+    """Times when nothing at all was recorded, newest first."""
+    found = asked.answers.kept(
+        asked.generation, ("gaps", of), lambda: silences(asked.box._fresh_store(), of, asked.now_ns)
+    )
+    return [{"from_ns": str(a), "to_ns": str(b), "why": "nothing recorded"} for a, b in found]
 
 
 def marks(asked: Asked) -> list[Json]:

@@ -13,11 +13,12 @@ from typing import Any
 
 from spanbox._apart import Trait, read_traces, traits
 from spanbox._comparisons import Period
-from spanbox._findings import Finding, Findings, Mark, find
+from spanbox._finding import Finding, Findings, Mark
+from spanbox._findings import find
 from spanbox._literals import equals
 from spanbox._render import plural
 from spanbox.server.api._asked import DAY_NS, Asked, Interval
-from spanbox.server.api._frame import LLM, ROOT, Colors, Json, gaps, marks, panel
+from spanbox.server.api._frame import LLM, ROOT, Colors, Json, marks, panel
 from spanbox.server.api._problem import Problem
 from spanbox.server.api._roots import trace_clause
 from spanbox.server.api._traces import selection
@@ -54,8 +55,8 @@ def findings(asked: Asked, colors: Colors) -> Json:
                 f"{found.too_few} with too little data" if found.too_few else "",
             ],
             more="The last sixth of the range against the time before. Shares: Fisher's exact test; p99: the same, "
-            "of calls beyond the 99th percentile of both together; scores and costs: Mann and Whitney. "
-            "Holm's correction over all of them",
+            "of calls beyond the 99th percentile of both together; scores and costs: Mann and Whitney; columns: "
+            "Pearson, and Kolmogorov and Smirnov. Holm's correction over all of them",
         ),
         "sentence": found.sentence,
         "detail": found.detail,
@@ -79,7 +80,7 @@ def found_in(asked: Asked) -> Findings:
         period = Period(asked.box._fresh_store(), asked.q, asked.window, before)
         named = [Mark(int(each["at_ns"]), each["name"], each["kind"]) for each in marks(asked)]
         zone = time_zone(asked)
-        return find(period, named, zone=zone, facts=_gap_facts(asked))
+        return find(period, named, zone=zone)
 
     return asked.kept(("findings", asked.param("tz")), compute)
 
@@ -90,34 +91,6 @@ def time_zone(asked: Asked) -> Any:
     from datetime import datetime
 
     return datetime.now().astimezone().tzinfo or UTC
-
-
-def _gap_facts(asked: Asked) -> list[Finding]:
-    """Times in the window when nothing was recorded."""
-    found = []
-    for gap in gaps(asked, (asked.from_ns, asked.to_ns)):
-        begin, end = int(gap["from_ns"]), int(gap["to_ns"])
-        if end > asked.window[0]:
-            found.append(
-                Finding(
-                    group="recording",
-                    what="nothing recorded",
-                    unit="ns",
-                    now=float(end - begin),
-                    before=0.0,
-                    p=None,
-                    since_ns=begin,
-                    bucket_ns=0,
-                    spark=(),
-                    spark_mark=None,
-                    differs=None,
-                    proof=None,
-                    n=0,
-                    of=0,
-                    filter="",
-                )
-            )
-    return found
 
 
 def _item(each: Finding) -> Json:
