@@ -1,7 +1,4 @@
-"""The report about a time: what changed against the time before, latency, cost and failures, and the slowest traces.
-
-A change is marked from ×1.5 or 2 points on, with at least 20 calls on both sides; chance is not tested.
-"""
+"""The report about a time: what is worse than before, latency, cost and failures, and the slowest traces."""
 
 from __future__ import annotations
 
@@ -9,10 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from spanbox import _core
+from spanbox._notebook_findings import findings_html
 from spanbox._notebook_html import HTML_ROWS, number, table, text
 from spanbox._notebook_tables import figures_html, rows_html, sparks_html
 from spanbox._notebook_trace import failures_html, head_html, waterfall_html, where_html
-from spanbox._render import MISSING, duration_column, format_cost, format_duration, format_share, format_time, plural
+from spanbox._render import MISSING, duration_column, format_cost, format_share, format_time, plural
 from spanbox._report_figures import (
     FIRST_FAILED,
     MODEL_CALLS,
@@ -29,9 +27,7 @@ from spanbox._time import Moment, length_ns, moment_ns
 if TYPE_CHECKING:
     from spanbox._box import Box
 
-_FEW = 20  # calls that tell nothing of a p99 or a rate
-_TIMES = 1.5
-_POINTS = 0.02
+_LEAST_BEFORE_NS = 7 * 86_400_000_000_000  # that the time is compared with
 _SLOW = 10
 _LOOKED_AT = 2_000  # failures among which the newest of each kind is looked for
 _DRAWN = 3
@@ -48,17 +44,12 @@ def range_body(box: Box, filter: str, since: Moment | None, until: Moment | None
     first = next(iter(spans.columns("start_ns").order_by("start_ns").limit(1)), None)
     if not count or first is None:
         return f"<h1>{text(title)}</h1><p>{text(_range(begin, end, filter))}</p><p>No spans match.</p>"
-    models, (failed, traces) = by_model(box, filter, begin, end), _roots(box, filter, begin, end)
-    changes: list[Row] = []
-    if begin is not None:
-        length = (end if end is not None else time.time_ns()) - begin
-        changes += _model_changes(models, by_model(box, filter, begin - length, begin))
-        changes += _root_changes((failed, traces), _roots(box, filter, begin - length, begin))
+    models, traces = by_model(box, filter, begin, end), box.spans(both(filter, ROOTS), since=begin, until=end).count()
     newest = next(iter(spans.columns("start_ns").order_by("start_ns", descending=True).limit(1)), first)
     return (
         f"<h1>{text(title)}</h1><p>{text(_range(begin, end, filter))}, {plural(count, 'span')}, "
         f"{plural(traces, 'trace')}</p>"
-        + _verdict_html(changes, begin)
+        + _verdict_html(box, filter, begin, end)
         + _latency_html(box, models, filter, begin, end, newest["start"] - first["start"])
         + _cost_html(box, filter, begin, end, traces)
         + _failures_html(box, filter, begin, end)
@@ -72,104 +63,13 @@ def _range(begin: int | None, end: int | None, filter: str) -> str:
     return f"{told}{until}" + (f", {' '.join(filter.split())}" if filter.strip() else "")
 
 
-def _roots(box: Box, filter: str, begin: int | None, end: int | None) -> tuple[float | None, int]:
-    """The share of traces whose root failed, and how many there are."""
-    rows = list(box.spans(both(filter, ROOTS), since=begin, until=end).by().agg(n="count()", bad="rate(status==error)"))
-    return (rows[0]["bad"], rows[0]["n"]) if rows else (None, 0)
-
-
-# --- what changed ----------------------------------------------------------------------------------------------------
-
-
-def _change(what: str, now: float | None, before: float | None, enough: bool, unit: str) -> Row:
-    return {"what": what, "now": now, "before": before, "enough": enough, "unit": unit}
-
-
-def _model_changes(now: list[Row], before: list[Row]) -> list[Row]:
-    earlier = {row["model"]: row for row in before}
-    changes = []
-    for row in now[:HTML_ROWS]:
-        was = earlier.get(row["model"], {})
-        enough = min(row["calls"], was.get("calls", 0)) >= _FEW
-        name = row["model"] or "(no model)"
-        for what, key in (("TTFT p99", "ttft_p99"), ("duration p99", "took_p99"), ("TPOT p99", "tpot_p99")):
-            if row[key] is not None:
-                changes.append(_change(f"{name} {what}", row[key], was.get(key), enough, "duration"))
-        per = [_per_call(each) for each in (row, was)]
-        if per[0] is not None:
-            changes.append(_change(f"{name} cost of 1,000 calls", per[0], per[1], enough, "cost"))
-        changes.append(_change(f"{name} failing", row["failed"], was.get("failed"), enough, "share"))
-    return changes
-
-
-def _per_call(row: Row) -> float | None:
-    priced = row.get("calls_with_cost")
-    return 1000 * row["cost_usd"] / priced if priced else None
-
-
-def _root_changes(now: tuple[float | None, int], before: tuple[float | None, int]) -> list[Row]:
-    enough = min(now[1], before[1]) >= _FEW
-    return [_change("traces failing", now[0], before[0], enough, "share")] if now[1] else []
-
-
-def _worse(change: Row) -> float:
-    """How much worse, as a ratio; 0: not, or there is too little to tell."""
-    now, before = change["now"], change["before"]
-    if not change["enough"] or now is None or before is None:
-        return 0.0
-    if change["unit"] == "share":
-        return (1 + now) / (1 + before) if now - before >= _POINTS else 0.0
-    return now / before if before > 0 and now / before >= _TIMES else 0.0
-
-
-def _ratio(change: Row) -> str:
-    now, before = change["now"], change["before"]
-    if now is None or before is None:
-        return MISSING
-    if not change["enough"]:
-        return f"n < {_FEW}"
-    if change["unit"] == "share":
-        points = (now - before) * 100
-        return f"{'+' if points > 0 else '−' if points < 0 else ''}{abs(points):.1f} points"
-    if before <= 0:
-        return MISSING
-    times = now / before
-    if times >= 2:
-        return f"×{times:.1f}"
-    return f"{'+' if times >= 1 else '−'}{abs(times - 1) * 100:.0f} %"
-
-
-def _verdict_html(changes: list[Row], begin: int | None) -> str:
-    worse = sorted((each for each in changes if _worse(each)), key=lambda each: -_worse(each))
-    compared = sum(each["before"] is not None and each["enough"] for each in changes)
+def _verdict_html(box: Box, filter: str, begin: int | None, end: int | None) -> str:
+    """What box.findings() finds: against the 7 days before, or as long as the time itself."""
     if begin is None:
-        verdict = "All that is stored: there is no time before to compare with."
-    elif not compared:
-        verdict = "Too few calls in the time before to compare with."
-    elif not worse:
-        verdict = f"Nothing is worse than in the time before. {plural(compared, 'comparison')}."
-    else:
-        are = "thing is" if len(worse) == 1 else "things are"
-        verdict = f"{len(worse):,} {are} worse than in the time before. {plural(compared, 'comparison')}."
-    shown = [*worse, *(each for each in changes if not _worse(each))][:HTML_ROWS]
-    rows = [
-        [
-            ("▲ " if each["unit"] == "share" else "◆ ") + each["what"] if _worse(each) else each["what"],
-            *(_value(each[key], each["unit"]) for key in ("now", "before")),
-            _ratio(each),
-        ]
-        for each in shown
-    ]
-    if not any(each["before"] is not None for each in shown):
-        return f"<p>{text(verdict)}</p>"
-    note = "marked from ×1.5 or 2 points on, with 20 calls on both sides; chance is not tested; " + _QUANTILES
-    return f"<h2>{text(verdict)}</h2>" + table(
-        "", ["what", "now", "before", "change"], rows, right={1, 2, 3}, notes=[note]
-    )
-
-
-def _value(value: float | None, unit: str) -> str:
-    return {"duration": format_duration, "cost": format_cost, "share": format_share}[unit](value)
+        return "<p>All that is stored: there is no time before to compare with.</p>"
+    length = (end if end is not None else time.time_ns()) - begin
+    found = box.findings(filter, since=begin, until=end, vs=f"{max(length, _LEAST_BEFORE_NS)}ns")
+    return findings_html(found, heading="h2")
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

@@ -104,6 +104,12 @@ def sibling(name: str) -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="session")
+def hostile() -> ModuleType:
+    """Texts that try to run, and a store full of them."""
+    return sibling("hostile_texts")
+
+
 class Week:
     """The store of ui_store.py, and what was planted in it."""
 

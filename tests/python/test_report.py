@@ -25,49 +25,9 @@ MS = 1_000_000
 S = 1_000_000_000
 START_NS = 1_700_000_000 * S
 TRACE_ID = "7f3a" + "0" * 28
-# --- texts that try to run in a browser or to call home, and a browser to try them in
+# --- a browser to try texts in that would run, or call home
 
 RUNS = "document.documentElement.setAttribute('data-owned','1')"
-
-# HOME is the address of a server that counts who calls it, RUN a statement that leaves a mark on the page.
-PAYLOADS = (
-    "<script>RUN</script>",
-    "<script src=HOME/a.js></script>",
-    "</script><script>RUN</script>",
-    "</style><script>RUN</script>",
-    "</title><script>RUN</script>",
-    "</textarea><script>RUN</script>",
-    "</pre></details><script>RUN</script>",
-    "--><script>RUN</script><!--",
-    "]]><script>RUN</script>",
-    "<img src=x onerror=\"RUN\">",
-    "<img src=HOME/i.png>",
-    "<svg onload=\"RUN\">",
-    "<svg><animate onbegin=\"RUN\" attributeName=x dur=1s>",
-    "<svg><image href=HOME/s.png /></svg>",
-    "<iframe srcdoc=\"<script>parent.RUN</script>\"></iframe>",
-    "<iframe src=HOME/f></iframe>",
-    "<object data=HOME/o></object>",
-    "<embed src=HOME/e>",
-    "<link rel=stylesheet href=HOME/c.css>",
-    "<style>@import 'HOME/d.css';</style>",
-    "<style>body{background:url(HOME/b.png)}</style>",
-    "<meta http-equiv=refresh content=\"0;url=HOME/m\">",
-    "<base href=HOME/>",
-    "<form action=HOME/p><input autofocus onfocus=\"RUN\"></form>",
-    "<details open ontoggle=\"RUN\">",
-    "<video src=HOME/v autoplay onerror=\"RUN\"></video>",
-    "\" onmouseover=\"RUN\" autofocus onfocus=\"RUN\" x=\"",
-    "' onload='RUN' x='",
-    "<a href=\"javascript:RUN\" id=x>x</a><script>x.click()</script>",
-    "<math><mtext><table><mglyph><style><img src=x onerror=\"RUN\">",
-    "{{constructor.constructor('RUN')()}}${RUN}<%= RUN %>",
-    "\u2028<script>RUN</script>\u2029\x00<scr\x00ipt>RUN</scr\x00ipt>",
-)  # fmt: skip
-
-
-def payloads(home: str) -> list[str]:
-    return [each.replace("RUN", RUNS).replace("HOME", home) for each in PAYLOADS]
 
 
 class Home:
@@ -204,10 +164,10 @@ def test_report_of_a_trace_tells_its_story(support: Box, tmp_path: Path) -> None
 def test_report_of_a_time_tells_what_changed(box: Box, tmp_path: Path) -> None:
     hour = 3_600 * S
     rows = []
-    for number in range(120):
-        after = number >= 60
+    for number in range(480):
+        after = number >= 240
         trace = f"{number + 1:032x}"
-        start = START_NS + (hour if after else 0) + (number % 60) * 10 * S
+        start = START_NS + (hour if after else 0) + (number % 240) * 15 * S
         failed = (
             {"status": "error", "error_type": "RateLimit", "error_message": "429"} if after and number % 3 == 0 else {}
         )
@@ -223,16 +183,19 @@ def test_report_of_a_time_tells_what_changed(box: Box, tmp_path: Path) -> None:
     html = path.read_text("utf-8")
     assert structure(html).active == []
     text = re.sub(r"<[^>]+>", "|", html).replace("\u2009", " ")
-    assert "3 things are worse than in the time before." in text
-    assert "▲ gpt-x failing|" in text
-    assert "◆ gpt-x TTFT p99|" in text
+    found = box.findings(since=START_NS + hour, until=START_NS + 2 * hour)
+    assert [finding.group for finding in found] == ["failing", "slow"]
+    assert found.sentence in text
+    for finding in found:
+        assert finding.what in text
+    assert "▲ Failing|" in text
+    assert "▲ Slow|" in text
     assert "×3.0" in text
-    assert "+33.3 points" in text
-    assert "20 failures" in text
+    assert "80 failures" in text
     assert "Slowest traces" in text
     assert "Tuesday" in html.split("</title>")[0]
     quiet = box.report(tmp_path / "quiet.html", since=START_NS, until=START_NS + hour).read_text("utf-8")
-    assert "Too few calls in the time before" in quiet
+    assert "There is too little data to compare with." in quiet
     empty = box.report(tmp_path / "empty.html", 'name == "nobody"').read_text("utf-8")
     assert "No spans match." in empty
 
@@ -261,35 +224,10 @@ def test_policy_lets_nothing_but_the_style_of_the_page_in(support: Box, tmp_path
     assert "http" not in html.replace("http-equiv", "")
 
 
-def hostile_store(box: Box, texts: list[str]) -> None:
-    """Every field that takes a text has each of the texts in some span of one trace, and some trace's root."""
-    rows = []
-    for number, text in enumerate(texts, 1):
-        fields: dict[str, Any] = {
-            name: text
-            for name, _, kind, _ in spanbox.columns()
-            if kind in ("string", "text") and name not in ("kind", "status", "events", "links")
-        }
-        fields |= {
-            "name": text, text[:60].replace("\0", ""): text, "status": "error", "kind": "llm", "cost_usd": 0.1,
-            "duration_ns": number * MS, "input": [{"role": text, "content": text, "tool_calls": [{"name": text}]}],
-            "output": {"role": "assistant", "content": [{"type": text, text: text}]},
-            "events": [{"name": text, "time_ns": START_NS, "attributes": {"a": text}}],
-        }  # fmt: skip
-        rows.append(span(number + 1, None if number == 1 else 2, **fields))
-        rows.append(span(1, trace=f"{number:032x}", **fields))
-    box._store.append(rows)
-    for number, text in enumerate(texts, 1):
-        box.score(
-            text[:100].replace("\0", "") or "x", label=text, explanation=text, evaluator=text, trace_id=TRACE_ID,
-            span_id=f"{number + 1:016x}",
-        )  # fmt: skip
-
-
-def test_no_text_of_a_trace_becomes_an_element(box: Box, tmp_path: Path) -> None:
-    texts = payloads("https://example.invalid")
+def test_no_text_of_a_trace_becomes_an_element(box: Box, tmp_path: Path, hostile: Any) -> None:
+    texts = hostile.hostile_texts(RUNS, "https://example.invalid")
     assert len(texts) >= 30
-    hostile_store(box, texts)
+    hostile.hostile_store(box, texts)
     pages = [
         box.report(tmp_path / "trace.html", trace=TRACE_ID),
         box.report(tmp_path / "range.html", title=texts[4]),
@@ -311,15 +249,15 @@ def test_no_text_of_a_trace_becomes_an_element(box: Box, tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(chromium() is None, reason="no Chromium on this machine")
-def test_nothing_runs_and_nothing_is_fetched_in_a_browser(box: Box, tmp_path: Path) -> None:
+def test_nothing_runs_and_nothing_is_fetched_in_a_browser(box: Box, tmp_path: Path, hostile: Any) -> None:
     with home() as server:
-        texts = payloads(server.url)
+        texts = hostile.hostile_texts(RUNS, server.url)
         control = tmp_path / "control.html"
         control.write_text("<!doctype html><title>x</title>" + "".join(texts[:20]), "utf-8")
         assert "data-owned" in opened(control, tmp_path / "profile"), "the texts do not even run where they may"
         assert server.asked, "the texts call home where they may"
         server.asked.clear()
-        hostile_store(box, texts)
+        hostile.hostile_store(box, texts)
         for page in (
             box.report(tmp_path / "trace.html", trace=TRACE_ID),
             box.report(tmp_path / "range.html", title=texts[4]),
