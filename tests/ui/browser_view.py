@@ -33,6 +33,7 @@ def _load(path: Path) -> ModuleType:
 
 
 ui_store = _load(ROOT / "tests" / "python" / "ui_store.py")
+hostile_texts = _load(ROOT / "tests" / "python" / "hostile_texts.py")
 
 
 class View:
