@@ -27,7 +27,7 @@ package_sources := $(wildcard CMakeLists.txt pyproject.toml README.md LICENSE) $
 page_sources := $(wildcard ui/*.html ui/*.json ui/*.ts ui/*.js) $(shell find ui/src ui/public -type f 2>/dev/null)
 cpp_files = $(shell find cpp bindings tests/cpp tests/fuzz benchmarks -name '*.h' -o -name '*.cc')
 
-.PHONY: demo test test-cpp test-python test-ui ui notebooks bench lint format tidy asan tsan fuzz soak seeded-bugs clean help packages FORCE
+.PHONY: demo test test-cpp test-python test-ui ui hostile notebooks bench lint format tidy asan tsan fuzz soak seeded-bugs clean help packages FORCE
 
 demo: $(stamps)/package ## install the package and run the demo: traces recorded, stored, answered
 	SPANBOX_DIR=build/demo .venv/bin/spanbox demo
@@ -75,6 +75,9 @@ asan: build/asan/built ## run the C++ tests under AddressSanitizer and Undefined
 
 tsan: build/tsan/built ## run the C++ tests under ThreadSanitizer
 	ctest --preset tsan -j $(jobs)
+
+hostile: $(stamps)/package $(stamps)/test ui ## 300 hostile texts in every field of the page, instead of 30
+	SPANBOX_HOSTILE=300 $(python) -m pytest tests/ui/test_hostile.py $(PYTEST_ARGS)
 
 soak: build/release/built ## kill recording programs (KILLS=n) and processes that share a store (ROUNDS=n), damage store files (DAMAGES=n), compare with the promises
 	SPANBOX_KILLS=$(or $(KILLS),10000) build/release/core_tests --gtest_filter='KillTest.*'

@@ -5,6 +5,7 @@
     python benchmarks/run.py --only growth       10 M and 30 M spans: five minutes, 2 GB of disk
     python benchmarks/run.py --only growth --large 100000000     as the bar has it: a quarter of an hour, 6 GB
     python benchmarks/run.py --only "C page"     what the page asks of 10 M spans: minutes, 1 GB
+    python benchmarks/run.py --only "C trace"    what a browser needs for a trace of 100,000 spans: a minute, `make ui`
     python benchmarks/run.py --no-write          only print
     python benchmarks/run.py --quick             a tenth of the work: do the programs run?
 
@@ -22,7 +23,7 @@ from functools import partial
 import query_rows
 import recording_rows
 from ingest_rows import ingest
-from page_rows import page
+from page_rows import page, trace
 from pii_rows import pii
 from query_rows import growth, questions, start
 from search_rows import search
@@ -38,8 +39,9 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     "D PII": pii,
     "growth": growth,
     "C page": page,
+    "C trace": trace,
 }
-LONG = {"growth", "C page"}  # only when asked for
+LONG = {"growth", "C page", "C trace"}  # only when asked for
 
 
 def main() -> None:

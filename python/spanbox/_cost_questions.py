@@ -71,12 +71,24 @@ class Costs(ABC):
         and computed from tokens where no cost was (extra `cost`); with the cost of a thousand calls, cache-hit rate,
         what caching saved and broken prefixes lost. as_of: by what was known then, without later repricing; as_of=0 is
         as recorded (docs/cost.md)."""
+        return self._cost(filter, by, every, period_ns(since, until), prices, as_of, caching=True)
+
+    def _cost(
+        self,
+        filter: str,
+        by: Sequence[str],
+        every: str | None,
+        period: tuple[int | None, int | None],
+        prices: Prices,
+        as_of: Moment | None,
+        *,
+        caching: bool,
+    ) -> CostReport:
         from spanbox._cost_report import report
         from spanbox._spans import Scores, Spans
         from spanbox._time import moment_ns
 
         as_of_ns = moment_ns(as_of, what="as_of")
-        period = period_ns(since, until)
         _core.check_filter(filter)
         store = self._fresh_store()
         return report(
@@ -88,6 +100,7 @@ class Costs(ABC):
             prices=prices,
             as_of_ns=as_of_ns,
             period=period,
+            caching=caching,
         )
 
     def project_cost(
@@ -108,7 +121,7 @@ class Costs(ABC):
 
         at_ns = moment_ns(at, what="at")
         return project(
-            lambda since, until: self.cost(filter, by=by, every="1d", since=since, until=until, prices=prices),
+            lambda since, until: self._cost(filter, by, "1d", period_ns(since, until), prices, None, caching=False),
             by,
             time.time_ns() if at_ns is None else at_ns,
             level,

@@ -173,9 +173,10 @@ def report(
     prices: prices_of.Prices = None,
     as_of_ns: int | None = None,
     period: tuple[int | None, int | None] = (None, None),
+    caching: bool = True,
 ) -> CostReport:
     """`spans` gives the spans of the asked time that match a filter, `scores` those scores that were given before
-    as_of_ns."""
+    as_of_ns. Without `caching` what it saved and lost is not computed: that takes reading the calls one by one."""
     known = _known(scores, as_of_ns)
     reparsed = _corrections(scores, 'name in ["input_tokens", "output_tokens"]').count() > 0
     question = Question(spans, filter, by, every=every, prices=prices, reparsed=reparsed)
@@ -199,7 +200,8 @@ def report(
         _compute(question, *question.columns(which.unpriced))
         if which.served:
             _read_served(question, which.served)
-        _read_caching(question, which.tokens)
+        if caching:
+            _read_caching(question, which.tokens)
     except prices_of.MissingExtra as error:
         notes.append(f"nothing is computed: {error}")
     rows = [_row(dict(zip(question.keys, key, strict=True)), sums) for key, sums in question.groups.items()]

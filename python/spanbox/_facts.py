@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
-from statistics import median
+from statistics import fmean, median
 
 from spanbox import _core
 from spanbox._comparisons import Group, Interval, Period, Unit
@@ -20,6 +20,8 @@ _MINUTE_NS = 60_000_000_000
 _USUAL_SPANS = 10  # in a bucket: of fewer none may come by chance
 _SILENT_BUCKETS = 2  # in a row: spans come in traces, and a single bucket may miss them
 _FEW = 20  # a bucket with less than a twentieth of the usual is silent: what runs on into a gap is no traffic
+_EXPECTED_TRACES = 12.0  # in a gap: by chance none come once in 160,000 times
+_AROUND = 10  # buckets on either side of a gap
 _LEAST_ENDED = 1_000  # spans of a kind that a p99.9 needs
 _RUNNING = "status == running"
 _LISTED = 1_000  # running spans, oldest first
@@ -34,17 +36,28 @@ def silences(store: _core.Store, of: Interval, now_ns: int) -> list[Interval]:
     """Times when nothing at all was recorded, though as much as before and after would have been seen; newest
     first."""
     length_ns = max(1, (of[1] - of[0]) // (200 * _MINUTE_NS)) * _MINUTE_NS
-    rows = Spans(lambda: store, Query(since_ns=of[0], until_ns=of[1])).by(every=f"{length_ns}ns").agg(n="count()")
-    counts = {row["time"]: row["n"] for row in rows}
-    usual = median(counts.values()) if counts else 0
-    if len(counts) < 3 or usual < _USUAL_SPANS:
+    rows = Spans(lambda: store, Query(since_ns=of[0], until_ns=of[1])).by(every=f"{length_ns}ns")
+    seen = {row["time"]: row for row in rows.agg(n="count()", roots="rate(parent_id == none)")}
+    usual = median(row["n"] for row in seen.values()) if seen else 0
+    if len(seen) < 3 or usual < _USUAL_SPANS:
         return []
-    begins = sorted(at_ns for at_ns, n in counts.items() if _FEW * n >= usual)
-    found = [(a + length_ns, b) for a, b in pairwise(begins) if b - a > _SILENT_BUCKETS * length_ns]
-    last, end = begins[-1] + length_ns, min(of[1], now_ns)
-    if last + _SILENT_BUCKETS * length_ns <= end:
-        found.append((last, end))
+    begins = sorted(at_ns for at_ns, row in seen.items() if _FEW * row["n"] >= usual)
+    # Where no root is stored, spans.
+    traces = {at_ns: row["n"] * (row["roots"] or 0.0) for at_ns, row in seen.items()}
+    if not any(traces.values()):
+        traces = {at_ns: row["n"] for at_ns, row in seen.items()}
+    found = []
+    for before, after in pairwise([*begins, min(of[1], now_ns)]):
+        missing = (after - before) // length_ns - 1
+        if missing >= _SILENT_BUCKETS and missing * _rate(traces, before, after, length_ns) >= _EXPECTED_TRACES:
+            found.append((before + length_ns, after))
     return found[::-1]
+
+
+def _rate(traces: dict[int, float], before: int, after: int, length_ns: int) -> float:
+    """Traces that began in a bucket, on the mean of some before and after a gap."""
+    around = [at_ns for i in range(_AROUND) for at_ns in (before - i * length_ns, after + i * length_ns)]
+    return fmean(traces.get(at_ns, 0.0) for at_ns in around if min(traces) <= at_ns <= max(traces))
 
 
 def _fact(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import http.client
 import itertools
 import json
@@ -13,12 +14,13 @@ from typing import Any
 import pytest
 import spanbox
 from spanbox._box import Box
-from spanbox.server import Page, Server
+from spanbox.server import Page, Server, _guard
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FROB")
 READS = (
     "/api/status",
+    "/api/overview",
     "/api/findings",
     "/api/overview/latency",
     "/api/overview/cost",
@@ -30,13 +32,15 @@ READS = (
     "/api/facets",
     "/api/complete",
     f"/api/trace/{TRACE}",
+    f"/api/trace/{TRACE}/rest",
+    f"/api/trace/{TRACE}/diff",
     "/api/sessions",
     "/api/costs",
     "/api/health",
     "/api/openapi.json",
     "/metrics",
 )
-WRITES = ("/api/session", "/api/scores", "/api/health/check")
+WRITES = ("/api/session", "/api/scores", "/api/health/check", "/api/charts", "/api/charts/x", "/api/budget")
 STATIC = ("/", "/traces", f"/trace/{TRACE}", "/assets/app.js")
 
 
@@ -262,6 +266,29 @@ def test_s_auth_old_sessions_end_when_there_are_too_many(page: Page, box: Box) -
         assert ask(server, "/api/status", Cookie=first)[0] == 401
 
 
+def test_s_auth_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every secret of a request goes through hmac.compare_digest, so that no byte of it can be found by its time."""
+    compared: list[tuple[Any, Any]] = []
+    real = hmac.compare_digest
+
+    def compare(a: Any, b: Any) -> bool:
+        compared.append((a, b))
+        return real(a, b)
+
+    monkeypatch.setattr(_guard.hmac, "compare_digest", compare)
+    sessions = _guard.Sessions(7)
+    access = _guard.Access(7, sessions=sessions)
+    cookie, write_token = sessions.start()
+    host, own = (b"host", b"127.0.0.1:7"), cookie.split(";")[0].encode()
+    assert access.refusal("/api/status", [host, (b"authorization", b"Bearer guess")]) is not None
+    assert (b"guess", access.token.encode()) in compared
+    assert access.refusal("/api/status", [host, (b"cookie", b"spanbox_7=guess")]) is not None
+    assert (b"guess", own.split(b"=", 1)[1]) in compared
+    given = [host, (b"cookie", own), (b"x-spanbox-token", b"guess")]
+    assert access.refusal("/api/scores", given, method="POST") is not None
+    assert (b"guess", write_token.encode()) in compared
+
+
 # --- CSRF ---
 
 
@@ -279,7 +306,16 @@ def test_s_cve_ray_2026_27482_every_method_but_get_needs_more_than_the_cookie(se
     assert ask(server, "/api/scores", "POST", score, Content_Type="application/json", **given)[0] == 200
 
 
-@pytest.mark.parametrize(("path", "allowed"), [*((path, "GET, HEAD") for path in READS[1:16]), ("/api/scores", "POST")])
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        *((path, "GET, HEAD") for path in READS[1:-1]),
+        ("/api/scores", "POST"),
+        ("/api/budget", "POST"),
+        ("/api/charts", "GET, HEAD, POST"),
+        ("/api/charts/x", "GET, HEAD, DELETE"),
+    ],
+)
 def test_s_cve_mlflow_2025_1473_methods_that_are_not_listed_are_refused(
     server: Server, path: str, allowed: str
 ) -> None:

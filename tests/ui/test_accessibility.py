@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
+import spanbox
 from browser_view import ROOT, View, until
 
 AXE = ROOT / "ui" / "node_modules" / "axe-core" / "axe.min.js"
 LOADING = "[data-state=loading], [role=status][aria-label$=loading]"
 RUN = """axe.run(document, {resultTypes: ['violations']}).then(result => result.violations.map(
   found => found.id + ': ' + found.nodes.map(node => node.target.join(' ')).slice(0, 3).join(', ')))"""
+
+
+CHART = {"title": "TTFT", "value": "p99(ttft)", "q": "kind == llm", "by": "model"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def chart(made: Any) -> Iterator[None]:
+    box = spanbox.open(made.folder)
+    box.put_document("chart", "axe", CHART)
+    yield
+    box.delete_document("chart", "axe")
 
 
 def _views(view: View) -> list[tuple[str, dict[str, str], str]]:
@@ -22,11 +37,13 @@ def _views(view: View) -> list[tuple[str, dict[str, str], str]]:
         (f"/session/{view.made.session}", {}, "[data-turn]"),
         ("/costs", {}, "tbody tr"),
         ("/health", {}, "[data-page=health]"),
+        ("/charts", {}, "[data-page=charts] .u-over"),
+        (trace, {"vs": view.made.slow_trace}, "[data-diff]"),
     ]
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-@pytest.mark.parametrize("index", range(8))
+@pytest.mark.parametrize("index", range(10))
 def test_axe_finds_nothing(view: View, theme: str, index: int) -> None:
     path, params, settled = _views(view)[index]
     page = view.open(path, settled=settled, **params)

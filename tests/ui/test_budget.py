@@ -43,5 +43,6 @@ def test_the_first_screen_asks_little(view: View) -> None:
     view.page.on("request", lambda request: asked.append(request.url) if "/api/" in request.url else None)
     page = view.open("/", settled="[data-finding]")
     until(page, "document.querySelectorAll('[data-state=loading]').length === 0")
-    assert len(asked) <= 7, asked  # the status of the frame, and one for each part of the page
+    assert len(asked) <= 6, asked  # the frame and the verdict at once, and one for each panel
+    assert "/api/overview?" in asked[0]
     assert len(asked) == len(set(asked)), "one question was asked twice"

@@ -33,7 +33,7 @@ def test_without_the_token_there_is_no_data_and_it_says_where_the_link_is(browse
     context.close()
 
 
-@pytest.mark.parametrize("path", ["/", "/traces", "/sessions", "/costs", "/health"])
+@pytest.mark.parametrize("path", ["/", "/traces", "/sessions", "/costs", "/charts", "/health"])
 def test_every_page_of_the_menu_has_content(view: View, path: str) -> None:
     page = view.open(path, settled="[data-page]")
     until(page, "document.querySelectorAll('[data-state=loading]').length === 0")

@@ -1,9 +1,15 @@
-"""Texts of traces are data: 30 payloads in every field, on every view, run nothing and ask for nothing elsewhere."""
+"""Texts of traces are data: 30 payloads in every field, on every view, run nothing and ask for nothing elsewhere.
+
+`make hostile` (SPANBOX_HOSTILE=300) adds those that every tag, event and way of hiding them together make.
+"""
 
 from __future__ import annotations
 
+import html
 import json
+import os
 from collections.abc import Iterator
+from itertools import islice, product
 
 import pytest
 import spanbox
@@ -56,6 +62,45 @@ PAYLOADS = (
     "\x1b[2J\x07\x00\u2028\u2029",
     f"\ufeff<\u0000script>{MARK}</script>",
 )
+TAGS = (
+    "img src=x",
+    "svg",
+    "video src=x",
+    "body",
+    "details open",
+    "input autofocus",
+    "a href=#",
+    "x tabindex=1",
+    "style",
+)
+EVENTS = (
+    "onerror",
+    "onload",
+    "ontoggle",
+    "onfocus",
+    "onanimationstart",
+    "onpointerrawupdate",
+    "oncontentvisibilityautostatechange",
+)
+HIDDEN = (
+    lambda text: text,
+    lambda text: text.upper().replace(MARK.upper(), MARK),
+    lambda text: text.replace(" ", "/"),
+    lambda text: text.replace("<", "<\x00"),
+    lambda text: html.escape(text),
+    lambda text: json.dumps(text),
+    lambda text: f"</script></style></textarea></title>{text}",
+    lambda text: f"[x]({text})",
+    lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+)
+
+
+def more_payloads(count: int) -> tuple[str, ...]:
+    made = (hide(f"<{tag} {event}={MARK}>") for hide, tag, event in product(HIDDEN, TAGS, EVENTS))
+    return tuple(islice(made, max(0, count)))
+
+
+PAYLOADS += more_payloads(int(os.environ.get("SPANBOX_HOSTILE", "0")) - len(PAYLOADS))
 NAMED = (
     *("name", "model", "provider", "user_id", "session_id", "tenant", "feature", "release", "environment"),
     *("prompt_name", "prompt_version", "error_type", "error_message"),
@@ -82,6 +127,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, files: Files) -> Iterator[
                 }
             ]
         )
+    for index, text in enumerate(PAYLOADS[:20]):
+        chart = {"title": text[:120], "value": "count()", "q": f"name == {json.dumps(text)}", "by": "model"}
+        box.put_document("chart", f"hostile-{index}", chart)
     with Server(box, port=0, page=files) as running:
         running.end_ns = end_ns  # type: ignore[attr-defined]
         yield running
@@ -136,7 +184,7 @@ def _clean(view: View) -> None:
     assert view.faults == []
 
 
-@pytest.mark.parametrize("path", ["/", "/traces", "/sessions", "/costs", "/health"])
+@pytest.mark.parametrize("path", ["/", "/traces", "/sessions", "/costs", "/charts", "/health"])
 def test_lists_and_charts_show_hostile_texts_as_texts(watched: View, path: str) -> None:
     page = watched.open(path, settled="[data-page]")
     until(page, "document.querySelectorAll('[data-state=loading]').length === 0")
@@ -148,6 +196,8 @@ def test_a_trace_shows_a_hostile_text_as_text_in_every_field(watched: View, inde
     for span, tab in TABS:
         page = watched.open(f"/trace/{TRACES[index]}", span=span, tab=tab, settled=f"[role=tabpanel][data-tab={tab}] *")
         page.wait_for_selector(f"[data-span='{span}'][aria-selected=true]")
+    other = TRACES[(index + 1) % len(TRACES)]
+    watched.open(f"/trace/{TRACES[index]}", vs=other, settled="[data-diff]")
     assert page.locator("[data-page=trace] script, iframe, object, embed, [data-page=trace] style").count() == 0
     _clean(watched)
 

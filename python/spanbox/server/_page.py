@@ -19,7 +19,7 @@ POLICY = (
     "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types svelte-trusted-html"
 )
 ROUTES = re.compile(  # of the one HTML file
-    r"/|/(?:traces|sessions|costs|evals|drift|agents|experiments|datasets|review|alerts|health)"
+    r"/|/(?:traces|sessions|costs|charts|evals|drift|agents|experiments|datasets|review|alerts|health)"
     r"|/trace/[0-9a-f]{4,32}|/session/[^/]{1,1024}"
 )
 _TYPES = {

@@ -33,6 +33,7 @@ export type Kind =
   | 'evaluator'
   | 'prompt'
   | 'memory';
+export type Tag = 'AGT' | 'LLM' | 'TOL' | 'RET' | 'EMB' | 'VEC' | 'RNK' | 'GRD' | 'EVL' | 'CHN' | 'FN';
 export type SpanStatus = 'ok' | 'error' | 'running' | 'interrupted';
 
 export interface ApiError {
@@ -158,6 +159,13 @@ export interface Model {
   name: string;
   color: number; // 0-5: m1-m6; 6 and more: k2 with its name
   calls: number;
+}
+
+// GET /api/overview : the first request of the first screen ---------------------------------------------------------------
+
+export interface OverviewAnswer {
+  status: Status;
+  findings: FindingsAnswer;
 }
 
 // GET /api/findings -----------------------------------------------------------------------------------------------------
@@ -329,11 +337,13 @@ export interface TimeParts {
 
 export interface TracesAnswer extends Panel {
   total: number; // traces that match
-  total_is: 'exact' | 'approximate';
+  total_is: 'exact' | 'so far';
+  read_share: number; // of the range, newest first: below 1 ask the same again, from range.from_ns to range.to_ns
   offset: number;
   sort: string; // '-start'
   columns: string[]; // of `cells`, as asked for
   newest_ns: TimeNs | null; // start of the newest match
+  hint: { drop: string; q: string; total: number } | null; // nothing matches: the clause to drop, the filter then, its traces
   max_duration_ns: Ns | null; // of the page, for bars
   rows: TraceRow[];
 }
@@ -432,7 +442,7 @@ export interface Completion {
 
 // GET /api/trace/{id}?offset=&limit=512&collapsed=span,span&at=span ----------------------------------------------
 
-export interface TraceAnswer {
+export interface TraceAnswer extends TraceRest {
   trace_id: string;
   root_id: string;
   name: string;
@@ -440,20 +450,27 @@ export interface TraceAnswer {
   status: SpanStatus;
   start_ns: TimeNs;
   duration_ns: Ns | null; // until the last end that is known
+  known_ns: Ns; // from its start to the last moment known of it; of a running one until now
   now_ns: TimeNs; // running spans last until here
   totals: Totals;
-  head: TraceHead;
   scores: Score[]; // of the whole trace, latest of each name
-  failed: FailedInside | null;
-  time_parts: Part[]; // 'Where 14.82 s went': they add up to the root's duration
-  cost_parts: Part[]; // in US dollars; they add up to totals.cost_usd
-  failures: Place[]; // depth first
-  critical_path: PathStep[];
   line_count: number; // of all pages
   offset: number;
   spans: SpanRow[];
   basis: string;
   basis_full: string;
+}
+
+/** GET /api/trace/{id}/rest: what is said about the whole trace. */
+export interface TraceRest {
+  complete: boolean; // false, of more than 2,000 spans: head is what the root tells, the others are empty; ask for them
+  head: TraceHead;
+  failed: FailedInside | null;
+  time_parts: Part[]; // 'Where 14.82 s went': they add up to the root's duration
+  cost_parts: Part[]; // in US dollars; they add up to totals.cost_usd
+  failures: Place[]; // depth first, at most 5,000
+  critical_path: PathStep[]; // at most 5,000
+  idle: { from_ns: Ns; to_ns: Ns } | null; // from the trace's start: most of its time, in which no innermost span ran
 }
 
 export interface Totals {
@@ -489,7 +506,7 @@ export interface SpanRow {
   parent_known: boolean;
   name: string;
   kind: Kind;
-  tag: 'AGT' | 'LLM' | 'TOL' | 'RET' | 'EMB' | 'VEC' | 'RNK' | 'GRD' | 'EVL' | 'CHN' | 'FN';
+  tag: Tag;
   status: SpanStatus;
   depth: number; // from 0
   line: number; // of all pages
@@ -550,6 +567,71 @@ export interface WhatChanged {
   n: number;
   items: { column: string; before: Scalar; now: Scalar; unit: 'ns' | 'usd' | 'count' | 'text' }[]; // at most 3
   typical_trace_id: string | null; // to diff with: the medoid
+}
+
+// GET /api/trace/{id}/diff?vs={the trace it is compared with}&offset=&limit=2000 ------------------------------------------
+
+export interface TraceDiffAnswer {
+  trace_id: string;
+  now: DiffSide; // this trace
+  before: DiffSide; // the one it is compared with
+  matched: number; // spans that both have
+  changed: number; // of these: with `changes`
+  added: number; // only in this one
+  removed: number; // only in the other one
+  divergence: Divergence | null; // null: no output differs, or outputs were not compared (`basis`)
+  line_count: number;
+  offset: number;
+  rows: DiffRow[]; // depth first; what has gone stands before what came in its place
+  longest_change_ns: Ns; // for bars
+  basis: string;
+  basis_full: string;
+  took_ms: number;
+}
+
+export interface DiffSide {
+  trace_id: string;
+  name: string;
+  status: SpanStatus;
+  start_ns: TimeNs;
+  duration_ns: Ns | null;
+  totals: Totals;
+}
+
+export interface DiffRow {
+  state: 'same' | 'changed' | 'added' | 'removed';
+  depth: number;
+  name: string;
+  tag: Tag;
+  model: string | null;
+  color: number;
+  now: DiffSpan | null;
+  before: DiffSpan | null;
+  delta_ns: Ns | null; // now less before
+  changes: { name: string; before: Scalar; now: Scalar }[]; // facts that differ, at most 6
+  more_changes: number;
+}
+
+export interface DiffSpan {
+  span_id: string;
+  status: SpanStatus;
+  offset_ns: Ns; // from its trace's start
+  duration_ns: Ns | null;
+  input_tokens: number | null;
+  output_tokens: number | null;
+  cost_usd: number | null; // its own
+  error: string | null;
+}
+
+/** The first output that differs, by the time when spans of this trace ended. */
+export interface Divergence {
+  span_id: string;
+  before_span_id: string;
+  name: string;
+  same_input: boolean;
+  at: number; // the first character that differs, from 0
+  now: string; // the text around it
+  before: string;
 }
 
 // GET /api/trace/{id}/minimap?px= ---------------------------------------------------------------------------------------
@@ -816,4 +898,53 @@ export interface NewScore {
 
 export interface ScoreStored {
   stored: number;
+}
+
+// GET /api/charts, POST /api/charts, DELETE /api/charts/{id} (body {}): documents of kind `chart` ---------------------------
+
+export interface ChartsAnswer {
+  charts: SavedChart[]; // oldest first
+}
+
+export interface SavedChart {
+  id: string;
+  version: number;
+  at_ns: TimeNs; // when this version was stored
+  title: string;
+  q: string; // of which spans
+  value: string; // an aggregate of the query language: 'p99(ttft)', 'rate(status == error)'
+  by: string | null; // a column: a line for each of its values
+}
+
+export interface NewChart {
+  id?: string; // of the chart that this becomes a new version of
+  title: string;
+  value: string;
+  q?: string;
+  by?: string | null;
+}
+
+export interface ChartStored {
+  id: string;
+  version: number;
+}
+
+// GET /api/charts/{id}?px= --------------------------------------------------------------------------------------------------
+
+export interface ChartAnswer extends Panel, TimeAxis, Columnar {
+  id: string;
+  title: string;
+  q: string;
+  value: string;
+  by: string | null;
+  unit: 'ns' | 'usd' | 'rate' | 'count';
+  total: number | null; // of the whole range; null where there is a line for each value of a column
+  lines: { label: string; color: number | null; values: Float64Array; total: number | null }[]; // largest first, at most 6
+  more_lines: number;
+}
+
+// POST /api/budget : the document `cost` of kind `budget` -------------------------------------------------------------------
+
+export interface Budget {
+  usd_per_1k: number | null; // null: none
 }

@@ -1,7 +1,7 @@
 /** What the frame knows and pages tell it. */
 
-import type { LiveTick, Status } from './api';
-import { setWriteToken } from './client';
+import type { FindingsAnswer, LiveTick, OverviewAnswer, Status } from './api';
+import { get, setWriteToken } from './client';
 import { Query } from './query.svelte';
 
 class App {
@@ -11,8 +11,24 @@ class App {
   findings = $state<number | null>(null); // in the nav
   since = $state(''); // new traces are those that began after it
 
-  async load(): Promise<void> {
-    const status = await this.status.load('/api/status');
+  private first: { shared: Record<string, string>; answer: Promise<OverviewAnswer> } | null = null;
+
+  /** On the overview the first request brings the frame and the verdict at once. */
+  async begin(shared: Record<string, string> | null): Promise<void> {
+    if (shared === null) return this.load();
+    const answer = get<OverviewAnswer>('/api/overview', shared);
+    this.first = { shared, answer };
+    return this.load(answer.then((both) => both.status));
+  }
+  /** The findings of the first request, once, when it asked the same. */
+  takeFindings(shared: Record<string, string>): Promise<FindingsAnswer> | undefined {
+    const first = this.first;
+    this.first = null;
+    return first?.shared === shared ? first.answer.then((both) => both.findings) : undefined;
+  }
+
+  async load(first?: Promise<Status>): Promise<void> {
+    const status = await this.status.load('/api/status', {}, first);
     if (status) setWriteToken(status.write_token);
     if (status && this.since === '') this.since = status.now_ns;
   }

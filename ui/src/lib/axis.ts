@@ -52,3 +52,32 @@ export function logTicks(low: number, high: number, most = 4): number[] {
   }
   return [];
 }
+
+export interface Stretch {
+  from: number;
+  to: number;
+}
+export const BREAK_PX = 28; // what a folded stretch takes
+
+/** From times to pixels. A folded stretch of time takes BREAK_PX, whatever its length. */
+export function timeScale(plot: number, zoom: { t0: number; t1: number }, folded: Stretch | null): (ns: number) => number {
+  const whole = Math.max(1, zoom.t1 - zoom.t0);
+  if (folded === null) return (ns) => (plot * (ns - zoom.t0)) / whole;
+  const length = folded.to - folded.from;
+  const perNs = (plot - BREAK_PX) / Math.max(1, whole - length);
+  const at = (folded.from - zoom.t0) * perNs;
+  return (ns) => {
+    if (ns <= folded.from) return (ns - zoom.t0) * perNs;
+    return ns >= folded.to ? at + BREAK_PX + (ns - folded.to) * perNs : at + (BREAK_PX * (ns - folded.from)) / length;
+  };
+}
+
+/** Round values over a scale with a folded stretch: none inside it. */
+export function brokenTicks(zoom: { t0: number; t1: number }, folded: Stretch | null, about: number): number[] {
+  if (folded === null) return linearTicks(zoom.t0, zoom.t1, about);
+  const live = Math.max(1, zoom.t1 - zoom.t0 - (folded.to - folded.from));
+  return [
+    [zoom.t0, folded.from],
+    [folded.to, zoom.t1],
+  ].flatMap(([from = 0, to = 0]) => (to > from ? linearTicks(from, to, Math.max(1, (about * (to - from)) / live)) : []));
+}

@@ -81,7 +81,7 @@ export function options(width: number, height: number, hooks: Hooks): uPlot.Opti
   return {
     width,
     height,
-    padding: [4, 0, spec.timeAxis ? 0 : 3, 0],
+    padding: [4, spec.timeAxis ? 15 : 0, spec.timeAxis ? 0 : 3, 0], // half a label of the axis at the right
     legend: { show: false },
     cursor: {
       y: false,
@@ -99,6 +99,7 @@ export function options(width: number, height: number, hooks: Hooks): uPlot.Opti
     series: [{}, ...series(spec, hooks)],
     bands: spec.band ? [{ series: [spec.band.of[0] + 1, spec.band.of[1] + 1], fill: () => faded(hooks.token(spec.band?.color ?? 'k2'), spec.band?.alpha ?? 0.2) }] : [],
     hooks: {
+      ready: [(plot) => plot.over.addEventListener('mousedown', () => (dragged = plot))],
       drawClear: [(plot) => background(plot, hooks)],
       draw: [(plot) => foreground(plot, hooks)],
       setCursor: [(plot) => hooks.hover(plot.cursor.idx ?? null)],
@@ -107,8 +108,10 @@ export function options(width: number, height: number, hooks: Hooks): uPlot.Opti
   };
 }
 
+let dragged: uPlot | null = null; // a drag over one plot shows in all: it is meant for the one that it began in
+
 function selected(plot: uPlot, hooks: Hooks): void {
-  if (plot.select.width < 3) return;
+  if (plot !== dragged || plot.select.width < 3) return;
   hooks.select(plot.posToVal(plot.select.left, 'x'), plot.posToVal(plot.select.left + plot.select.width, 'x'));
 }
 
@@ -149,7 +152,7 @@ function series(spec: ChartSpec, hooks: Hooks): uPlot.Series[] {
     label: line.label,
     stroke: () => (spec.stacked ? 'transparent' : faded(hooks.token(line.color), line.alpha ?? 1)),
     width: spec.stacked ? 0 : (line.width ?? 1.5),
-    points: { show: false },
+    points: { show: !spec.stacked, size: 4, width: 0, fill: () => hooks.token(line.color), filter: alone },
     spanGaps: false,
     ...(spec.stacked ? { fill: () => hooks.token(line.color), ...(bars ? { paths: bars } : {}) } : {}),
     ...(filling ? { dash: [2, 3] } : line.dash ? { dash: line.dash } : {}),
@@ -157,6 +160,14 @@ function series(spec: ChartSpec, hooks: Hooks): uPlot.Series[] {
   const whole = lines.map((line) => one(line, false));
   const hasFilling = !spec.stacked && spec.partial_from_s !== null && indexFrom(spec.t_s, spec.partial_from_s) >= 1;
   return hasFilling ? [...whole, ...lines.map((line) => one(line, true))] : whole;
+}
+
+/** Values without a neighbour: a line through one point cannot be seen. */
+function alone(plot: uPlot, index: number): number[] | null {
+  const values = plot.data[index] ?? [];
+  const found: number[] = [];
+  for (let at = 0; at < values.length; at += 1) if (values[at] != null && values[at - 1] == null && values[at + 1] == null) found.push(at);
+  return found.length > 0 ? found : null;
 }
 
 export function faded(color: string, alpha: number): string {

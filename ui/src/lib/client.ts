@@ -42,9 +42,14 @@ export async function get<T>(path: string, params: Params = {}, signal?: AbortSi
   return answer<T>(await ask(path + query(params), { signal: signal ?? null }));
 }
 
-export async function post<T>(path: string, body: unknown): Promise<T> {
+export function post<T>(path: string, body: unknown): Promise<T> {
+  return send<T>('POST', path, body);
+}
+
+/** A write: the session's write token goes with it. */
+export async function send<T>(method: 'POST' | 'DELETE', path: string, body: unknown): Promise<T> {
   const headers = { 'content-type': 'application/json', 'x-spanbox-token': writeToken };
-  return answer<T>(await ask(path, { method: 'POST', headers, body: JSON.stringify(body) }));
+  return answer<T>(await ask(path, { method, headers, body: JSON.stringify(body) }));
 }
 
 /** Gives the token of the URL's fragment for the session's cookie, and removes it from the URL and the history. */

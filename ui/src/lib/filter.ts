@@ -52,6 +52,8 @@ export function clauses(text: string): string[] | null {
 }
 
 export function withClause(text: string, clause: string): string {
+  if (clause.trim() === '') return text.trim();
+  if (clauses(clause) === null) clause = `(${clause.trim()})`;
   const present = clauses(text);
   if (present === null) return `(${text.trim()}) and ${clause}`;
   return present.includes(clause) ? text.trim() : [...present, clause].join(' and ');

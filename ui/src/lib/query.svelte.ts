@@ -35,7 +35,8 @@ export class Query<T> {
   private asked = ''; // the question on its way, or answered last
   private abort: AbortController | null = null;
 
-  async load(path: string, params: Params = {}): Promise<T | null> {
+  /** `first`: the answer is on its way already, as a part of another one. */
+  async load(path: string, params: Params = {}, first?: Promise<T>): Promise<T | null> {
     const question = path + query(params);
     const isRefresh = question === this.asked;
     if (isRefresh && this.abort) return null;
@@ -45,7 +46,7 @@ export class Query<T> {
     const timer = isRefresh ? 0 : setTimeout(() => (this.isSlow = this.abort === abort), SKELETON_AFTER_MS);
     const began = performance.now();
     try {
-      const data = await get<T>(path, params, abort.signal);
+      const data = await (first ?? get<T>(path, params, abort.signal));
       if (this.abort !== abort) return null;
       this.data = data;
       this.failure = null;

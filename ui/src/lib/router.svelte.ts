@@ -9,13 +9,18 @@ import { DEFAULT_FROM, isRelative, pinned, type RangeText } from './range';
 export const SHARED = ['q', 'from', 'to', 'vs', 'live', 'tz'] as const;
 export type Changes = Readonly<Record<string, string | null>>;
 
+/** On a trace's page `vs` may be another trace, which is that page's own. */
+export function isTraceId(text: string): boolean {
+  return /^[0-9a-f]{8,32}$/.test(text);
+}
+
 class Router {
   path = $state('/');
   search = $state('');
   readonly params = $derived(new URLSearchParams(this.search));
 
   private readonly sharedText = $derived(
-    JSON.stringify({ q: this.get('q'), ...this.range, vs: this.get('vs'), tz: this.get('tz') }),
+    JSON.stringify({ q: this.get('q'), ...this.range, vs: this.vs, tz: this.get('tz') }),
   );
   /** What every question to the server is asked with. The same object until one of them changes: cursors do not ask again. */
   readonly shared = $derived(JSON.parse(this.sharedText) as Record<string, string>);
@@ -25,6 +30,10 @@ class Router {
   }
   get range(): RangeText {
     return { from: this.get('from') || DEFAULT_FROM, to: this.get('to') || 'now' };
+  }
+  /** The time that is compared with. */
+  get vs(): string {
+    return isTraceId(this.get('vs')) ? '' : this.get('vs');
   }
   get isLive(): boolean {
     return this.get('live') === '1';
@@ -36,7 +45,8 @@ class Router {
   /** The address of another page, which keeps the shared parameters. */
   href(path: string, own: Changes = {}): string {
     const next = new URLSearchParams();
-    for (const name of SHARED) if (this.params.has(name)) next.set(name, this.get(name));
+    for (const name of SHARED) if (this.params.has(name)) next.set(name, name === 'vs' ? this.vs : this.get(name));
+    if (next.get('vs') === '') next.delete('vs');
     return path + searchOf(apply(next, own));
   }
   go(path: string, own: Changes = {}): void {

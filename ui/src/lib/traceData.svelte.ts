@@ -4,7 +4,7 @@
  * Invariants: all pages are of one folding; a page of an older folding is never shown.
  */
 
-import type { SpanRow, TraceAnswer } from './api';
+import type { SpanRow, TraceAnswer, TraceRest } from './api';
 import { Failure, get } from './client';
 import { connection } from './query.svelte';
 
@@ -49,13 +49,25 @@ export class TraceData {
       const page = Math.floor(first.offset / PAGE);
       this.pages = new Map([...(isSame ? [...this.pages].filter(([key]) => key !== page) : []), [page, first.spans]]);
       if (first.offset % PAGE !== 0) this.pages = new Map(); // a server with other pages: ask again by offset
-      this.answer = first;
+      const before = isSame && this.answer?.complete ? this.answer : null;
+      this.answer = first.complete || !before ? first : { ...first, ...restOf(before) };
+      if (!first.complete) void this.complete(turn);
       this.failure = null;
       connection.seen(null);
       return true;
     } catch (error) {
       if (turn === this.turn) this.failed(error);
       return false;
+    }
+  }
+
+  /** Of a long trace what is said about all of it comes after its rows. */
+  private async complete(turn: number): Promise<void> {
+    try {
+      const rest = await get<TraceRest>(`/api/trace/${encodeURIComponent(this.id)}/rest`, this.shared);
+      if (turn === this.turn && this.answer) this.answer = { ...this.answer, ...rest };
+    } catch (error) {
+      if (turn === this.turn) this.failed(error);
     }
   }
 
@@ -107,4 +119,9 @@ export class TraceData {
     this.failure = error;
     connection.seen(error);
   }
+}
+
+function restOf(answer: TraceAnswer): TraceRest {
+  const { complete, head, failed, time_parts, cost_parts, failures, critical_path, idle } = answer;
+  return { complete, head, failed, time_parts, cost_parts, failures, critical_path, idle };
 }

@@ -42,10 +42,27 @@ export class TracePages {
       this.failure = null;
       connection.seen(null);
       if (filterFault.error !== null && filterFault.error.text === question.q) filterFault.error = null;
+      void this.readOn(turn);
       return answer;
     } catch (error) {
       if (turn === this.turn) this.failed(error, question);
       return null;
+    }
+  }
+
+  /** A long search comes in slices, the newest first: asks on until all of the range is read. */
+  private async readOn(turn: number): Promise<void> {
+    while (turn === this.turn && this.answer && this.answer.read_share < 1) {
+      try {
+        const answer = await get<TracesAnswer>('/api/traces', { ...this.question, offset: 0, limit: PAGE });
+        if (turn !== this.turn) return;
+        this.answer = answer;
+        this.pages = new Map(this.pages).set(0, answer.rows);
+        this.longestNs = Math.max(this.longestNs, answer.max_duration_ns ?? 1);
+      } catch (error) {
+        if (turn === this.turn) this.failed(error, this.question);
+        return;
+      }
     }
   }
 

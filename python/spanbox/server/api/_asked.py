@@ -23,6 +23,7 @@ SECOND_NS = 1_000_000_000
 DAY_NS = 86_400 * SECOND_NS
 _BUCKETS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 604_800)
 _CACHED = 512
+_GOING_ON = 16
 MOST_POINTS = 400
 T = TypeVar("T")
 Interval = tuple[int, int]  # from, until
@@ -36,11 +37,30 @@ class Answers:
         self._lock = threading.Lock()
         self._kept: OrderedDict[Any, Any] = OrderedDict()
         self._generation: Any = None
+        self._going_on: OrderedDict[Any, Any] = OrderedDict()
 
     def generation(self) -> tuple[int, ...]:
         """Differs when the store has."""
         info = self.box.info()
         return (info["spans"], info["open_spans"], info["sampled_out_spans"], info["scores"], info["segments"])
+
+    def keep(self, generation: tuple[int, ...], key: Any, value: Any) -> None:
+        with self._lock:
+            if generation == self._generation:
+                self._kept[key] = value
+
+    def going_on(self, key: Any, make: Callable[[], T]) -> T:
+        """What has been begun of a long answer; it outlives changes of the store."""
+        with self._lock:
+            found: T = self._going_on.setdefault(key, make())
+            self._going_on.move_to_end(key)
+            while len(self._going_on) > _GOING_ON:
+                self._going_on.popitem(last=False)
+            return found
+
+    def ended(self, key: Any) -> None:
+        with self._lock:
+            self._going_on.pop(key, None)
 
     def kept(self, generation: tuple[int, ...], key: Any, make: Callable[[], T]) -> T:
         with self._lock:

@@ -3,22 +3,26 @@ models."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from spanbox import _core
 from spanbox._box import Box
 from spanbox._facts import silences
 from spanbox._findings import noted
 from spanbox.server.api._asked import SECOND_NS, Asked, Axis, Interval
 from spanbox.server.api._columnar import column
 
+_log = logging.getLogger("spanbox")
 ROOT = "parent_id == none"
 LLM = "kind == llm"
 CALL = "kind in [llm, embedding]"
 FEW = 20  # fewer values say nothing of a mean
 _MODELS = 6  # with a hue
+_COLORS = "colors"  # the kind of the document that has them
 _MARK_COLUMNS = ("release", "prompt_version")
 _MARKS = 40
 Json = dict[str, Any]
@@ -111,29 +115,48 @@ def marks(asked: Asked) -> list[Json]:
 
 
 class Colors:
-    """The hue of each model: in the order of calls when it was first seen, and from then on its own."""
+    """The hue of each model: in the order of calls when it was first seen, and from then on its own.
 
-    def __init__(self, box: Box) -> None:
+    Six models have one. With `is_kept` they are a document of the store (kind `colors`), so that they stay when the
+    server ends. Any thread.
+    """
+
+    def __init__(self, box: Box, *, is_kept: bool = False) -> None:
         self._box = box
+        self._is_kept = is_kept
         self._lock = threading.Lock()
-        self._known: dict[str, int] = {}
+        self._known: dict[str, int] | None = None  # None: not read yet
 
     def models(self) -> list[Json]:
         """All models of the store, by calls."""
         rows = self._box.spans(LLM).by("model").agg(n="count()").order_by("n", descending=True)
         counted = [(str(row["model"]), row["n"]) for row in rows if row["model"] is not None]
         with self._lock:
-            for name, _ in counted:
-                self._known.setdefault(name, len(self._known))
-            return [{"name": name, "color": self._known[name], "calls": n} for name, n in counted]
+            known = self._read()
+            new = [name for name, _ in counted if name not in known][: _MODELS - len(known)]
+            known |= {name: len(known) + i for i, name in enumerate(new)}
+            if new and self._is_kept:
+                self._keep(known)
+            return [{"name": name, "color": known.get(name, _MODELS), "calls": n} for name, n in counted]
 
     def of(self, model: str | None) -> int:
         if model is None:
             return _MODELS
         with self._lock:
-            known = self._known.get(model)
-        if known is None:
+            known = self._read()
+        if model not in known and len(known) < _MODELS:
             self.models()
-            with self._lock:
-                known = self._known.setdefault(model, len(self._known))
-        return known
+        return known.get(model, _MODELS)
+
+    def _read(self) -> dict[str, int]:
+        if self._known is None:
+            kept = next((each.value for each in self._box.documents(_COLORS) if each.name == "models"), None)
+            names = [each for each in kept if isinstance(each, str)] if isinstance(kept, list) else []
+            self._known = {name: i for i, name in enumerate(dict.fromkeys(names[:_MODELS]))}
+        return self._known
+
+    def _keep(self, known: dict[str, int]) -> None:
+        try:
+            self._box.put_document(_COLORS, "models", sorted(known, key=lambda name: known[name]))
+        except _core.SpanboxError:
+            _log.warning("the colours of models could not be kept", exc_info=True)

@@ -37,6 +37,8 @@ def _messages(value: Any, side: str) -> Iterator[Json]:
         return
     if isinstance(value, dict) and isinstance(value.get("choices"), list):  # a reply of the OpenAI kind
         value = [_choice(choice) for choice in value["choices"]]
+    elif isinstance(value, dict) and len(value) == 1 and isinstance(text := next(iter(value.values())), str):
+        value = text  # the only argument of a function, or all that it gave
     elif isinstance(value, dict) and isinstance(value.get("messages"), (list, tuple)):
         head = [{"role": "system", "content": value["system"]}] if value.get("system") else []
         value = [*head, *value["messages"]]

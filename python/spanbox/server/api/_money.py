@@ -24,6 +24,7 @@ from spanbox.server.api._frame import (
 )
 from spanbox.server.api._problem import Problem
 from spanbox.server.api._roots import root_clause
+from spanbox.server.api._writes import budget_usd_per_1k
 
 PRICED = f"{CALL} and cost != none"
 _UNPRICED = f"{CALL} and cost == none and (input_tokens != none or output_tokens != none)"
@@ -62,7 +63,8 @@ def cost(asked: Asked, colors: Colors) -> Json:
     calls, unpriced = asked.spans(CALL, of=shown).count(), asked.spans(_UNPRICED, of=shown).count()
     count = sum(asked_for[back:])
     hour = (max(asked.from_ns, asked.to_ns - _HOUR_NS), asked.to_ns)
-    recent = _per_1k(*_totals(asked, paid, requests, hour))
+    hour_totals = _totals(asked, paid, requests, hour)
+    budget = budget_usd_per_1k(asked.box)
     before = _per_1k(*_totals(asked, paid, requests, asked.baseline)) if asked.baseline else None
     answer = time_axis(asked, axis)
     priced = calls - unpriced > 0 and rolling[-1] is not None
@@ -80,6 +82,7 @@ def cost(asked: Asked, colors: Colors) -> Json:
                 else "",
                 bucket_name(axis),
                 partial_note(answer),
+                "projected from the last hour" if budget is not None else "",
             ],
             more="Cached and reasoning tokens are in the recorded costs; a call without a cost counts as free here. "
             "The line is the mean of the 24 h before, the thin one that of a bucket; of model calls inside one another "
@@ -89,15 +92,36 @@ def cost(asked: Asked, colors: Colors) -> Json:
         "rolling": column(rolling),
         "short": column(_per_1k(spent[i], asked_for[i]) for i in range(back, back + axis.buckets)),
         "usd_per_1k": rolling[-1],
-        "usd_per_1k_recent": recent,
+        "usd_per_1k_recent": _per_1k(*hour_totals),
         "usd_per_1k_before": before,
-        "budget_usd_per_1k": None,
-        "crossing": None,
+        "budget_usd_per_1k": budget,
+        "crossing": None if budget is None else _crossing(budget, of, axis.bucket_ns, spent, asked_for, hour_totals),
         "requests": count,
         "cost_usd": sum(spent[back:]) if priced else None,
         "unpriced_calls": unpriced,
         "calls": calls,
     }
+
+
+def _crossing(
+    budget: float, of: Interval, bucket_ns: int, spent: list[float], asked_for: list[int], hour: tuple[float, int]
+) -> Json | None:
+    """When the mean of 24 h passes the budget, if every hour from now on is as the last one was; None: it does not
+    within a day, or it has already."""
+    back = -(-DAY_NS // bucket_ns)
+    usd, requests = sum(spent[-back:]), sum(asked_for[-back:])
+    now = _per_1k(usd, requests)
+    share = bucket_ns / _HOUR_NS  # of the last hour, that each coming bucket gets
+    if now is None or now >= budget or hour[1] == 0 or (_per_1k(*hour) or 0.0) <= budget:
+        return None
+    counted = float(requests)
+    for i in range(1, back + 1):
+        usd += share * hour[0] - spent[-back - 1 + i]
+        counted += share * hour[1] - asked_for[-back - 1 + i]
+        rate = 1_000 * usd / counted if counted > 0 else 0.0
+        if rate >= budget:
+            return {"at_ns": str(of[1] + i * bucket_ns), "usd_per_1k": rate}
+    return None
 
 
 def _requests(asked: Asked, of: Interval) -> tuple[str, str]:

@@ -40,6 +40,7 @@ _OWN = {
     "/api/traces/apart": ("sel", "y"),
     "/api/complete": ("text", "at"),
     "/api/trace/{trace_id}": ("offset", "limit", "collapsed", "at"),
+    "/api/trace/{trace_id}/diff": ("offset", "limit"),
     "/api/trace/{trace_id}/find": ("text",),
     "/api/trace/{trace_id}/span/{span_id}/payload": ("column", "offset"),
     "/api/sessions": ("sort", "offset", "limit"),

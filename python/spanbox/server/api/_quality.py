@@ -42,31 +42,18 @@ def quality(asked: Asked, colors: Colors) -> Json:
         )
         return {**state, **answer, **_nothing(axis), "scores": names}
     values = score_values(asked, name, of)
-    by_time: list[list[float]] = [[] for _ in range(axis.buckets)]
-    for at_ns, value in values:
-        if (place := axis.place(at_ns)) is not None:
-            by_time[place].append(value)
-    means = [(_mean(each), half_width_95(each), len(each)) for each in by_time]
-    window = asked.window
-    now = [value for at_ns, value in values if at_ns >= window[0]]
-    then = [value for _, value in score_values(asked, name, asked.baseline)] if asked.baseline else []
-    enough = len(now) >= FEW
-    p = 2 * min(mann_whitney(now, then)) if enough and len(then) >= FEW else None
+    figures = _figures(asked, name, values)
     told = _told(asked, name, of)
     roots = asked.spans(root_clause(asked), of=of).count()
     kappa = asked.kept(("kappa", name), lambda: _kappa(asked, name))
-    spread = [value for _, value in values]
-    text = (
-        ""
-        if enough
-        else f"{plural(len(now), 'score')} in the last {_length(window)} are too few for a mean: it takes {FEW}."
-    )
+    given = plural(figures["recent"], "score")
+    few = f"{given} in the last {_length(asked.window)} are too few for a mean: it takes {FEW}."
     return {
         **panel(
             asked,
             began_s,
-            state="ok" if enough else "few",
-            text=text,
+            state="ok" if figures["value"] is not None else "few",
+            text="" if figures["value"] is not None else few,
             basis=[
                 f"{len(values):,} judged"
                 + (f" ({min(1.0, len(values) / roots):.1%} of traces)".replace("%", " %") if roots else ""),
@@ -75,29 +62,51 @@ def quality(asked: Asked, colors: Colors) -> Json:
                 bucket_name(axis),
                 partial_note(answer),
             ],
-            more="The band holds the mean with 95 % by the normal distribution. Now against before: "
-            "Mann and Whitney's test, not "
-            "corrected; findings are. By the time when scores were given"
+            more="The band holds the mean with 95 % by the normal distribution. Now against before: Mann and Whitney's "
+            "test, not corrected; findings are. By the time when scores were given"
             + ("" if len(values) < _VALUES else f". Of the newest {_VALUES:,}"),
         ),
         **answer,
+        **_series(axis, values),
+        **{key: value for key, value in figures.items() if key != "recent"},
+        **told,
         "score": name,
         "scores": names,
+        "judged": len(values),
+        "judged_share": min(1.0, len(values) / roots) if roots else None,
+        "kappa": kappa,
+    }
+
+
+def _series(axis: Axis, values: list[tuple[int, float]]) -> Json:
+    """The mean of each bucket, with its interval; and the scale."""
+    by_time: list[list[float]] = [[] for _ in range(axis.buckets)]
+    for at_ns, value in values:
+        if (place := axis.place(at_ns)) is not None:
+            by_time[place].append(value)
+    means = [(_mean(each), half_width_95(each), len(each)) for each in by_time]
+    return {
         "mean": column(mean for mean, _, _ in means),
         "low": column(mean - half for mean, half, _ in means),
         "high": column(mean + half for mean, half, _ in means),
         "n": column(n for _, _, n in means),
+        "min": min((value for _, value in values), default=0.0),
+        "max": max((value for _, value in values), default=1.0),
+    }
+
+
+def _figures(asked: Asked, name: str, values: list[tuple[int, float]]) -> Json:
+    """Now, against before."""
+    now = [value for at_ns, value in values if at_ns >= asked.window[0]]
+    then = [value for _, value in score_values(asked, name, asked.baseline)] if asked.baseline else []
+    enough, comparable = len(now) >= FEW, len(now) >= FEW and len(then) >= FEW
+    return {
+        "recent": len(now),
         "value": _mean(now) if enough else None,
         "half_width": half_width_95(now) if enough else None,
         "before": _mean(then) if len(then) >= FEW else None,
-        "change": _mean(now) - _mean(then) if enough and len(then) >= FEW else None,
-        "p": None if p is None else min(1.0, p),
-        "judged": len(values),
-        "judged_share": min(1.0, len(values) / roots) if roots else None,
-        **told,
-        "kappa": kappa,
-        "min": min(spread, default=0.0),
-        "max": max(spread, default=1.0),
+        "change": _mean(now) - _mean(then) if comparable else None,
+        "p": min(1.0, 2 * min(mann_whitney(now, then))) if comparable else None,
     }
 
 

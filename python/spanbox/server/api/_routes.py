@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -20,6 +20,8 @@ from spanbox._box import Box
 from spanbox.server._guard import Access, Headers
 from spanbox.server._otlp import Answer, Receive
 from spanbox.server.api import (
+    _chart,
+    _diff,
     _facets,
     _live,
     _money,
@@ -30,7 +32,9 @@ from spanbox.server.api import (
     _status,
     _traces,
     _tree,
+    _tree_parts,
     _worse,
+    _writes,
 )
 from spanbox.server.api._asked import Answers, ask
 from spanbox.server.api._columnar import JSON_TYPE, encode
@@ -42,6 +46,7 @@ _log = logging.getLogger("spanbox")
 _BODY_BYTES = 1 << 16
 _BODY_S = 10.0
 _STREAMS = 16
+_CHART_ID = r"(?P<chart_id>[\w.:-]{1,64})"
 _ID, _SPAN = r"(?P<trace_id>[0-9a-fA-F]{4,32})", r"(?P<span_id>[0-9a-fA-F]{16})"
 _IMAGES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
@@ -61,6 +66,7 @@ class Route:
     handler: Handler
     answers: str
     method: str = "GET"
+    own: tuple[str, ...] = ()  # shared parameters that mean something else here
 
     @property
     def template(self) -> str:
@@ -68,12 +74,10 @@ class Route:
         return re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", self.path)
 
 
-def _route(path: str, handler: Handler, answers: str) -> Route:
-    return Route(
-        path.replace("{trace_id}", _ID).replace("{span_id}", _SPAN).replace("{id}", "(?P<session_id>.{1,1024})"),
-        handler,
-        answers,
-    )
+def _route(path: str, handler: Handler, answers: str, *own: str) -> Route:
+    path = path.replace("{trace_id}", _ID).replace("{span_id}", _SPAN).replace("{chart_id}", _CHART_ID)
+    path = path.replace("{id}", "(?P<session_id>.{1,1024})")
+    return Route(path, handler, answers, own=own)
 
 
 READS = (
@@ -87,9 +91,11 @@ READS = (
     _route("/api/traces/heat", _traces.heat, "HeatAnswer"),
     _route("/api/traces/apart", _worse.apart, "ApartAnswer"),
     _route("/api/facets", _facets.facets, "FacetsAnswer"),
-    _route("/api/complete", _facets.complete, "CompleteAnswer"),
+    _route("/api/complete", _facets.complete, "CompleteAnswer", "q"),
     _route("/api/trace/{trace_id}", _tree.trace, "TraceAnswer"),
+    _route("/api/trace/{trace_id}/rest", _tree_parts.rest, "TraceRest"),
     _route("/api/trace/{trace_id}/changed", _worse.changed, "ChangedAnswer"),
+    _route("/api/trace/{trace_id}/diff", _diff.diff, "TraceDiffAnswer", "vs"),
     _route("/api/trace/{trace_id}/minimap", _tree.minimap, "MinimapAnswer"),
     _route("/api/trace/{trace_id}/find", _tree.find, "FindAnswer"),
     _route("/api/trace/{trace_id}/span/{span_id}", _span.span, "SpanAnswer"),
@@ -98,6 +104,7 @@ READS = (
     _route("/api/sessions", _sessions.sessions, "SessionsAnswer"),
     _route("/api/session/{id}", _sessions.session, "SessionAnswer"),
     _route("/api/costs", _money.costs, "CostsAnswer"),
+    _route("/api/charts/{chart_id}", _chart.chart, "ChartAnswer"),
 )
 
 
@@ -117,7 +124,7 @@ class Api:
         self._access = access
         self._read_only = read_only
         self._stopping = stopping
-        self._colors = Colors(box)
+        self._colors = Colors(box, is_kept=not read_only)
         self._checks = _status.Checks()
         self._streams = 0
 
@@ -147,7 +154,13 @@ class Api:
             "/api/health": {"GET": lambda: self._compute(_status.health, params, {}, self._checks)},
             "/api/health/check": {"POST": lambda: self._check(params, headers, receive)},
             "/api/live": {"GET": lambda: self._live(params)},
-            "/api/scores": {"POST": lambda: self._score(headers, receive)},
+            "/api/overview": {"GET": lambda: self._first_screen(params, headers)},
+            "/api/scores": {"POST": lambda: self._write(headers, receive, _writes.score)},
+            "/api/budget": {"POST": lambda: self._write(headers, receive, _writes.set_budget)},
+            "/api/charts": {
+                "GET": lambda: asyncio.to_thread(_guarded, lambda: {"charts": _writes.charts(self._answers.box)}),
+                "POST": lambda: self._write(headers, receive, _writes.save_chart),
+            },
             "/api/openapi.json": {"GET": lambda: asyncio.to_thread(document, OPERATIONS)},
         }
         if path in own:
@@ -155,21 +168,28 @@ class Api:
             if make is None:
                 raise _NotAllowed(", ".join(own[path]))
             return await make()
+        if (saved := re.fullmatch(f"/api/charts/{_CHART_ID}", path)) and method == "DELETE":
+            return await self._write(headers, receive, lambda box, _: _writes.delete_chart(box, saved["chart_id"]))
         if blob := re.fullmatch(r"/api/blob/([0-9a-f]{16,128})", path):
             return await asyncio.to_thread(self._blob, blob[1])
         for route in READS:
             if match := re.fullmatch(route.path, path, re.DOTALL):
                 if method != "GET":
-                    raise _NotAllowed("GET, HEAD")
-                return await self._compute(route.handler, params, match.groupdict())
+                    raise _NotAllowed("GET, HEAD, DELETE" if route.handler is _chart.chart else "GET, HEAD")
+                return await self._compute(route.handler, params, match.groupdict(), own=route.own)
         raise Problem("not_found", "there is nothing here")
 
     async def _compute(
-        self, handler: Handler, params: Mapping[str, Sequence[str]], named: Mapping[str, str], *more: Any
+        self,
+        handler: Handler,
+        params: Mapping[str, Sequence[str]],
+        named: Mapping[str, str],
+        *more: Any,
+        own: Sequence[str] = (),
     ) -> Any:
         def run() -> Any:
-            given = {name: value for name, value in params.items() if name != "q" or handler is not _facets.complete}
-            asked = ask(self._answers, given)
+            shared = ask(self._answers, {name: value for name, value in params.items() if name not in own})
+            asked = replace(shared, params=params)
             try:
                 return handler(asked, self._colors, *more, **named)
             except _core.FilterError as error:  # in `sort=`, `by=` and the like
@@ -188,6 +208,12 @@ class Api:
             raise Problem("unauthorized", "the token is missing or wrong")
         cookie, write_token = sessions.start()
         return Answer(200, json.dumps({"write_token": write_token}).encode(), JSON_TYPE, (("set-cookie", cookie),))
+
+    async def _first_screen(self, params: Mapping[str, Sequence[str]], headers: Headers) -> Any:
+        """The frame and the verdict at once: the first thing that a reader waits for."""
+        findings = self._compute(_worse.findings, params, {})
+        status, found = await asyncio.gather(self._status(params, headers), findings)
+        return {"status": status, "findings": found}
 
     async def _status(self, params: Mapping[str, Sequence[str]], headers: Headers) -> Any:
         token = (self._access.sessions.write_token(headers) if self._access.sessions else None) or ""
@@ -221,19 +247,13 @@ class Api:
 
         return Stream("text/event-stream", chunks)
 
-    async def _score(self, headers: Headers, receive: Receive) -> Any:
+    async def _write(self, headers: Headers, receive: Receive, store: Callable[[Box, Json], Json]) -> Json:
+        """What `store` makes of the body."""
         if self._read_only:
             raise Problem("read_only", "this page was opened read-only")
-        row = _score_row(await _json_body(headers, receive))
-        box = self._answers.box
-        try:
-            stored = await asyncio.to_thread(box.add_scores, [row])
-        except ValueError as error:
-            raise Problem("bad_request", str(error)) from None
-        except _core.SpanboxError:
-            _log.exception("a score could not be stored")
-            raise Problem("unavailable", "the score could not be stored: try again") from None
-        return {"stored": stored}
+        body = await _json_body(headers, receive)
+        found: Json = await asyncio.to_thread(_guarded, lambda: store(self._answers.box, body))
+        return found
 
     def _blob(self, id_: str) -> Answer:
         content = _guarded(lambda: self._answers.box.blob(id_))
@@ -302,31 +322,6 @@ async def _json_body(headers: Headers, receive: Receive) -> dict[str, Any]:
     return found
 
 
-_SCORE = {
-    "trace_id": str,
-    "span_id": str,
-    "name": str,
-    "value": (int, float, bool),
-    "label": str,
-    "explanation": str,
-    "source": str,
-}
-
-
-def _score_row(given: dict[str, Any]) -> dict[str, Any]:
-    row = {name: value for name, value in given.items() if value is not None}
-    for name, value in row.items():
-        if name not in _SCORE or not isinstance(value, _SCORE[name]):  # type: ignore[arg-type]
-            raise Problem(
-                "bad_request", f"{name[:60]!r} is unknown or of the wrong type: see NewScore in /api/openapi.json"
-            )
-    if row.get("source") not in ("human", "feedback"):
-        raise Problem("bad_request", "source must be human or feedback")
-    if "value" not in row and "label" not in row:
-        raise Problem("bad_request", "give a value or a label")
-    return {**row, "evaluator": "page"}
-
-
 OPERATIONS = (
     *((route.method, route.template, route.answers, "") for route in READS),
     ("POST", "/api/session", "SessionStarted", ""),
@@ -334,5 +329,10 @@ OPERATIONS = (
     ("GET", "/api/health", "HealthAnswer", ""),
     ("POST", "/api/health/check", "HealthAnswer", ""),
     ("GET", "/api/live", "LiveTick", ""),
+    ("GET", "/api/overview", "OverviewAnswer", ""),
     ("POST", "/api/scores", "ScoreStored", "NewScore"),
+    ("POST", "/api/budget", "Budget", "Budget"),
+    ("GET", "/api/charts", "ChartsAnswer", ""),
+    ("POST", "/api/charts", "ChartStored", "NewChart"),
+    ("DELETE", "/api/charts/{chart_id}", "ChartStored", ""),
 )

@@ -14,7 +14,7 @@ from spanbox.server.api._columnar import column
 from spanbox.server.api._frame import Colors, Json
 from spanbox.server.api._messages import conversation, documents, parsed, plain_text
 from spanbox.server.api._problem import Problem
-from spanbox.server.api._tree import Tree, read_tree, score_json, span_row
+from spanbox.server.api._tree import Tree, read_tree, scanned, score_json, span_row
 
 _PREVIEW_BYTES = 1 << 16
 _PAGE_BYTES = 1 << 20
@@ -24,19 +24,18 @@ _LEFT_OUT = {"input", "output", "events", "links", "chunk_deltas_us"}
 
 
 def span(asked: Asked, colors: Colors, trace_id: str, span_id: str) -> Json:
-    tree, row = _read(asked, trace_id, span_id)
+    tree, place, row = _read(asked, trace_id, span_id)
     values = row["attributes"]
-    place = tree.places[span_id]
     scores = [
         each for each in asked.box._fresh_store().trace_scores(tree.trace_id) if each.get("span_id") in (span_id, None)
     ]
     of_it = [each for each in scores if each.get("span_id") == span_id or row["parent_id"] is None]
     messages = conversation(values.get("input"), values.get("output")) if values.keys() & {"input", "output"} else []
-    _say_who_answered(tree, place, messages)
+    _say_who_answered(asked, tree, messages)
     _count_same(asked, messages)
     latest = {each["name"]: each for each in of_it}
     return {
-        "span": span_row(tree, place, colors, line=place, scores={span_id: latest}),
+        "span": span_row(tree, place, row, colors, line=place, scores={row["span_id"]: latest}),
         "start_ns": str(row["start_ns"]),
         "attributes": [
             _attribute(name, value) for name, value in _facts(row) if name not in _LEFT_OUT and not _is_long(value)
@@ -54,10 +53,10 @@ def span(asked: Asked, colors: Colors, trace_id: str, span_id: str) -> Json:
     }
 
 
-def _read(asked: Asked, trace_id: str, span_id: str) -> tuple[Tree, _core.SpanDict]:
+def _read(asked: Asked, trace_id: str, span_id: str) -> tuple[Tree, int, _core.SpanDict]:
     """The span with all it has; it is read with its page of the tree."""
     tree = read_tree(asked, trace_id)
-    place = tree.places.get(span_id.lower())
+    place = tree.place(span_id)
     if place is None:
         raise Problem("not_found", "the trace has no such span")
 
@@ -65,7 +64,7 @@ def _read(asked: Asked, trace_id: str, span_id: str) -> tuple[Tree, _core.SpanDi
         rows, _, _ = asked.box._fresh_store().trace_page(tree.trace_id, place, 1, [], True)
         return rows[0]
 
-    return tree, asked.answers.kept(asked.generation, ("span", tree.trace_id, span_id), read)
+    return tree, place, asked.answers.kept(asked.generation, ("span", tree.trace_id, span_id), read)
 
 
 def _facts(row: _core.SpanDict) -> list[tuple[str, Any]]:
@@ -138,22 +137,28 @@ def _link(value: Any) -> Json:
 # --- what the conversation needs from the rest of the trace ---
 
 
-def _say_who_answered(tree: Tree, place: int, messages: list[Json]) -> None:
+def _say_who_answered(asked: Asked, tree: Tree, messages: list[Json]) -> None:
     """Cards of tools name the span that ran: the one with the call's id, or the only one of the tool's name."""
-    by_id: dict[str, _core.SpanDict] = {}
-    by_name: dict[str, list[_core.SpanDict]] = {}
-    for row in tree.rows:
-        if row["kind"] == "tool":
-            by_name.setdefault(str(row["attributes"].get("tool_name", row["name"])), []).append(row)
-            if row["attributes"].get("tool_call_id") is not None:
-                by_id[str(row["attributes"]["tool_call_id"])] = row
-    for part in (part for message in messages for part in message["parts"]):
-        if part["type"] == "tool_call" and part["result"] is not None:
-            alike = by_name.get(part["name"], [])
-            ran = by_id.get(part["id"]) or (alike[0] if len(alike) == 1 else None)
-            if ran is not None:
-                part["result"] |= {"span_id": ran["span_id"], "duration_ns": ran["duration_ns"]}
-                part["result"]["is_error"] = part["result"]["is_error"] or ran["status"] == "error"
+    cards = [
+        part for message in messages for part in message["parts"] if part["type"] == "tool_call" and part["result"]
+    ]
+    if not cards:
+        return
+    names = ("span_id", "name", "tool_name", "tool_call_id", "duration_ns", "status")
+    tools = asked.answers.kept(
+        asked.generation, ("tools", tree.trace_id), lambda: scanned(asked, tree, "kind == tool", *names)
+    )
+    by_id = {str(tool[3]): tool for tool in tools if tool[3] is not None}
+    by_name: dict[str, list[Any]] = {}
+    for tool in tools:
+        by_name.setdefault(str(tool[1] if tool[2] is None else tool[2]), []).append(tool)
+    for part in cards:
+        alike = by_name.get(part["name"], [])
+        ran = by_id.get(part["id"]) or (alike[0] if len(alike) == 1 else None)
+        if ran is not None:
+            span_id, _, _, _, duration_ns, status = ran
+            part["result"] |= {"span_id": span_id, "duration_ns": duration_ns}
+            part["result"]["is_error"] = part["result"]["is_error"] or status == "error"
 
 
 def _count_same(asked: Asked, messages: list[Json]) -> None:
@@ -174,8 +179,7 @@ def _answer(asked: Asked, tree: Tree) -> str | None:
     """The text of what the trace answered."""
 
     def read() -> str | None:
-        place = tree.places.get(tree.summary["root_id"], 0)
-        rows, _, _ = asked.box._fresh_store().trace_page(tree.trace_id, place, 1, [], True)
+        rows, _, _ = asked.box._fresh_store().trace_page(tree.trace_id, tree.root, 1, [], True)
         output = rows[0]["attributes"].get("output")
         text = plain_text(conversation(None, output)) if output is not None else ""
         return text or None
@@ -209,7 +213,7 @@ def _cut(encoded: bytes, offset: int, most: int) -> tuple[str, int | None]:
 
 
 def payload(asked: Asked, colors: Colors, trace_id: str, span_id: str) -> Json:
-    _, row = _read(asked, trace_id, span_id)
+    _, _, row = _read(asked, trace_id, span_id)
     name = asked.param("column", "input")
     if name not in row["attributes"]:
         raise Problem("not_found", "the span has no such column")
@@ -223,7 +227,7 @@ def payload(asked: Asked, colors: Colors, trace_id: str, span_id: str) -> Json:
 
 
 def chunks(asked: Asked, colors: Colors, trace_id: str, span_id: str) -> Json:
-    _, row = _read(asked, trace_id, span_id)
+    _, _, row = _read(asked, trace_id, span_id)
     deltas = parsed(row["attributes"].get("chunk_deltas_us"))
     if not isinstance(deltas, list) or not all(isinstance(each, (int, float)) for each in deltas):
         deltas = []

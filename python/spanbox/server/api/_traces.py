@@ -8,18 +8,20 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from spanbox._literals import column_name, one_of, quoted
 from spanbox._render import plural
 from spanbox._spans import Query, Spans
-from spanbox.server.api._asked import SECOND_NS, Asked
+from spanbox.server.api._asked import SECOND_NS, Asked, Interval
 from spanbox.server.api._columnar import column
-from spanbox.server.api._filter_text import Search, searches
+from spanbox.server.api._filter_text import Search, clauses, searches
 from spanbox.server.api._frame import CALL, LLM, Colors, Json, bucket_name, every, panel, time_axis
 from spanbox.server.api._problem import Problem, utf16
 from spanbox.server.api._roots import trace_clause
+from spanbox.server.api._slices import sliced
 
 PAGE = 200
 _INPUT_CHARACTERS = 300
@@ -27,6 +29,7 @@ _SNIPPET = 60  # characters on either side
 _OF_CALLS = {"cost": "sum(cost)", "tokens": "sum(input_tokens)", "ttft": "min(ttft)"}  # of a trace by its model calls
 _ROOT = ("trace_id", "span_id", "name", "kind", "status", "start_ns", "duration_ns", "input")
 _ROWS = 24  # of the strip
+_HINTED = 8  # clauses that are left out in turn
 Y = {  # of the strip: column, unit, of which spans
     "duration": ("duration_ns", "ns"),
     "ttft": ("ttft_ns", "ns"),
@@ -42,33 +45,55 @@ def traces(asked: Asked, colors: Colors) -> Json:
     wanted = [name for name in asked.param("cols").split(",") if name][:20]
     which = _selected(asked, trace_clause(asked))
     sort = asked.param("sort", "-start")
-    found = _page(asked, which, sort, offset, limit, wanted)
-    total = asked.kept(("traces", which), lambda: _roots(asked, which).count())
+    total, read_share, read_from_ns = _total(asked, which)
+    found = _page(replace(asked, from_ns=read_from_ns), which, sort, offset, limit, wanted)
     newest = next(iter(_roots(asked, which).columns("start_ns").order_by("start_ns", descending=True).limit(1)), None)
     rows = _rows(asked, colors, found, wanted)
-    state, text = ("ok", "") if total else ("empty", _nothing(asked))
+    state, text = ("ok", "") if total or read_share < 1 else ("empty", _nothing(asked))
     return {
         **panel(
             asked,
             began_s,
             state=state,
             text=text,
-            basis=[f"{plural(total, 'trace')}, exact", "a trace matches when one of its spans does" if asked.q else ""],
+            basis=[
+                f"{plural(total, 'trace')}, {_far(read_share)}",
+                "a trace matches when one of its spans does" if asked.q else "",
+            ],
             more="Times and values are those of the root; cost, tokens, model and TTFT those of its model calls",
         ),
         "total": total,
-        "total_is": "exact",
+        "total_is": "exact" if read_share == 1 else "so far",
+        "read_share": read_share,
         "offset": offset,
         "sort": sort,
         "columns": wanted,
+        "hint": _hint(asked) if asked.q and not total and read_share == 1 else None,
         "newest_ns": None if newest is None else str(next(iter(newest.values()))),
         "max_duration_ns": max((row["duration_ns"] or 0 for row in rows), default=None),
         "rows": rows,
     }
 
 
-def _roots(asked: Asked, which: str) -> Spans:
-    return asked.spans(which, filtered=False)
+def _roots(asked: Asked, which: str, of: Interval | None = None) -> Spans:
+    return asked.spans(which, of=of, filtered=False)
+
+
+def _total(asked: Asked, which: str) -> tuple[int, float, int]:
+    """How many there are, as far as it is known; the share of the range that has been read, from which moment on."""
+    key = ("traces", which, asked.from_ns, asked.to_ns)
+    known: int | None = asked.answers.kept(asked.generation, key, lambda: None)
+    if known is not None:
+        return known, 1.0, asked.from_ns
+    slices = sliced(asked, ("traces", which), lambda of: _roots(asked, which, of).count())
+    total = sum(slices.found)
+    if slices.share == 1:
+        asked.answers.keep(asked.generation, key, total)
+    return total, slices.share, slices.read_from_ns
+
+
+def _far(read_share: float) -> str:
+    return "exact" if read_share == 1 else f"{read_share:.0%} of the range read, newest first".replace("%", " %")
 
 
 def _page(asked: Asked, which: str, sort: str, offset: int, limit: int, wanted: Sequence[str]) -> list[Json]:
@@ -224,6 +249,18 @@ def _snippet(hit: Any) -> Json:
 
 def _cell(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)[:500]
+
+
+def _hint(asked: Asked) -> Json | None:
+    """Nothing matches: the clause without which most would, and how many."""
+    parts = clauses(asked.q)[:_HINTED]
+    found: list[Json] = []
+    for i, part in enumerate(parts):
+        rest = replace(asked, q=" and ".join(parts[:i] + parts[i + 1 :]))
+        count = _roots(rest, trace_clause(rest)).count()
+        found.append({"drop": part, "q": rest.q, "total": count})
+    best = max(found, key=lambda each: each["total"], default=None)
+    return best if best is not None and best["total"] else None
 
 
 def _nothing(asked: Asked) -> str:

@@ -23,6 +23,7 @@ from spanbox.server.api._problem import Problem
 from spanbox.server.api._roots import trace_clause
 from spanbox.server.api._traces import selection
 from spanbox.server.api._tree import read_tree
+from spanbox.server.api._tree_parts import root_row
 
 _SAMPLE = 600
 _SLICES = 12
@@ -193,7 +194,7 @@ def _sample(asked: Asked, *clauses: str) -> list[str]:
 
 def changed(asked: Asked, colors: Colors, trace_id: str) -> Json | None:
     tree = read_tree(asked, trace_id)
-    root = tree.rows[tree.places.get(tree.summary["root_id"], 0)]
+    root = root_row(asked, tree)
     start_ns = tree.summary["start_ns"]
     own_marks = [each for each in marks(asked) if root["attributes"].get(each["kind"]) == each["name"]]
     before = [each for each in own_marks if int(each["at_ns"]) <= start_ns]
