@@ -56,6 +56,30 @@ TEST_F(StoreOpenTest, MakesAFolderForItsUserAloneWhateverTheUmask) {
   }
 }
 
+// Whoever copies the folder copies the mark, and not the inode. The mark came with a version later than the file's
+// first.
+TEST_F(StoreOpenTest, LockFileIsMarkedWithItsInode) {
+  const std::string path = dir_ / "s/lock.mdb";
+  const auto mark = [&] {
+    std::uint64_t inode = 0;
+    std::ifstream file(path, std::ios::binary);
+    file.seekg(-static_cast<int>(sizeof inode), std::ios::end);
+    file.read(reinterpret_cast<char*>(&inode), sizeof inode);
+    return inode;
+  };
+  MakeStore(dir_ / "s");
+  struct stat info {};
+  ASSERT_EQ(stat(path.c_str(), &info), 0);
+  EXPECT_EQ(mark(), info.st_ino);
+  std::filesystem::resize_file(path, static_cast<std::uint64_t>(info.st_size) - 8);
+  ASSERT_OK(Store::Open(dir_ / "s").status());
+  EXPECT_EQ(mark(), info.st_ino);
+  std::filesystem::copy_file(path, dir_ / "copy");
+  std::filesystem::rename(dir_ / "copy", path);
+  ASSERT_OK(Store::Open(dir_ / "s").status());
+  EXPECT_EQ(mark(), info.st_ino) << "a copy stays one";
+}
+
 TEST_F(StoreOpenTest, RelativePathBecomesAbsolute) {
   const auto before = std::filesystem::current_path();
   std::filesystem::current_path(dir_.path());

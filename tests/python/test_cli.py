@@ -149,6 +149,37 @@ def test_doctor_finds_a_sound_store_sound(folder: Path) -> None:
     assert report["found"]["verification"] == {**counts, "problems": []}
 
 
+def test_doctor_knows_a_store_that_was_copied_while_it_was_written(tmp_path: Path) -> None:
+    program = """
+import sys, spanbox
+spanbox.configure(sys.argv[1])
+with spanbox.span("running"):
+    with spanbox.span("ended"): pass
+    spanbox.flush()
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    command = [sys.executable, "-c", program, str(original)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as recorder:
+        assert recorder.stdout is not None
+        assert recorder.stdout.readline() == b"ready\n"
+        subprocess.run(["cp", "-r", original, copy], check=True)
+        examined = {
+            folder: run("doctor", "--store", str(folder), "--json", cwd=tmp_path) for folder in (original, copy)
+        }
+        recorder.communicate()
+    reports = {folder: json.loads(done.stdout) for folder, done in examined.items()}
+    assert reports[original]["advice"] == []
+    assert reports[original]["problems"] == reports[copy]["problems"] == []
+    (advice,) = reports[copy]["advice"]
+    assert "spanbox backup" in advice
+    spans = {span["name"]: span["status"] for span in spanbox.open(copy).spans()}
+    assert spans == {"running": "interrupted", "ended": "ok"}
+    spanbox.open(copy).backup(tmp_path / "backup")
+    assert json.loads(run("doctor", "--store", "backup", "--json", cwd=tmp_path).stdout)["advice"] == []
+
+
 def test_doctor_survives_a_store_that_kills_its_reader(folder: Path) -> None:
     """A damaged page makes LMDB abort, a truncated file raises SIGBUS: the child dies, the doctor tells."""
     data = folder / ".spanbox" / "data.mdb"

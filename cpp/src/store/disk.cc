@@ -9,6 +9,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -18,8 +19,11 @@
 namespace spanbox {
 namespace {
 
-// Room for the table of 1,024 readers (64 bytes each) and its head.
+// Room for LMDB's head and slots of 64 bytes each for more than 1,024 readers. Behind them stands the inode of the
+// file, too little for a slot, so LMDB leaves it alone: a file with another inode is a copy, which `spanbox doctor`
+// looks for.
 constexpr off_t kLockFileBytes = 17 * 4096;
+using LockFileMark = std::uint64_t;
 constexpr std::uint64_t kFullDiskBytes = 1 << 20;  // less free than this: an I/O error means "full"
 
 bool DiskIsFull(const std::string& folder) {
@@ -200,11 +204,14 @@ Status PreallocateLockFile(const std::string& folder) {
   int code = 0;
   struct stat info {};
   if (fstat(fd, &info) != 0) code = errno;
-  if (code == 0 && info.st_size < kLockFileBytes) {
-    const std::string zeros(static_cast<std::size_t>(kLockFileBytes - info.st_size), '\0');
-    const ssize_t wrote = pwrite(fd, zeros.data(), zeros.size(), info.st_size);
+  const LockFileMark mark = info.st_ino;
+  constexpr off_t kMarkedBytes = kLockFileBytes + static_cast<off_t>(sizeof mark);
+  if (code == 0 && info.st_size < kMarkedBytes) {
+    std::string missing(static_cast<std::size_t>(std::max<off_t>(kLockFileBytes - info.st_size, 0)), '\0');
+    missing.append(reinterpret_cast<const char*>(&mark), sizeof mark);
+    const ssize_t wrote = pwrite(fd, missing.data(), missing.size(), std::min(info.st_size, kLockFileBytes));
     if (wrote < 0) code = errno;
-    if (wrote >= 0 && static_cast<std::size_t>(wrote) != zeros.size()) code = ENOSPC;
+    if (wrote >= 0 && static_cast<std::size_t>(wrote) != missing.size()) code = ENOSPC;
   }
   close(fd);
   return code == 0 ? OkStatus() : LmdbError(code, folder, "cannot open");

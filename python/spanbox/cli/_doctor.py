@@ -19,18 +19,32 @@ from spanbox._paths import FOLDER, VARIABLE, find_store
 from spanbox._render import clean, format_bytes, format_time, plural
 from spanbox.cli._output import Output
 
+# The inode that the store's first opener wrote behind LMDB's part of lock.mdb. Read before the store is opened: later,
+# closing the file would end LMDB's own locks on it.
 _CHECK = """
-import json, sys
+import json, os, sys
 from spanbox import _core
+copied = False
+try:
+    with open(os.path.join(sys.argv[1], "lock.mdb"), "rb") as file:
+        info, mark = os.fstat(file.fileno()), os.pread(file.fileno(), 8, 17 * 4096)
+        copied = len(mark) == 8 and int.from_bytes(mark, sys.byteorder) != info.st_ino
+except OSError:
+    pass
 try:
     store = _core.Store(sys.argv[1], False)
-    found = {"info": store.info(), "recovery": store.recovery, "processes": store.processes()}
+    found = {"copied": copied, "info": store.info(), "recovery": store.recovery, "processes": store.processes()}
     found["verification"] = store.verify()
 except _core.SpanboxError as error:
-    found = {"error": str(error)}
+    found = {"copied": copied, "error": str(error)}
 print(json.dumps(found))
 """
 _CHECK_S = 3_600
+_COPIED = (
+    "this store is a copy of files (cp, rsync, an archive), as good as one of `spanbox backup` if no program was "
+    "recording meanwhile. Else what it recorded during the copying may be missing here, what was running counts as "
+    "interrupted, and what is damaged is a problem named above: copy it anew with `spanbox backup FOLDER`"
+)
 _BAD_LMDB = ((0, 9, 26), (0, 9, 31))  # locks of dead processes are cleaned up with races
 
 
@@ -86,6 +100,8 @@ def _check_in_child(report: Report) -> dict[str, Any]:
         last = child.stderr.strip().splitlines()[-1:] or ["no message"]
         report.problems.append(f"the check itself failed: {last[0]}")
         return {}
+    if found["copied"]:
+        report.advice.append(_COPIED)
     if "error" in found:
         report.problems.append(found["error"])
         return {}
