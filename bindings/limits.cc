@@ -1,6 +1,8 @@
 // What spanbox.limit() is asked.
 #include "limits.h"
 
+#include <algorithm>
+
 #include "context.h"
 #include "recording.h"
 
@@ -12,17 +14,29 @@ PyObject* SetLimitHook(PyObject*, PyObject* hook) {
   Py_RETURN_NONE;
 }
 
+PyObject* SetLender(PyObject*, PyObject* function) {
+  Py_XSETREF(lender, function == Py_None ? nullptr : Py_NewRef(function));
+  Py_RETURN_NONE;
+}
+
 PyObject* AsObject(const ContextObject* context) {
   return reinterpret_cast<PyObject*>(const_cast<ContextObject*>(context));
 }
 
-// Spans around `context`, of this thread or task.
+// Spans around `context`, of this thread or task: ours, and others that are current in OpenTelemetry's context.
 Py_ssize_t Depth(const ContextObject* context) {
   Py_ssize_t depth = 0;
   for (; context != nullptr; context = context->parent) {
-    if (IsSpan(AsObject(context))) ++depth;
+    const SpanId outer = context->parent == nullptr ? 0 : context->parent->span_id;
+    if (context->span_id != 0 && context->span_id != outer) ++depth;
   }
   return depth;
+}
+
+void Append(PyObject* list, SpanId id) {
+  PyObject* number = PyLong_FromUnsignedLongLong(id);
+  if (number == nullptr || PyList_Append(list, number) < 0) PyErr_Clear();
+  Py_XDECREF(number);
 }
 
 // The ids of the model calls around `context`, without `own`: a new reference, a list; or nullptr.
@@ -32,9 +46,7 @@ PyObject* CallsAround(const ContextObject* context, SpanId own) {
     if (!IsSpan(AsObject(context)) || context->span_id == own) continue;
     const SpanKind kind = static_cast<const SpanObject*>(context)->kind;
     if (kind != SpanKind::kLlm && kind != SpanKind::kEmbedding) continue;
-    PyObject* id = PyLong_FromUnsignedLongLong(context->span_id);
-    if (id == nullptr || PyList_Append(calls, id) < 0) PyErr_Clear();
-    Py_XDECREF(id);
+    Append(calls, context->span_id);
   }
   return calls;
 }
@@ -56,6 +68,7 @@ void Tell(const char* method, const SpanObject* span, PyObject* attributes) {
   PyObject* tags = OrNone(tagged == nullptr ? nullptr : tagged->tags);
   PyObject* calls = CallsAround(current, span->span_id);
   if (calls != nullptr) {
+    if (span->parent_id != 0) Append(calls, span->parent_id);  // a span that was lent is not around
     Py_XDECREF(Call(method, "KsNNO", static_cast<unsigned long long>(span->span_id), NameOf(span->kind), tags, calls,
                     attributes == nullptr ? Py_None : attributes));
   } else {
@@ -72,11 +85,49 @@ PyObject* SpanDepth(PyObject*, PyObject*) {
   return PyLong_FromSsize_t(depth);
 }
 
-PyMethodDef functions[] = {{"set_limit_hook", SetLimitHook, METH_O, nullptr},
+// ask_limits(name, attributes, calls, depth) of a span that another library starts here, inside `calls` (ids of its
+// open model calls) and at least `depth` spans: its kind, as far as it is known; None without a limit.
+PyObject* AskLimitsHere(PyObject*, PyObject* args) {
+  PyObject *name = nullptr, *attributes = nullptr, *calls = nullptr;
+  Py_ssize_t depth = 0;
+  if (PyArg_ParseTuple(args, "OO!O!n", &name, &PyDict_Type, &attributes, &PyList_Type, &calls, &depth) == 0) {
+    return nullptr;
+  }
+  if (limit_hook == nullptr) Py_RETURN_NONE;
+  ContextObject* current = CurrentContext();
+  PyObject* around = CallsAround(current, 0);
+  PyObject* every = around == nullptr ? nullptr : PySequence_Concat(calls, around);
+  PyObject* tags = OrNone(current == nullptr ? nullptr : current->tags);
+  depth = std::max(depth, Depth(current));
+  Py_XDECREF(current);
+  Py_XDECREF(around);
+  if (every == nullptr) {
+    Py_DECREF(tags);
+    return nullptr;
+  }
+  return Call("starts_traced", "OONnN", name, attributes, tags, depth, every);
+}
+
+PyMethodDef functions[] = {{"ask_limits", AskLimitsHere, METH_VARARGS, nullptr},
+                           {"set_limit_hook", SetLimitHook, METH_O, nullptr},
+                           {"set_lender", SetLender, METH_O, nullptr},
                            {"span_depth", SpanDepth, METH_NOARGS, nullptr},
                            {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace
+
+ContextObject* LentOr(ContextObject* place, PyObject* name, PyObject* attributes) {
+  PyObject* const function = Py_NewRef(lender);
+  PyObject* span = PyObject_CallFunctionObjArgs(function, name, attributes == nullptr ? Py_None : attributes, nullptr);
+  Py_DECREF(function);
+  PyErr_Clear();
+  if (span != nullptr && IsSpan(span) && reinterpret_cast<SpanObject*>(span)->open) {
+    Py_XDECREF(place);
+    return reinterpret_cast<ContextObject*>(span);
+  }
+  Py_XDECREF(span);
+  return place;
+}
 
 bool AskLimits(SpanKind kind) {
   ContextObject* current = CurrentContext();

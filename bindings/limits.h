@@ -1,6 +1,7 @@
-// The hook of spanbox.limit(): asked before a span starts, and told what a span sets.
+// The hook of spanbox.limit(): asked before a span starts, and told what a span sets. And the lender: asked where a
+// framework's span waits for that of a client's call in it.
 //
-// Thread rule: hold the GIL. Ownership: the hook belongs to this module.
+// Thread rule: hold the GIL. Ownership: both belong to this module.
 // Invariant: without a hook nothing happens, and the check for one is all that a call pays.
 #pragma once
 
@@ -15,6 +16,12 @@ struct SpanObject;
 
 // spanbox._limit's _Hook; nullptr: no limit is open.
 inline PyObject* limit_hook = nullptr;
+
+// spanbox._limit's lend(name, attributes) -> Span | None; nullptr: no framework has said that it calls a client.
+inline PyObject* lender = nullptr;
+
+// The open span that one of a tracer is to start under instead of in `place`, which is given back; else `place`.
+ContextObject* LentOr(ContextObject* place, PyObject* name, PyObject* attributes);
 
 // False with an exception set: a span of that kind must not start here. REQUIRES: limit_hook is set, as all of these
 // do.

@@ -180,6 +180,7 @@ SpanObject* StartIfWanted(TracerObject* tracer, const Arguments& given, bool cur
   SpanObject* span = nullptr;
   SpanKind kind = SpanKind::kSpan;
   if (place == nullptr || !IsSuppressed(place->otel)) {
+    if (lender != nullptr) place = LentOr(place, given[kName], given[kAttributes]);
     if (!IsAllowed(given, place, kind)) {
       Py_XDECREF(place);
       return nullptr;
@@ -222,11 +223,12 @@ PyObject* TracerStartSpan(PyObject*, PyObject* const* args, Py_ssize_t count, Py
   return span == nullptr ? NotRecorded("start_span", given) : reinterpret_cast<PyObject*>(span);
 }
 
-// adopt(span_context, parent_id, name, kind=, attributes=, links=, start_time=): None when it cannot be recorded.
+// adopt(span_context, parent_id, name, kind=, attributes=, links=, start_time=, known_kind=): None when it cannot be
+// recorded. known_kind: what ask_limits() gave; then the limits are told what it sets.
 PyObject* TracerAdopt(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* keywords) {
-  static const Signature<7> signature(
-      {"span_context", "parent_id", "name", "kind", "attributes", "links", "start_time"});
-  const auto [span_context, parent_id, name, kind, attributes, links, start_time] =
+  static const Signature<8> signature(
+      {"span_context", "parent_id", "name", "kind", "attributes", "links", "start_time", "known_kind"});
+  const auto [span_context, parent_id, name, kind, attributes, links, start_time, known_kind] =
       signature.Read(args, count, keywords);
   if (name == nullptr) return MissingName();
   Adopted adopted{ParentOf(span_context)};
@@ -234,9 +236,12 @@ PyObject* TracerAdopt(PyObject* self, PyObject* const* args, Py_ssize_t count, P
   Recorder* recorder = ActiveRecorder();
   if (recorder == nullptr || adopted.identity.span_id == 0) Py_RETURN_NONE;
   const Arguments given{name, nullptr, kind, attributes, links, start_time, nullptr, nullptr, nullptr};
+  const bool limited = Given(known_kind) != nullptr && PyUnicode_Check(known_kind) && limit_hook != nullptr;
+  const auto known = limited ? SpanKindFromString(Utf8(known_kind).view()) : std::nullopt;
   ContextObject* place = CurrentContext();  // for its tags
-  SpanObject* span =
-      Start(*recorder, reinterpret_cast<TracerObject*>(self), given, place, false, SpanKind::kSpan, &adopted);
+  SpanObject* span = Start(*recorder, reinterpret_cast<TracerObject*>(self), given, place, false,
+                           known.value_or(SpanKind::kSpan), &adopted);
+  if (span != nullptr && limited) TellStart(span, attributes);
   Py_XDECREF(place);
   return reinterpret_cast<PyObject*>(span);
 }

@@ -152,6 +152,17 @@ PyObject* SpanFirstToken(PyObject* self, PyObject*) {
   Py_RETURN_NONE;
 }
 
+// What ends a span knows when it ended: its clock is put on, so that the end to come is that moment.
+PyObject* SpanEndedAt(PyObject* self, PyObject* time_ns) {
+  auto* span = reinterpret_cast<SpanObject*>(self);
+  const long long end_ns = PyLong_AsLongLong(time_ns);
+  if (end_ns == -1 && PyErr_Occurred() != nullptr) return nullptr;
+  const std::int64_t now_ns = MonotonicNowNs();
+  const std::int64_t late_ns = WallFromMonotonic(now_ns) - end_ns;
+  if (span->open && late_ns > 0) span->start_monotonic_ns = std::min(now_ns, span->start_monotonic_ns + late_ns);
+  Py_RETURN_NONE;
+}
+
 PyObject* SpanHandle(PyObject* self, PyObject*) { return NewHandle(reinterpret_cast<SpanObject*>(self)); }
 
 int SetPayload(SpanObject* span, PyObject** kept, Column column, PyObject* value) {
@@ -203,6 +214,7 @@ PyMethodDef span_methods[] = {
      "metadata=None)\n--\n\nAs spanbox.score(), of this span, also after it has ended."},
     {"handle", SpanHandle, METH_NOARGS, "A Handle of this span: small, picklable, for another thread or process."},
     {"first_token", SpanFirstToken, METH_NOARGS, "The first token of a streamed reply is here: records ttft_ns, once."},
+    {"_ended_at", SpanEndedAt, METH_O, "Its end, in nanoseconds since 1970, for who tells of it later: call it last."},
     // The Span of OpenTelemetry's API. None of these raises, whatever it is given.
     {"set_attribute", AsFunction(OtelSetAttribute), METH_FASTCALL | METH_KEYWORDS, "set_attribute(key, value)"},
     {"set_attributes", AsFunction(OtelSetAttributes), METH_FASTCALL | METH_KEYWORDS, "set_attributes(attributes)"},

@@ -60,6 +60,7 @@ class Span:
         """As spanbox.score(), of this span, also after it has ended."""
 
     def first_token(self) -> None: ...
+    def _ended_at(self, time_ns: int, /) -> None: ...
     def handle(self) -> Handle:
         """This span's place in its trace, for another thread, process or machine."""
 
@@ -119,6 +120,7 @@ class Tracer:
         attributes: Mapping[str, Any] | None = None,
         links: Sequence[Any] | None = None,
         start_time: int | None = None,
+        known_kind: str | None = None,
     ) -> Span | None:
         """Records a span that another library has started, under its own ids."""
 
@@ -277,6 +279,8 @@ def set_process_context(handle: Handle, /) -> None:
 def span_depth() -> int: ...
 def set_propagate(on: bool, /) -> None: ...
 def set_limit_hook(hook: object, /) -> None: ...  # _limit._Hook, or None
+def ask_limits(name: str, attributes: dict[str, Any], calls: list[int], depth: int, /) -> str | None: ...
+def set_lender(function: object, /) -> None: ...  # _lend._lend, or None
 def set_recording_off(off: bool, /) -> None: ...
 
 SamplingTuple = tuple[float, dict[str, float], str, bool, int, int]  # see spanbox.Sampling

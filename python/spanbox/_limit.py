@@ -31,7 +31,7 @@ R = TypeVar("R")
 
 TAG = "spanbox.limit"
 CALLS: tuple[Kind, ...] = ("llm", "embedding", "tool", "retriever", "reranker")
-_PAID = ("llm", "embedding")
+PAID = ("llm", "embedding")
 _TOKEN = re.compile(rb"limit-[0-9a-f]{16}")
 _MOST_ANSWERS = 1_000
 
@@ -155,6 +155,10 @@ _open: dict[bytes, Limit] = {}
 _answers: dict[bytes, tuple[Limit, ...]] = {}  # of encoded tags
 
 
+def any_limit() -> bool:
+    return bool(_open)
+
+
 class LimitBreak(BaseException):
     """LimitExceeded inside the code of an instrumentor or a framework, which may catch every Exception and go on. It
     leaves the block of the limit as LimitExceeded, its cause."""
@@ -193,7 +197,7 @@ class _Hook:
     def starts_traced(
         self, name: str, attributes: dict[str, Any] | None, tags: bytes | None, depth: int, calls: list[int]
     ) -> str:
-        kind = _kind(name, attributes or {})
+        kind = kind_of(name, attributes or {})
         try:
             self.starts("span" if self._is_same(kind, calls) else kind, tags, depth)
         except LimitExceeded as error:
@@ -202,7 +206,7 @@ class _Hook:
 
     def _is_same(self, kind: str, calls: list[int]) -> bool:
         """A framework's run and the first call of a client in it are one call."""
-        if kind not in _PAID or not calls:
+        if kind not in PAID or not calls:
             return False
         with _counting:
             known = calls[0] in self._inside
@@ -210,7 +214,7 @@ class _Hook:
         return not known
 
     def sets(self, span: int, kind: str, tags: bytes | None, calls: list[int], columns: dict[str, Any]) -> None:
-        if kind not in _PAID:
+        if kind not in PAID:
             return
         limits = _limits(tags)
         with _counting:
@@ -246,8 +250,8 @@ _OPERATIONS = {
 }  # fmt: skip
 
 
-def _kind(name: str, attributes: dict[str, Any]) -> str:
-    """By its attributes, or by its name as the conventions have it."""
+def kind_of(name: str, attributes: dict[str, Any]) -> str:
+    """Of a tracer's span: by its attributes, or by its name as the conventions have it."""
     kind = str(_core.normalise(attributes)["kind"])
     return kind if kind != "span" else _OPERATIONS.get(str(name).partition(" ")[0], "span")
 

@@ -8,17 +8,25 @@ from typing import Any
 import pytest
 import spanbox
 from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from spanbox import LimitExceeded, observe
 from spanbox._limit import LimitBreak
-from spanbox.otel import TracerProvider
+from spanbox.otel import SpanboxProcessor, TracerProvider
 
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-5"}
 USAGE = {"gen_ai.usage.input_tokens": 1_000_000, "gen_ai.usage.output_tokens": 0}  # $1.25
 
 
-@pytest.fixture
-def tracer() -> Any:
-    return TracerProvider().get_tracer("instrumentor")
+@pytest.fixture(params=["spanbox's provider", "an SDK's, with SpanboxProcessor"])
+def tracer(request: pytest.FixtureRequest) -> Any:
+    if request.param == "spanbox's provider":
+        return TracerProvider().get_tracer("instrumentor")
+    provider = SdkTracerProvider()
+    provider.add_span_processor(SpanboxProcessor())
+    return provider.get_tracer("instrumentor")
+
+
+OURS_ONLY = pytest.mark.parametrize("tracer", ["spanbox's provider"], indirect=True)
 
 
 def client_call(tracer: Any, attributes: dict[str, Any] | None = None, usage: dict[str, Any] | None = None) -> None:

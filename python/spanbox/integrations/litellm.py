@@ -4,7 +4,8 @@
     from spanbox.integrations.litellm import SpanboxLogger
     litellm.callbacks = [SpanboxLogger()]
 
-LiteLLM tells of the end of a call in a thread or task of its own; the span belongs where the call was made. A call that
+LiteLLM tells of the end of a call later, in a thread or task of its own; the span belongs where the call was made, and
+ends when the call did. What an instrumentor records of the client inside it (openai, ...) is its child. A call that
 spanbox.limit() does not allow raises where it is made; else nothing does.
 """
 
@@ -16,6 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from spanbox import _core
+from spanbox._lend import expect_client
 from spanbox._limit import enter
 from spanbox._observe import span as new_span
 
@@ -34,11 +36,12 @@ class SpanboxLogger(CustomLogger):  # type: ignore[misc]  # not known to the typ
     def __init__(self, **options: Any) -> None:
         if CustomLogger is not object:
             super().__init__(**options)
-        self._spans: dict[str, _core.Span] = {}
+        self._spans: dict[str, tuple[_core.Span, datetime]] = {}  # with their starts, as LiteLLM tells times
 
     def log_pre_api_call(self, model: str, messages: Any, kwargs: Mapping[str, Any]) -> None:
         call = str(kwargs.get("litellm_call_id"))
         if call in self._spans:  # tried again: one call of the program's, one span
+            expect_client(self._spans[call][0])
             return
         told = kwargs.get("litellm_params") or {}
         metadata = told.get("metadata") or {}
@@ -58,35 +61,32 @@ class SpanboxLogger(CustomLogger):  # type: ignore[misc]  # not known to the typ
         span.input = messages
         while len(self._spans) >= _MAX_OPEN:
             self._spans.pop(next(iter(self._spans)), None)
-        self._spans[call] = span
+        self._spans[call] = span, datetime.now()  # without a zone, as LiteLLM's
+        expect_client(span)
 
     def log_success_event(self, kwargs: Mapping[str, Any], response_obj: Any, start_time: Any, end_time: Any) -> None:
         whole = kwargs.get("complete_streaming_response") or kwargs.get("async_complete_streaming_response")
         if kwargs.get("stream") and whole is None and not _field(response_obj, "usage"):
             return  # a chunk: the end is yet to come
-        span = self._spans.pop(str(kwargs.get("litellm_call_id")), None)
+        span, began = self._spans.pop(str(kwargs.get("litellm_call_id")), (None, None))
         if span is None:
             return
         response = whole or response_obj
         columns = _columns(kwargs, response)
         first = kwargs.get("completion_start_time")
-        if kwargs.get("stream") and isinstance(first, datetime) and isinstance(start_time, datetime):
-            columns["ttft_ns"] = max(0, round((first - start_time).total_seconds() * 1e9))
+        if kwargs.get("stream") and isinstance(first, datetime) and began is not None:
+            columns["ttft_ns"] = max(0, round((first - began).total_seconds() * 1e9))
         span.set(**columns)
         choices = _field(response, "choices") or []
         span.output = [_plain(_field(choice, "message")) for choice in choices] if choices else None
-        span.__exit__(None, None, None)
+        _end(span, end_time)
 
     def log_failure_event(self, kwargs: Mapping[str, Any], response_obj: Any, start_time: Any, end_time: Any) -> None:
-        span = self._spans.pop(str(kwargs.get("litellm_call_id")), None)
+        span, _ = self._spans.pop(str(kwargs.get("litellm_call_id")), (None, None))
         if span is None:
             return
         error = kwargs.get("exception")
-        if isinstance(error, BaseException):
-            span.__exit__(type(error), error, error.__traceback__)
-        else:
-            failed = RuntimeError(str(error or "the call failed"))
-            span.__exit__(RuntimeError, failed, None)
+        _end(span, end_time, error if isinstance(error, BaseException) else RuntimeError(error or "the call failed"))
 
     async def async_log_pre_api_call(self, model: str, messages: Any, kwargs: Mapping[str, Any]) -> None:
         self.log_pre_api_call(model, messages, kwargs)
@@ -96,6 +96,12 @@ class SpanboxLogger(CustomLogger):  # type: ignore[misc]  # not known to the typ
 
     async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         self.log_failure_event(kwargs, response_obj, start_time, end_time)
+
+
+def _end(span: _core.Span, end_time: Any, error: BaseException | None = None) -> None:
+    if isinstance(end_time, datetime):
+        span._ended_at(round(end_time.timestamp() * 1e9))
+    span.__exit__(None if error is None else type(error), error, None if error is None else error.__traceback__)
 
 
 def _field(value: Any, name: str) -> Any:

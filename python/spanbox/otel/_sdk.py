@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanbox import _core
+from spanbox._limit import PAID, any_limit
 from spanbox._observe import flush
 from spanbox.otel._api import share_context as _share_context
 
@@ -40,7 +41,7 @@ class _Tracers:
         self._tracers[id(resource), id(scope)] = resource, scope, tracer  # the objects keep their addresses
         return tracer
 
-    def adopt(self, span: ReadableSpan) -> _core.Span | None:
+    def adopt(self, span: ReadableSpan, known_kind: str | None = None) -> _core.Span | None:
         return self.of(span).adopt(
             span.get_span_context(),
             None if span.parent is None else span.parent.span_id,
@@ -48,6 +49,7 @@ class _Tracers:
             kind=span.kind,
             attributes=_attributes(span.attributes),
             start_time=span.start_time,
+            known_kind=known_kind,
         )
 
 
@@ -70,6 +72,13 @@ def _finish(ours: _core.Span, span: ReadableSpan, known: Mapping[str, Any]) -> N
     ours.end(span.end_time)
 
 
+class _Open(NamedTuple):
+    ours: _core.Span
+    attributes: dict[str, Any]  # that are recorded
+    kind: str | None  # where a limit is open
+    parent_id: int
+
+
 class SpanboxProcessor(SpanProcessor):  # type: ignore[misc]  # the SDK is not known to the type checker
     """Records the spans of an SDK's TracerProvider.
 
@@ -77,26 +86,42 @@ class SpanboxProcessor(SpanProcessor):  # type: ignore[misc]  # the SDK is not k
 
     share_context: spans of @observe become parents and children of the SDK's, too. False where those are also sent to
     a backend that does not get ours, and would miss them.
+
+    spanbox.limit() counts these spans, too. One that it does not allow raises out of start_span(), as it would with
+    spanbox's own provider: that is what the program has asked for. Nothing else here raises.
     """
 
     def __init__(self, *, share_context: bool = True) -> None:
         self._tracers = _Tracers()
-        self._open: dict[int, tuple[_core.Span, dict[str, Any]]] = {}
+        self._open: dict[int, _Open] = {}
         self._lock = threading.Lock()
         if share_context:
             _share_context()
 
     def on_start(self, span: Any, parent_context: object = None) -> None:
-        ours = self._tracers.adopt(span)
+        attributes = _attributes(span.attributes)
+        parent_id = 0 if span.parent is None else span.parent.span_id
+        kind = self._within_limits(span.name, attributes, parent_id) if any_limit() else None
+        ours = self._tracers.adopt(span, kind)
         if ours is not None:
             with self._lock:
-                self._open[span.get_span_context().span_id] = ours, _attributes(span.attributes)
+                self._open[span.get_span_context().span_id] = _Open(ours, attributes, kind, parent_id)
+
+    def _within_limits(self, name: str, attributes: dict[str, Any], parent_id: int) -> str | None:
+        calls, depth = [], 0
+        with self._lock:
+            while depth < len(self._open) and (each := self._open.get(parent_id)) is not None:
+                depth += 1
+                if each.kind in PAID:
+                    calls.append(parent_id)
+                parent_id = each.parent_id
+        return _core.ask_limits(name, attributes, calls, depth)
 
     def on_end(self, span: ReadableSpan) -> None:
         with self._lock:
             found = self._open.pop(span.get_span_context().span_id, None)
         if found is not None:
-            _finish(found[0], span, found[1])
+            _finish(found.ours, span, found.attributes)
 
     def shutdown(self) -> None:
         flush()
