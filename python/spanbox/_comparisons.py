@@ -36,6 +36,7 @@ _VALUES = 20_000  # of a score, newest first
 _WORDS = ((LLM, ("model", "finish_reason")), (ROOT, ("feature", "tenant")))  # columns of words that may drift
 _NUMBERS = ("input_tokens", "output_tokens")
 _QUANTILES = (10, 50, 90, 99)  # of which the one that moved most is told
+_SLICES = 24  # of the time before: more tell no more of a drift
 _STABLE, _NEAR = 0.1, 0.2  # a PSI, and a D, below which a drift does not matter
 _WORSE_WHEN_HIGHER = (
     "toxic",
@@ -345,13 +346,12 @@ def _drifts(period: Period) -> Iterator[Comparison | None]:
                 continue
             few = min(sum(side[column].values()) for side in (now, before)) < _LEAST_TIMES
             yield None if few else _words_drift(population, column, now[column], before[column])
-    asked = {name: f"buckets({name})" for name in _NUMBERS}
-    [now], [before] = (list(period.spans(of, LLM).by().agg(**asked)) for of in (period.now, period.before))
+    numbers = [_buckets(period, times) for times in ([period.now], _slices(period))]
     for name in _NUMBERS:
-        sides = [{(-math.inf if i is None else i): n for i, n in side[name] or ()} for side in (now, before)]
-        counts = [sum(side.values()) for side in sides]
-        if counts[0]:
-            yield None if min(counts) < _LEAST_TIMES else _numbers_drift(period, name, sides[0], sides[1])
+        sides = [side[name] for side in numbers]
+        if sides[0]:
+            few = min(side.total() for side in sides) < _LEAST_TIMES
+            yield None if few else _numbers_drift(period, name, sides[0], sides[1])
 
 
 def _tables(period: Period, of: Interval, population: str, columns: tuple[str, ...]) -> dict[str, Counter[Any]]:
@@ -360,6 +360,25 @@ def _tables(period: Period, of: Interval, population: str, columns: tuple[str, .
     for row in period.spans(of, population).by(*columns).agg(spanbox_n="count()"):
         for column in columns:
             found[column][row[column]] += row["spanbox_n"]
+    return found
+
+
+def _slices(period: Period) -> list[Interval]:
+    """The time before; of a long one slices as long as the window, evenly spread, so that all hours of a day count."""
+    begin, end = period.before
+    length = period.now[1] - period.now[0]
+    if end - begin <= _SLICES * length:
+        return [period.before]
+    return [(at := begin + i * (end - begin - length) // (_SLICES - 1), at + length) for i in range(_SLICES)]
+
+
+def _buckets(period: Period, times: list[Interval]) -> dict[str, Counter[float]]:
+    """Of each column how many values lie in each bucket; -inf: of those not above 0."""
+    found: dict[str, Counter[float]] = {name: Counter() for name in _NUMBERS}
+    for of in times:
+        for row in period.spans(of, LLM).by().agg(**{name: f"buckets({name})" for name in _NUMBERS}):
+            for name in _NUMBERS:
+                found[name].update({(-math.inf if i is None else i): n for i, n in row[name] or ()})
     return found
 
 
@@ -385,7 +404,7 @@ def _words_drift(population: str, column: str, now: Counter[Any], before: Counte
     )
 
 
-def _numbers_drift(period: Period, name: str, now: dict[float, int], before: dict[float, int]) -> Comparison:
+def _numbers_drift(period: Period, name: str, now: Counter[float], before: Counter[float]) -> Comparison:
     """Told by the quantile that moved by the largest factor."""
     distance, p = kolmogorov_smirnov(now, before)
     at = max(_QUANTILES, key=lambda q: abs(_quantile(now, q) - _quantile(before, q)))
@@ -411,7 +430,7 @@ def _numbers_drift(period: Period, name: str, now: dict[float, int], before: dic
     )
 
 
-def _quantile(counts: dict[float, int], percent: int) -> float:
+def _quantile(counts: Counter[float], percent: int) -> float:
     """The bucket in which it lies; those of 0 and less are 0."""
     rest = percent * sum(counts.values()) / 100
     for bucket in sorted(counts):

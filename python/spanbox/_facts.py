@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
-from statistics import fmean, median
+from statistics import median
 
 from spanbox import _core
-from spanbox._comparisons import Group, Interval, Period, Unit
+from spanbox._comparisons import ROOT, Group, Interval, Period, Unit
 from spanbox._finding import Finding, Proof
 from spanbox._literals import equals
 from spanbox._spans import Query, Spans
 
 _MINUTE_NS = 60_000_000_000
-_USUAL_SPANS = 10  # in a bucket: of fewer none may come by chance
-_SILENT_BUCKETS = 2  # in a row: spans come in traces, and a single bucket may miss them
+_MISSED = 16  # traces that would have come in a silence: with so many the chance that none does is e^-16
+_SILENT_BUCKETS = 2  # in a row, at least
+_OFTEN = 3  # silences at least half as long: then it is how the traffic comes
 _FEW = 20  # a bucket with less than a twentieth of the usual is silent: what runs on into a gap is no traffic
-_EXPECTED_TRACES = 12.0  # in a gap: by chance none come once in 160,000 times
-_AROUND = 10  # buckets on either side of a gap
 _LEAST_ENDED = 1_000  # spans of a kind that a p99.9 needs
 _RUNNING = "status == running"
 _LISTED = 1_000  # running spans, oldest first
@@ -33,31 +32,25 @@ def facts(period: Period, around: Interval) -> list[Finding]:
 
 
 def silences(store: _core.Store, of: Interval, now_ns: int) -> list[Interval]:
-    """Times when nothing at all was recorded, though as much as before and after would have been seen; newest
-    first."""
+    """Times in which no trace began, though at the usual rate some would have; newest first. Traffic that comes in
+    bursts has silences of its own, which are none."""
     length_ns = max(1, (of[1] - of[0]) // (200 * _MINUTE_NS)) * _MINUTE_NS
-    rows = Spans(lambda: store, Query(since_ns=of[0], until_ns=of[1])).by(every=f"{length_ns}ns")
-    seen = {row["time"]: row for row in rows.agg(n="count()", roots="rate(parent_id == none)")}
-    usual = median(row["n"] for row in seen.values()) if seen else 0
-    if len(seen) < 3 or usual < _USUAL_SPANS:
+    roots = Spans(lambda: store, Query(filter=ROOT, since_ns=of[0], until_ns=of[1]))
+    counts = {row["time"]: row["n"] for row in roots.by(every=f"{length_ns}ns").agg(n="count()")}
+    if len(counts) < 3:
         return []
-    begins = sorted(at_ns for at_ns, row in seen.items() if _FEW * row["n"] >= usual)
-    # Where no root is stored, spans.
-    traces = {at_ns: row["n"] * (row["roots"] or 0.0) for at_ns, row in seen.items()}
-    if not any(traces.values()):
-        traces = {at_ns: row["n"] for at_ns, row in seen.items()}
-    found = []
-    for before, after in pairwise([*begins, min(of[1], now_ns)]):
-        missing = (after - before) // length_ns - 1
-        if missing >= _SILENT_BUCKETS and missing * _rate(traces, before, after, length_ns) >= _EXPECTED_TRACES:
-            found.append((before + length_ns, after))
-    return found[::-1]
-
-
-def _rate(traces: dict[int, float], before: int, after: int, length_ns: int) -> float:
-    """Traces that began in a bucket, on the mean of some before and after a gap."""
-    around = [at_ns for i in range(_AROUND) for at_ns in (before - i * length_ns, after + i * length_ns)]
-    return fmean(traces.get(at_ns, 0.0) for at_ns in around if min(traces) <= at_ns <= max(traces))
+    usual = median(counts.values())
+    begins = sorted(at_ns for at_ns, n in counts.items() if _FEW * n >= usual)
+    gaps = [(a + length_ns, b) for a, b in pairwise(begins) if b - a > _SILENT_BUCKETS * length_ns]
+    last, end = begins[-1] + length_ns, min(of[1], now_ns)
+    if last + _SILENT_BUCKETS * length_ns <= end:
+        gaps.append((last, end))
+    lasts = [b - a for a, b in gaps]
+    return [
+        gap
+        for gap, length in zip(reversed(gaps), reversed(lasts), strict=True)
+        if length // length_ns * usual >= _MISSED and sum(2 * each >= length for each in lasts) < _OFTEN
+    ]
 
 
 def _fact(

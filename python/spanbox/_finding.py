@@ -10,7 +10,16 @@ from typing import Any, Literal, overload
 
 from spanbox._apart import Trait
 from spanbox._comparisons import Group, Interval, Unit
-from spanbox._render import clean, format_cost, format_count, format_duration, format_share, plural, text_table
+from spanbox._render import (
+    clean,
+    distinct_digits,
+    format_cost,
+    format_count,
+    format_duration,
+    format_share,
+    plural,
+    text_table,
+)
 
 _AFTER_MARK_NS = 600_000_000_000
 _LABELS: dict[Group, str] = {
@@ -155,7 +164,7 @@ class Findings(Sequence[Finding]):
         common = max(shared, key=lambda trait: sum(each.text == trait.text for each in shared), default=None)
         if common is not None and sum(each.text == common.text for each in shared) > 1:
             parts.append(f"{clean(common.text)} is what most of the calls concerned share.")
-        if not self.items or not parts:
+        if self.checked and (not self.items or not parts):
             parts.append(f"{plural(self.checked, 'comparison')}.")
         if self.too_few:
             parts.append(f"{self.too_few} more {'has' if self.too_few == 1 else 'have'} too little data.")
@@ -179,18 +188,19 @@ class Findings(Sequence[Finding]):
 
     def cells(self) -> tuple[list[str], list[list[str]], set[int]]:
         """Header, rows and right-aligned columns, for people."""
+        digits = distinct_digits([item.proof.trace_id for item in self.items if item.proof is not None])
         rows = [
             [
                 item.label,
                 clean(item.what),
                 _value(item.now, item.unit),
-                _value(item.before, item.unit),
-                _change(item),
+                "" if item.group == "recording" else _value(item.before, item.unit),
+                "" if item.group == "recording" else _change(item),
                 ""
                 if item.differs is None
                 else f"{clean(item.differs.text)} {format_share(item.differs.of_them)} "
                 f"({format_share(item.differs.of_others)} of others)",
-                "" if item.proof is None else f"{item.proof.why} {item.proof.trace_id}",
+                "" if item.proof is None else f"{item.proof.why} {item.proof.trace_id[:digits]}",
             ]
             for item in self.items
         ]

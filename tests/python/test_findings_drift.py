@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import spanbox
 from spanbox import Box
-from spanbox._comparisons import Period
+from spanbox._comparisons import Period, _buckets, _slices
 from spanbox._facts import facts, silences
 from spanbox._finding import Findings
+from spanbox._significance import kolmogorov_smirnov
 
 HOUR = 3_600_000_000_000
 MINUTE = HOUR // 60
@@ -125,6 +126,25 @@ def test_comparisons_are_counted_as_they_are_made(tmp_path: Path) -> None:
     assert found.detail == "9 comparisons."
 
 
+def test_a_long_time_before_is_read_in_slices_of_all_of_it(tmp_path: Path) -> None:
+    """A window of ten minutes against twelve hours in which prompts of every second hour are ten times as long."""
+    rows = traffic(random.Random(4), 40_000)
+    for row in rows:
+        row["input_tokens"] *= 10 if row["start_ns"] // HOUR % 2 else 1
+    box = spanbox.open(tmp_path, create=True)
+    box._store.append(rows)
+    begin = (NOW - HOUR) // HOUR * HOUR
+    period = Period(box._store, "", (begin, begin + 10 * MINUTE), (begin - 10 * HOUR, begin))
+    slices = _slices(period)
+    assert len(slices) == 24
+    assert all(b - a == 10 * MINUTE for a, b in slices)
+    assert (slices[0][0], slices[-1][1]) == period.before
+    hours = {a // HOUR for a, _ in slices}
+    assert len(hours) >= 9
+    whole, sliced = (_buckets(period, times)["input_tokens"] for times in ([period.before], slices))
+    assert kolmogorov_smirnov(whole, sliced)[0] < 0.05
+
+
 def test_a_rare_change_of_words_is_no_finding(tmp_path: Path) -> None:
     """5 % that were cut off are 6 % now: if it is more than chance, it does not matter."""
     random_ = random.Random(5)
@@ -172,6 +192,22 @@ def test_an_end_of_recording_is_a_gap(box: Box) -> None:
     assert gap[1] == NOW
     assert abs(gap[0] - (NOW - 20 * MINUTE)) <= 2 * MINUTE
     assert silences(box._store, (NOW - 6 * HOUR, NOW - 30 * MINUTE), NOW) == []
+
+
+def test_pauses_that_the_traffic_has_are_no_gaps(box: Box) -> None:
+    """Two traces a minute come at random, with many spans each: now and then there are minutes without one. And a job
+    that starts fifty every ten minutes pauses in between."""
+    random_ = random.Random(8)
+    starts = [NOW - int(random_.random() * 6 * HOUR) for _ in range(720)]
+    box._store.append([call(number, at) for number, at in enumerate(starts)])
+    assert silences(box._store, (NOW - 6 * HOUR, NOW), NOW) == []
+    jobs = [NOW - 20 * HOUR + batch * 10 * MINUTE + i for batch in range(60) for i in range(50)]
+    box._store.append([call(1_000 + number, at) for number, at in enumerate(jobs)])
+    assert silences(box._store, (NOW - 20 * HOUR, NOW - 11 * HOUR), NOW) == []
+
+
+def call(number: int, at: int) -> Row:
+    return {"trace_id": f"{number + 1:032x}", "span_id": "1" * 16, "name": "x", "start_ns": at, "duration_ns": 5}
 
 
 def test_dropped_spans_are_found_while_they_can_be_told(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
