@@ -73,7 +73,7 @@ font-size:12px;font-variant-ligatures:none;background:none;color:inherit;padding
 .spanbox .sb-k{font:11px/14px ui-monospace,Menlo,Consolas,monospace;color:var(--sb-t2);border:1px solid var(--sb-line2);
 border-radius:4px;padding:0 3px;margin-right:6px}
 .spanbox .sb-e{color:var(--sb-err)}.spanbox .sb-m{color:var(--sb-t2)}.spanbox .sb-warn{color:var(--sb-warn)}
-.spanbox svg{vertical-align:middle;overflow:visible}.spanbox .sb-bar{margin-right:6px}
+.spanbox.spanbox svg{vertical-align:middle;overflow:visible;max-width:none}.spanbox .sb-bar{margin-right:6px}
 .spanbox .sb-wf{width:100%;min-width:220px;height:16px;display:block}
 .spanbox .sb-facts{display:flex;flex-wrap:wrap;gap:2px 24px;margin:4px 0 8px}
 .spanbox .sb-facts span{display:block;font-weight:600}

@@ -53,8 +53,9 @@ def head_html(trace: Trace, *, heading: str = "strong") -> str:
         tokens = f"{totals.input_tokens or 0:,} in{cached} → {totals.output_tokens or 0:,} out"
     unpriced = f", {totals.unpriced_calls:,} unpriced" if totals.unpriced_calls and trace.cost_usd is not None else ""
     root = trace.spans[0].attributes if trace.offset == 0 and trace.spans else {}
+    runs = trace.status == "running"
     named = [
-        ("duration", format_duration(trace.duration_ns)),
+        ("duration", f"{format_duration(_age_ns(trace))} so far" if runs else format_duration(trace.duration_ns)),
         ("cost", f"{format_cost(trace.cost_usd)}{unpriced}"),
         ("tokens", tokens),
         ("spans", f"{totals.spans:,}" + (f", {totals.errors:,} failed" if totals.errors else "")),
@@ -75,7 +76,7 @@ _ROOT_FACTS = (
 
 def _score(score: dict[str, object]) -> str:
     said = score.get("value", score.get("label"))
-    return f"{said:.3g}" if isinstance(said, float) else str(said)
+    return f"{said:.3g}" if isinstance(said, float) else str(said).lower() if isinstance(said, bool) else str(said)
 
 
 def failures_html(trace: Trace) -> str:
@@ -125,9 +126,15 @@ def waterfall_html(trace: Trace, *, limit: int = HTML_ROWS, link: str = "") -> s
 
 
 def _known_ns(trace: Trace) -> int:
-    """Of what is known of a trace that still runs."""
+    """Of what is known of a trace that has no end: one that runs lasts until now."""
+    if trace.status == "running":
+        return _age_ns(trace)
     ends = (span.start_ns + (span.duration_ns or 0) for span in trace.spans)
     return max(ends, default=trace.start_ns) - trace.start_ns
+
+
+def _age_ns(trace: Trace) -> int:
+    return max(0, time.time_ns() - trace.start_ns)
 
 
 def _name_html(span: TraceSpan, guide: str, link: str) -> str:

@@ -77,15 +77,19 @@ def _group_of(result: Result, row: Row) -> str:
     return ", ".join("(none)" if row[key] is None else clean(str(row[key])) for key in names) or "all"
 
 
-def _groups(result: Result, most: int) -> tuple[list[str], list[str]]:
-    """The groups with the most rows, the others counted in a note."""
+def _groups(result: Result, figures: list[str], most: int) -> tuple[list[str], list[str]]:
+    """The groups with the most values, the others counted in a note."""
     counts: dict[str, int] = {}
     for row in result:
         group = _group_of(result, row)
-        counts[group] = counts.get(group, 0) + 1
-    order = sorted(counts, key=lambda group: -counts[group])
+        counts[group] = counts.get(group, 0) + sum(_values_in(row[name]) for name in figures)
+    order = sorted((group for group in counts if counts[group]), key=lambda group: -counts[group])
     left = len(order) - most
     return order[:most], [f"{left} more groups are not shown"] if left > 0 else []
+
+
+def _values_in(value: Any) -> int:
+    return sum(count for _, _, count in value) if isinstance(value, list) else int(value is not None)
 
 
 def _scale(result: Result, figures: list[str]) -> tuple[Unit, str, float]:
@@ -118,7 +122,7 @@ def _bounded(rows: list[Row]) -> list[Row]:
 
 
 def _lines(alt: Any, result: Result, figures: list[str]) -> tuple[Any, list[str]]:
-    groups, notes = _groups(result, _GROUPS)
+    groups, notes = _groups(result, figures, _GROUPS)
     unit, axis, size = _scale(result, figures)
     rows = _bounded(_points(result, figures, groups, size))
     last = {(row["group"], row["figure"]): row for row in rows if row["value"] is not None}
@@ -188,7 +192,7 @@ def _scaled(value: Any, size: float) -> float | None:
 
 
 def _bars(alt: Any, result: Result, figures: list[str]) -> tuple[Any, list[str]]:
-    groups, notes = _groups(result, _BARS)
+    groups, notes = _groups(result, figures, _BARS)
     unit, axis, size = _scale(result, figures)
     rows = [
         {"group": group, "figure": name, "value": _scaled(row[name], size)}
@@ -208,7 +212,7 @@ def _bars(alt: Any, result: Result, figures: list[str]) -> tuple[Any, list[str]]
 
 def _histogram(alt: Any, result: Result, figures: list[str]) -> tuple[Any, list[str]]:
     """Columns of equal ratio on a logarithmic axis."""
-    groups, notes = _groups(result, _GROUPS)
+    groups, notes = _groups(result, figures, _GROUPS)
     name = figures[0]
     found = [(group, row[name]) for row in result if (group := _group_of(result, row)) in groups and row[name]]
     unit = result.unit(name)
