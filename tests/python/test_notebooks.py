@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,20 @@ def test_running_and_interrupted_spans_are_marked(box: Box) -> None:
     html = box.trace(TRACE_ID)._repr_html_()
     assert "⊠ interrupted" in html
     assert "◌ running" in html
+
+
+def test_a_running_trace_lasts_until_now(box: Box) -> None:
+    """It had an axis of one nanosecond: nothing in it has an end."""
+    box._store.append([span(1, status="running", kind="agent", start_ns=time.time_ns() - 7_200_000 * MS)])
+    html = box.trace(TRACE_ID)._repr_html_()
+    axis = re.findall(r'class="sb-ax">(.*?)</th>', html)[0]
+    assert "2\u2009h 00\u2009m" in axis
+    assert "2\u2009h 00\u2009m so far" in html
+
+
+def test_bars_keep_their_width_where_a_notebook_shrinks_pictures() -> None:
+    """nbconvert gives pictures max-width: 100 %, and a column is as wide as what it holds."""
+    assert ".spanbox.spanbox svg{vertical-align:middle;overflow:visible;max-width:none}" in block("")
 
 
 def test_tables_have_bars_sparks_and_a_basis(box: Box) -> None:

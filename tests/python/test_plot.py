@@ -107,6 +107,19 @@ def test_groups_beyond_six_are_counted_not_drawn(box: Box) -> None:
     assert len({row["group"] for row in values(chart)}) == 6
 
 
+def test_groups_with_the_most_values_are_drawn(box: Box) -> None:
+    """Models of which nothing was measured took the six places, because they came first."""
+    for number in range(9):
+        measured = {"ttft_ns": 5_000_000 * (number + 1)} if number >= 7 else {}
+        row = {"trace_id": f"{number + 1:032x}", "span_id": "1" * 16, "start_ns": 1, "name": "x", "kind": "llm"}
+        box._store.append([{**row, "model": f"m{number}", **measured}])
+    drawn = svg(box.spans().by("model").agg(ttft="histogram(ttft)").plot())
+    assert "m7" in drawn
+    assert "m8" in drawn
+    assert "m0" not in drawn
+    assert "not shown" not in drawn
+
+
 @pytest.mark.parametrize("name", ["datum.x'];alert(1)", "a.b[c]", "<script>alert(1)</script>", "\x1b[31m\u202e"])
 def test_names_from_outside_are_data(box: Box, name: str) -> None:
     row = {

@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 import spanbox
 from spanbox import Box
+from spanbox._apart import Trait
+from spanbox._finding import Finding, Findings, Mark, Proof
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -224,6 +226,20 @@ def test_policy_lets_nothing_but_the_style_of_the_page_in(support: Box, tmp_path
     assert "http" not in html.replace("http-equiv", "")
 
 
+def findings_of(texts: list[str]) -> Findings:
+    items = [
+        Finding(
+            group="failing", what=text, unit="rate", now=0.5, before=0.1, p=0.001, since_ns=START_NS, bucket_ns=1,
+            spark=(0.1, 0.5), spark_mark=1, differs=Trait(text, "==", text, text, 1.0, 0.0, 0.001),
+            proof=Proof(text, text, START_NS, "newest", None, text), n=1, of=2, filter=text,
+        )
+        for text in texts
+    ]  # fmt: skip
+    around = (START_NS, START_NS + S)
+    marks = [Mark(START_NS, text, "deploy") for text in texts[:3]]
+    return Findings(items, checked=len(items), too_few=0, now=around, before=around, marks=marks)
+
+
 def test_no_text_of_a_trace_becomes_an_element(box: Box, tmp_path: Path, hostile: Any) -> None:
     texts = hostile.hostile_texts(RUNS, "https://example.invalid")
     assert len(texts) >= 30
@@ -239,6 +255,7 @@ def test_no_text_of_a_trace_becomes_an_element(box: Box, tmp_path: Path, hostile
     shown: list[Any] = [
         trace, box.spans(), box.scores(), box.sessions(), box.cost(by=["model"]), box.session(texts[0]),
         box.spans().by("model", every="1s").agg(n="count()", p="p50(duration)", h="histogram(duration)"),
+        findings_of(texts),
     ]  # fmt: skip
     outputs += [each._repr_html_() for each in shown]
     for html in outputs:
