@@ -11,7 +11,7 @@ from spanbox import _core
 from spanbox._render import format_duration, one_line, plural
 from spanbox.server.api._asked import Asked
 from spanbox.server.api._frame import Colors, Json
-from spanbox.server.api._tree import Tree, page_rows, read_tree, scanned
+from spanbox.server.api._tree import PAGE, Tree, page_rows, read_tree, scanned
 
 MANY = 2_000  # spans: more are read apart
 _PARTS = 8
@@ -79,6 +79,9 @@ def _calls(asked: Asked, tree: Tree) -> Calls:
 
 
 def root_row(asked: Asked, tree: Tree) -> _core.SpanDict:
+    """Most roots are on the first page, which is read anyway."""
+    if tree.root < PAGE:
+        return page_rows(asked, tree, 0, PAGE)[tree.root]
     return page_rows(asked, tree, tree.root, 1)[0]
 
 
