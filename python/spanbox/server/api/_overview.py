@@ -209,16 +209,21 @@ def first_failures(asked: Asked, of: Interval) -> list[tuple[int, str, str]]:
 def _first_failures(asked: Asked, of: Interval) -> list[tuple[int, str, str]]:
     failed = asked.spans("status == error", of=(of[0], min(asked.now_ns, of[1] + HOUR_NS)), filtered=False)
     table = failed.columns("trace_id", "start_ns", "error_type", "kind").order_by("start_ns")._table()
-    first: dict[str, tuple[int, Any, str]] = {}
-    for trace_id, *what in zip(*map(table.column, table.column_names), strict=True):
-        first.setdefault(trace_id, (what[0], what[1], what[2]))
-    if asked.q or of[1] - of[0] <= DAY_NS:
-        begun = _begun(asked, of)
-    else:  # a failure comes soon after its root began: of days the edges do not matter
-        begun = {trace_id: what[0] for trace_id, what in first.items() if what[0] < of[1]}
-    return [
-        (begun[trace_id], *_kind(first[trace_id][1], first[trace_id][2])) for trace_id in first if trace_id in begun
-    ]
+    ids, starts, types, kinds = map(table.column, table.column_names)
+    first = dict(zip(reversed(ids), range(len(ids) - 1, -1, -1), strict=True))  # of each trace its earliest
+    # A failure comes soon after its root began: of days the edges do not matter.
+    begun = _begun(asked, of) if asked.q or of[1] - of[0] <= DAY_NS else None
+    named: dict[tuple[Any, str], tuple[str, str]] = {}
+    found = []
+    for trace_id, i in first.items():
+        at_ns = starts[i] if begun is None else begun.get(trace_id)
+        if at_ns is None or (begun is None and at_ns >= of[1]):
+            continue
+        what = (types[i], kinds[i])
+        if what not in named:
+            named[what] = _kind(*what)
+        found.append((at_ns, *named[what]))
+    return found
 
 
 def _begun(asked: Asked, of: Interval) -> dict[str, int]:
