@@ -97,6 +97,14 @@ PyObject* Detach(PyObject*, PyObject* given) {
   Py_RETURN_NONE;
 }
 
+// As of contextvars: OpenInference's LlamaIndex leaves by `token.var.reset(token)`, and without it ends no span.
+PyObject* TokenGetVar(PyObject* self, void*) { return Py_NewRef(self); }
+
+PyMethodDef token_methods[] = {{"reset", Detach, METH_O, "As otel_detach()."}, {nullptr, nullptr, 0, nullptr}};
+
+PyGetSetDef token_getset[] = {{"var", TokenGetVar, nullptr, "What has reset(), as a token of contextvars.", nullptr},
+                              {nullptr, nullptr, nullptr, nullptr, nullptr}};
+
 void TokenDealloc(PyObject* self) {
   Py_CLEAR(reinterpret_cast<TokenObject*>(self)->context);
   PyObject_Free(self);
@@ -148,6 +156,8 @@ int RegisterOtelContext(PyObject* module) {
   token_type.tp_basicsize = sizeof(TokenObject);
   token_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
   token_type.tp_doc = "What otel_attach() gives, for otel_detach().";
+  token_type.tp_methods = token_methods;
+  token_type.tp_getset = token_getset;
   token_type.tp_dealloc = TokenDealloc;
   if (PyModule_AddType(module, &token_type) < 0) return -1;
   return PyModule_AddFunctions(module, functions);
