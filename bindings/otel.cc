@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "limits.h"
+#include "wire/recorded.h"
 
 namespace spanbox::python {
 namespace {
@@ -64,6 +65,13 @@ void RecordException(SpanObject* span, PyObject* exception, PyObject* attributes
   PyErr_Clear();
   Py_XDECREF(event);
   Py_XDECREF(when);
+}
+
+void NoteFirstToken(SpanObject* span, PyObject* name, PyObject* timestamp) {
+  if (span->ttft_ns >= 0 || !PyUnicode_Check(name) || Utf8(name).view() != kFirstTokenEvent) return;
+  const std::int64_t start_ns =
+      span->given_start_ns != 0 ? span->given_start_ns : WallFromMonotonic(span->start_monotonic_ns);
+  span->ttft_ns = std::max<std::int64_t>(0, NanosecondsOr(timestamp, WallNowNs()) - start_ns);
 }
 
 // What the events say of an error that nobody has explained: a new reference, a dict of columns; or nullptr.
@@ -152,6 +160,7 @@ PyObject* OtelAddEvent(PyObject* self, PyObject* const* args, Py_ssize_t count, 
     PyObject* attributes = AsDict(mapping);
     PyObject* event = MakeEvent(name, attributes, timestamp);
     if (event != nullptr) KeepEvent(AsSpan(self), event);
+    NoteFirstToken(AsSpan(self), name, timestamp);
     Py_XDECREF(event);
     Py_XDECREF(attributes);
   }

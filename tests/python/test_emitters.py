@@ -82,6 +82,19 @@ def test_its_calls_are_understood(box: Box, tmp_path: Path, name: str) -> None:
         assert name.endswith("anthropic") or [row["status"] for row in calls].count("error") == 1
 
 
+def test_openinferences_event_of_the_first_token_is_the_ttft(box: Box) -> None:
+    [resource] = load("openinference_openai")["request"]["resourceSpans"]
+    box._store.receive_otlp(json.dumps({"resourceSpans": [resource]}).encode(), True)
+    streamed = [
+        span for span in spans_of({"resourceSpans": [resource]})
+        if any(event["name"] == "First Token Stream Event" for event in span.get("events", []))
+    ]  # fmt: skip
+    assert streamed
+    for span in streamed:
+        [row] = box.spans(f'span_id == "{span["spanId"]}"').columns("ttft_ns")
+        assert row["ttft_ns"] == int(span["events"][0]["timeUnixNano"]) - int(span["startTimeUnixNano"])
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("is_json", [True, False])
 def test_it_goes_out_as_it_came_in(box: Box, name: str, is_json: bool) -> None:

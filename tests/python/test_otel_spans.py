@@ -382,3 +382,13 @@ def test_span_of_a_killed_process_is_there_with_what_was_set(recorded: Any) -> N
     assert (span["name"], span["status"]) == ("call", "interrupted")
     assert semconv.restore(span["attributes"])["gen_ai.request.model"] == "gpt-5"
     assert span["attributes"]["events"][0]["name"] == "sent"
+
+
+def test_openinferences_event_of_the_first_token_is_the_ttft(tracer: Any, recorded: Any) -> None:
+    with tracer.start_as_current_span("chat") as span:
+        span.add_event("First Token Stream Event")
+        span.add_event("First Token Stream Event")
+    stored = recorded.only_span()
+    assert 0 < stored["attributes"]["ttft_ns"] <= stored["duration_ns"]
+    [event, _] = stored["attributes"]["events"]
+    assert abs(stored["start_ns"] + stored["attributes"]["ttft_ns"] - event["time_ns"]) < 1_000_000

@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "spanbox/otlp.h"
 #include "wire/json_text.h"
+#include "wire/recorded.h"
 
 namespace spanbox {
 namespace {
@@ -96,6 +97,7 @@ void SpanAssembler::BeginSpan() {
   events_.clear();
   links_.clear();
   exception_type_ = exception_message_ = {};
+  first_token_ns_ = 0;
 }
 
 void SpanAssembler::AddEvent(std::string_view name, std::uint64_t time_ns, std::span<const Field> event,
@@ -111,6 +113,7 @@ void SpanAssembler::AddEvent(std::string_view name, std::uint64_t time_ns, std::
   AppendCount("dropped_attributes_count", dropped, events_);
   events_ += '}';
   if (name == "gen_ai.evaluation.result") AddEventScore(time_ns, event);
+  if (name == kFirstTokenEvent && first_token_ns_ == 0) first_token_ns_ = time_ns;
   if (name != "exception") return;
   for (const Field& field : event) {
     if (field.name == "exception.type") exception_type_ = TextOf(field);
@@ -143,6 +146,9 @@ void SpanAssembler::TakeStatus() {
     }
   }
   derived_.assign(otherwise_.begin(), otherwise_.end());
+  if (first_token_ns_ > span.start_ns) {
+    derived_.push_back({Column::kTtftNs, {}, Value::Int(static_cast<std::int64_t>(first_token_ns_ - span.start_ns))});
+  }
   if (row_.status != SpanStatus::kError) return;
   if (!exception_type_.empty()) derived_.push_back({Column::kErrorType, {}, Value::String(exception_type_)});
   if (!exception_message_.empty() && span.status_message.empty()) {

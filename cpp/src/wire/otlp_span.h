@@ -85,6 +85,7 @@ class SpanAssembler {
   std::vector<SpanRow> scores_;
   std::string events_, links_;
   std::string_view exception_type_, exception_message_;
+  std::uint64_t first_token_ns_ = 0;
   Normaliser normaliser_;
   SpanRow row_;
   std::array<std::uint64_t, 4096> names_{};  // hashes of the attribute names seen: an open table

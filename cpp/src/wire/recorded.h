@@ -17,6 +17,9 @@ namespace spanbox {
 // The attribute, true, that marks such a span in its records. No row that is stored has it.
 inline constexpr std::string_view kOtelRaw = "otel.raw";
 
+// The event by which OpenInference tells that the first piece of a stream has come.
+inline constexpr std::string_view kFirstTokenEvent = "First Token Stream Event";
+
 // A RowFinisher.
 void AddColumnsOfAttributes(SpanRow& row, RowArena& arena);
 
