@@ -140,8 +140,14 @@ def _installed() -> Iterator[_Found]:
     for entry in entry_points(group=_GROUP):
         requires = (entry.dist.requires if entry.dist is not None else None) or []
         packages = frozenset(_package(each) for each in requires if "instruments" in each.partition(";")[2])
+        if not packages and _is_installed(_module(entry.name)):  # its package does not say: OpenInference's for LiteLLM
+            packages = frozenset((_canonical(entry.name),))
         distribution = entry.dist.name if entry.dist is not None else entry.module
         yield _Found(entry, entry.name, distribution, _family(entry, requires), packages)
+
+
+def _module(package: str) -> str:
+    return _MODULES.get(package, package.replace("-", "_"))
 
 
 def _package(requirement: str) -> str:
@@ -160,13 +166,13 @@ def _family(entry: EntryPoint, requires: Iterable[str]) -> int:
 
 def _switch_on(each: _Found) -> None:
     """Now, or when its client is imported; not at all when the client is not installed."""
-    modules = [_MODULES.get(name, name.replace("-", "_")) for name in sorted(each.packages)]
+    modules = [_module(name) for name in sorted(each.packages)]
     installed = [module for module in modules if _is_installed(module)]
     if modules and not installed:
         return
     each.wanted = True
     _on.append(each)
-    if not installed:  # its package does not say what it is for
+    if not installed:  # nobody says what it is for
         _load(each)
     for module in installed:
 
