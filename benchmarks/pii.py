@@ -11,6 +11,7 @@ import gzip
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +39,14 @@ def figures(right: int, wrong: int, missed: int) -> Figures:
     return Figures(right + missed, precision, recall, 5 * precision * recall / max(1e-9, 4 * precision + recall))
 
 
-def measure(path: Path) -> dict[str, Figures]:
+Found = tuple[str, int, int]  # entity, start, end
+
+
+def spanboxs(text: str) -> list[Found]:
+    return [(one.entity, one.start, one.end) for one in spanbox.redact(text).found]
+
+
+def measure(path: Path, find: Callable[[str], list[Found]] = spanboxs) -> dict[str, Figures]:
     right, wrong, missed = Counter[str](), Counter[str](), Counter[str]()
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
@@ -48,13 +56,13 @@ def measure(path: Path) -> dict[str, Figures]:
             for span in row["spans"]
             if span["entity_type"] in KINDS
         ]
-        found = [one for one in spanbox.redact(row["full_text"]).found if one.entity in KINDS.values()]
+        found = [each for each in find(row["full_text"]) if each[0] in KINDS.values()]
         for kind, start, end in wanted:
-            hit = any(one.entity == kind and one.start <= start and end <= one.end for one in found)
+            hit = any(entity == kind and a <= start and end <= b for entity, a, b in found)
             (right if hit else missed)[kind] += 1
-        for one in found:
-            if not any(kind == one.entity and start < one.end and one.start < end for kind, start, end in wanted):
-                wrong[one.entity] += 1
+        for entity, a, b in found:
+            if not any(kind == entity and start < b and a < end for kind, start, end in wanted):
+                wrong[entity] += 1
     each = {kind: figures(right[kind], wrong[kind], missed[kind]) for kind in sorted(KINDS.values())}
     return {**each, "all": figures(right.total(), wrong.total(), missed.total())}
 
