@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,9 +33,15 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def _spanbox() -> None:
+    """Record, query and evaluate LLM traces locally."""
+
+
 def run() -> int:
     """Runs the command of sys.argv; the exit code."""
     out = Output()
+    _build_only(sys.argv[1:])
     try:
         app(prog_name="spanbox")
     except SystemExit as end:
@@ -52,6 +58,24 @@ def run() -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _build_only(arguments: list[str]) -> None:
+    """Reading what every command takes makes up most of the start: of the one that is asked only that is read, and of a
+    list of commands what they do."""
+    commands = app.registered_commands
+    if asked := [each for each in commands if arguments and each.name == arguments[0]]:
+        app.registered_commands = asked
+    elif arguments in ([], ["--help"], ["-h"]) and "_SPANBOX_COMPLETE" not in os.environ:
+        for each in commands:
+            each.callback = _listed(each.callback)
+
+
+def _listed(callback: Any) -> Any:
+    def command() -> None: ...
+
+    command.__doc__ = callback.__doc__
+    return command
 
 
 def _open(store: Path | None) -> Box:

@@ -60,9 +60,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 def add_examples(app: typer.Typer) -> None:
-    """Gives each command its examples."""
+    """Gives each command its name and its examples."""
     for command in app.registered_commands:
-        name = command.name or (command.callback.__name__ if command.callback else "")
-        lines = EXAMPLES.get(name, ())
+        command.name = command.name or (command.callback.__name__ if command.callback else "")
+        lines = EXAMPLES.get(command.name, ())
         if lines:
             command.epilog = "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in lines)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spanbox._render import (
+    MISSING,
     clean,
     distinct_digits,
     duration_column,
@@ -47,7 +48,8 @@ def print_models(out: Output, figures: list[Row]) -> None:
     rows = []
     columns = [duration_column([row[key] for row in figures]) for key in ("ttft_p50", "ttft_p99")]
     for at, row in enumerate(figures):
-        tokens = f"{short_count(row['input_tokens'])}→{short_count(row['output_tokens'])}"
+        told = row["input_tokens"] or row["output_tokens"]
+        tokens = f"{short_count(row['input_tokens'])}→{short_count(row['output_tokens'])}" if told else MISSING
         times = [column[at] for column in columns]
         name = clean(row["model"] or "(no model)")
         cost, failed = format_cost(row["cost_usd"]), format_share(row["failed"])
