@@ -16,9 +16,11 @@ from typing import Any
 
 from spanbox import _core
 from spanbox._literals import column_name, equals, literal, one_of, quoted
+from spanbox._render import duration_unit
 from spanbox._significance import fisher_more, holm
 
 ALPHA = 0.01
+_TIMES = ("ttft_ns", "tpot_ns")
 FAILED_TOOL = "tool_error"  # not a column: the tool of a span that failed
 _IDS_A_FILTER = 1_000  # of the filter language
 _WORDS = 40  # most frequent values of a column that are compared
@@ -194,5 +196,7 @@ def _round(value: float) -> float:
 def _text(name: str, op: str, value: Value) -> str:
     if name == FAILED_TOOL:
         return f"status == error and tool_name == {quoted(str(value))}"
-    unit = "ns" if name.endswith("_ns") else ""
-    return equals(name, value) if op == "==" and not unit else f"{column_name(name)} {op} {literal(value)}{unit}"
+    if name in _TIMES and not isinstance(value, str):
+        unit, size = duration_unit(abs(value))
+        return f"{name.removesuffix('_ns')} {op} {value / size:g}{unit.replace('µ', 'u')}"
+    return equals(name, value) if op == "==" else f"{column_name(name)} {op} {literal(value)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -206,6 +207,21 @@ def test_traits_are_those_of_most_of_them_and_few_others(week: Any) -> None:
     )
     same = traits(box._store, ids["v7.2"][::2], ids["v7.2"][1::2])
     assert not any(trait.is_significant for trait in same.items)
+
+
+def test_times_in_traits_are_written_as_people_write_them(box: Box) -> None:
+    # They were `ttft_ns > 1300000000ns`.
+    ids = [f"{i:032x}" for i in range(1, 81)]
+    waits_ns = [3_000_000_000 + i * 7_000_000 if i < 40 else 1_000_000 + i * 1_000 for i in range(80)]
+    box._store.append(
+        [
+            {"trace_id": i, "span_id": i[16:], "name": "a", "kind": "llm", "start_ns": NOW, "ttft_ns": ns}
+            for i, ns in zip(ids, waits_ns, strict=True)
+        ]
+    )
+    [trait] = [each for each in traits(box._store, ids[:40], ids[40:]).items if each.column == "ttft_ns"]
+    assert re.fullmatch(r"ttft > \d+(\.\d+)?(ms|s)", trait.text)
+    assert box.spans(trait.text).count() == 40
 
 
 def test_hostile_values_stay_values_in_traits(week: Any) -> None:
