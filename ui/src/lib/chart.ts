@@ -152,7 +152,8 @@ function series(spec: ChartSpec, hooks: Hooks): uPlot.Series[] {
     label: line.label,
     stroke: () => (spec.stacked ? 'transparent' : faded(hooks.token(line.color), line.alpha ?? 1)),
     width: spec.stacked ? 0 : (line.width ?? 1.5),
-    points: spec.stacked ? { show: false } : { show: true, size: 4, width: 0, fill: () => hooks.token(line.color), filter: alone },
+    // uPlot draws those that the filter names also where it shows no others.
+    points: spec.stacked ? { show: false } : { show: false, size: 4, width: 0, fill: () => hooks.token(line.color), filter: alone },
     spanGaps: false,
     ...(spec.stacked ? { fill: () => hooks.token(line.color), ...(bars ? { paths: bars } : {}) } : {}),
     ...(filling ? { dash: [2, 3] } : line.dash ? { dash: line.dash } : {}),
