@@ -27,8 +27,10 @@ _LISTED = 1_000  # running spans, oldest first
 
 
 def facts(period: Period, around: Interval) -> list[Finding]:
-    """Of the window; `around`: the longer time that says what is usual."""
-    return [*_silent(period, around), *_dropped(period), *_running(period)]
+    """Of the window; `around`: the longer time that says what is usual. What was not recorded at all is told where all
+    calls are asked for: of some of them nobody knows."""
+    unrecorded = [] if period.filter.strip() else [*_silent(period, around), *_dropped(period)]
+    return [*unrecorded, *_running(period)]
 
 
 def silences(store: _core.Store, of: Interval, now_ns: int) -> list[Interval]:
