@@ -253,7 +253,7 @@ class TracePlaces {
   template <typename T>
   static void SortOut(std::vector<T>& values) {
     std::ranges::sort(values);
-    values.erase(std::ranges::unique(values).begin(), values.end());
+    values.erase(std::unique(values.begin(), values.end()), values.end());
   }
   std::size_t Find(const TraceId& id) const {
     const std::uint64_t hash = TraceHash()(id);

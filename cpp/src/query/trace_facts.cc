@@ -109,7 +109,7 @@ Status ForEachTracePart(ReadView& view, const TraceNumbers& traces, const Interr
       segments.insert(segments.end(), holders.begin(), holders.end());
     }
     std::ranges::sort(segments);
-    segments.erase(std::ranges::unique(segments).begin(), segments.end());
+    segments.erase(std::unique(segments.begin(), segments.end()), segments.end());
   } else {
     for (const SegmentMeta& segment : view.segments()) {
       if (traces.MayBeIn(segment)) segments.push_back(&segment);
