@@ -23,7 +23,7 @@ struct PyTables {
 // Without a look at signals: whoever reads a stream may do so on a thread that must not wait for the GIL.
 PySpanStream MakeStream(const PyStore& store, std::string filter, std::optional<std::int64_t> since_ns,
                         std::optional<std::int64_t> until_ns, std::vector<std::string> columns,
-                        std::optional<std::uint64_t> limit, bool lazy, bool scores) {
+                        std::optional<std::uint64_t> limit, bool lazy, bool scores, bool types) {
   SpanQuery query{.filter = std::move(filter), .about = scores ? About::kScores : About::kSpans};
   if (since_ns) query.since_ns = *since_ns;
   if (until_ns) query.until_ns = *until_ns;
@@ -31,7 +31,7 @@ PySpanStream MakeStream(const PyStore& store, std::string filter, std::optional<
   if (limit) options.limit = *limit;
   const auto make = [&] {
     const py::gil_scoped_release release;
-    return SpanStream::Make(store.store, query, options, lazy);
+    return SpanStream::Make(store.store, query, options, lazy, types);
   };
   return {Unwrap(make(), Wrong::kFilter)};
 }
@@ -75,7 +75,7 @@ void RegisterHandOver(py::module_& module) {
       .def("__next__", NextTable);
   py::class_<PySpanStream>(module, "SpanStream", "Spans that match, in tables of one schema.", py::is_final())
       .def(py::init(&MakeStream), "store"_a, "filter"_a, "since_ns"_a, "until_ns"_a, "columns"_a, "limit"_a, "lazy"_a,
-           "scores"_a = false)
+           "scores"_a = false, "types"_a = false)
       .def_property_readonly("columns", ColumnList)
       .def("__iter__", [](const PySpanStream& self) { return PyTables{self.stream->Read()}; })
       .def(

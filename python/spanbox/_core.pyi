@@ -621,7 +621,7 @@ class SpanStream:
     """Spans that match, by start, in tables of one schema; read anew each time it is iterated or handed over.
 
     `lazy`: reads no rows before. Without columns a small answer that is not lazy has those that its rows have, any
-    other all that a span of the time has.
+    other all that a span of the time has. `types`: with the column `spanbox.types`, where it is needed.
     """
 
     def __init__(
@@ -634,6 +634,7 @@ class SpanStream:
         limit: int | None,
         lazy: bool,
         scores: bool = False,
+        types: bool = False,
     ) -> None: ...
     @property
     def columns(self) -> list[tuple[str, str, bool]]:

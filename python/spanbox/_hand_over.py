@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import polars
 
 
-def _stream(store: _core.Store, query: Query, *, lazy: bool = False) -> _core.SpanStream:
-    return _core.SpanStream(store, *query.which, query.columns, query.limit, lazy)
+def _stream(store: _core.Store, query: Query, *, lazy: bool = False, types: bool = False) -> _core.SpanStream:
+    return _core.SpanStream(store, *query.which, query.columns, query.limit, lazy, types=types)
 
 
 # --- Parquet ---------------------------------------------------------------------------------------------------------
@@ -33,7 +33,7 @@ def to_parquet(store: _core.Store, path: Path, query: Query) -> int:
     pyarrow = library("pyarrow", "to_parquet()")
     from pyarrow.parquet import ParquetWriter
 
-    reader = pyarrow.RecordBatchReader.from_stream(_stream(store, query))
+    reader = pyarrow.RecordBatchReader.from_stream(_stream(store, query, types=True))
     if not reader.schema.names:
         raise ValueError("there are no spans, and so no columns: nothing to write")
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600

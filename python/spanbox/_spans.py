@@ -136,19 +136,19 @@ class _Arrow(ABC):
     @abstractmethod
     def _table(self) -> _core.Table: ...
 
-    def _arrow(self) -> _core.Table | _core.SpanStream:
-        """What is handed over."""
+    def _arrow(self, *, types: bool = False) -> _core.Table | _core.SpanStream:
+        """What is handed over; `types`: with what it takes to get it back as it was."""
         return self._table()
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        return self._arrow().__arrow_c_stream__(requested_schema)
+        return self._arrow(types=True).__arrow_c_stream__(requested_schema)
 
     def __arrow_c_schema__(self) -> object:
-        return self._arrow().__arrow_c_schema__()
+        return self._arrow(types=True).__arrow_c_schema__()
 
     def to_arrow(self) -> pyarrow.Table:
         """A pyarrow.Table."""
-        return library("pyarrow", "to_arrow()").table(self._arrow())
+        return library("pyarrow", "to_arrow()").table(self._arrow(types=True))
 
     def to_pandas(self) -> pandas.DataFrame:
         """A pandas.DataFrame (needs pyarrow too)."""
@@ -345,11 +345,11 @@ class Spans(_Arrow):
         q = self._query
         return self._store().scan(*q.which, q.columns, q.limit, q.order_by, q.descending, q.scores)
 
-    def _arrow(self) -> _core.Table | _core.SpanStream:
+    def _arrow(self, *, types: bool = False) -> _core.Table | _core.SpanStream:
         q = self._query
         if q.order_by:  # needs all rows at once
             return self._table()
-        return _core.SpanStream(self._store(), *q.which, q.columns, q.limit, False, q.scores)
+        return _core.SpanStream(self._store(), *q.which, q.columns, q.limit, False, q.scores, types and not q.scores)
 
     def columns(self, *names: str) -> Self:
         """Only these columns or attributes, in this order. Fewer columns are faster: only they are read."""

@@ -101,6 +101,9 @@ struct TableColumn {
   std::vector<std::uint8_t> valid;  // 0 or 1 a row; the value where 0 is unspecified
   bool is_json = false;             // kString: every value is JSON text
   bool has_json = false;            // kString: some values are JSON text, of lists and mappings
+  // kString, kFloat: what each value is, where they are of several types; a row each, unspecified where there is none.
+  // Ints among floats are in `ints`, too, which has room for all of their digits.
+  std::vector<ValueType> kinds;
 };
 
 struct Table {

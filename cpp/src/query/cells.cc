@@ -132,7 +132,7 @@ Status Cells::ReadChunk(SegmentColumns& columns, const ChunkInfo& chunk, std::sp
       for (std::size_t i = 0; i < rows.size(); ++i) {
         if (!c->valid(rows[i])) continue;
         SPANBOX_ASSIGN_OR_RETURN(const std::string_view text, c->Get(rows[i]));
-        has_json_ |= c->is_json(rows[i]);
+        if (c->is_json(rows[i])) SetJson(targets[i]);
         SetString(targets[i], strings_.Append(std::string(text)));
       }
     }
@@ -173,11 +173,41 @@ Cells Cells::Gather(std::span<const std::uint32_t> rows) && {
   for (std::size_t i = 0; i < rows.size(); ++i) {
     out.tags_[i] = tags_[rows[i]];
     out.payloads_[i] = payloads_[rows[i]];
+    if (!json_.empty() && json_[rows[i]] != 0) out.SetJson(i);
   }
   out.strings_ = std::move(strings_);
   out.seen_ = seen_;
-  out.has_json_ = has_json_;
   return out;
+}
+
+void Cells::SetJson(std::size_t row) {
+  if (json_.empty()) json_.resize(size());
+  json_[row] = 1;
+}
+
+// What the values of such a column are where nothing else is said.
+Cells::Tag Cells::TagOf(TableColumn::Type type) {
+  switch (type) {
+    case TableColumn::Type::kFloat:
+      return Tag::kFloat;
+    case TableColumn::Type::kBool:
+      return Tag::kBool;
+    case TableColumn::Type::kString:
+      return Tag::kString;
+    default:
+      return Tag::kInt;
+  }
+}
+
+std::vector<ValueType> Cells::Kinds() const {
+  static constexpr ValueType kOfTag[] = {ValueType::kInt, ValueType::kFloat, ValueType::kBool, ValueType::kString,
+                                         ValueType::kString};
+  std::vector<ValueType> kinds(size());
+  for (std::size_t row = 0; row < size(); ++row) {
+    const bool json = tags_[row] == Tag::kString && !json_.empty() && json_[row] != 0;
+    kinds[row] = json ? ValueType::kJson : kOfTag[static_cast<std::size_t>(tags_[row])];
+  }
+  return kinds;
 }
 
 TableColumn::Type Cells::TypeOf(const ColumnRef& column, unsigned tags) {
@@ -200,8 +230,9 @@ TableColumn Cells::Finish(const ColumnRef& column) && {
   TableColumn out;
   out.name = OutputName(column);
   out.type = TypeOf(column, seen_);
-  out.has_json = has_json_ && out.type == TableColumn::Type::kString;
+  out.has_json = !json_.empty() && out.type == TableColumn::Type::kString;
   const std::size_t rows = size();
+  if ((seen_ & ~(1u << static_cast<unsigned>(TagOf(out.type)))) != 0 || out.has_json) out.kinds = Kinds();
   for (std::size_t row = 0; row < rows; ++row) {
     if (tags_[row] != Tag::kAbsent) continue;
     if (out.valid.empty()) out.valid.assign(rows, 1);
@@ -210,8 +241,12 @@ TableColumn Cells::Finish(const ColumnRef& column) && {
   switch (out.type) {
     case TableColumn::Type::kFloat:
       out.floats.resize(rows);
-      for (std::size_t row = 0; row < rows; ++row)
-        out.floats[row] = tags_[row] == Tag::kAbsent ? 0 : Number((*this)[row]);
+      if (!out.kinds.empty()) out.ints.resize(rows);
+      for (std::size_t row = 0; row < rows; ++row) {
+        if (tags_[row] == Tag::kAbsent) continue;
+        out.floats[row] = Number((*this)[row]);
+        if (tags_[row] == Tag::kInt) out.ints[row] = static_cast<std::int64_t>(payloads_[row]);
+      }
       break;
     case TableColumn::Type::kString:
       FinishStrings(out);

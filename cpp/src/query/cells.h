@@ -59,6 +59,7 @@ class Cells {
   void Resize(std::size_t rows) {
     tags_.resize(rows, Tag::kAbsent);
     payloads_.resize(rows);
+    if (!json_.empty()) json_.resize(rows);
   }
   bool empty() const { return seen_ == 0; }  // no cell has a value
 
@@ -94,6 +95,9 @@ class Cells {
     payloads_[row] = payload;
     seen_ |= 1u << static_cast<unsigned>(tag);
   }
+  void SetJson(std::size_t row);
+  static Tag TagOf(TableColumn::Type type);
+  std::vector<ValueType> Kinds() const;
   void FinishStrings(TableColumn& out);
   Status ReadPoints(SegmentColumns& columns, const ChunkInfo& chunk, std::span<const std::uint32_t> rows,
                     std::span<const std::uint32_t> targets);
@@ -102,7 +106,7 @@ class Cells {
   std::vector<std::uint64_t> payloads_;
   StringPool strings_;
   unsigned seen_ = 0;
-  bool has_json_ = false;
+  std::vector<std::uint8_t> json_;  // a row each: whether its string is JSON text; empty: none is
 };
 
 // What a result calls the column: its name, but "start" for start_ns, which comes as a timestamp; of scores, "at".

@@ -9,6 +9,7 @@
 #include "base/moment.h"
 #include "base/msgpack.h"
 #include "base/utf8.h"
+#include "query/value_types.h"
 
 namespace spanbox {
 namespace {
@@ -70,6 +71,7 @@ std::optional<SpanStatus> FromName(std::string_view name, SpanStatus) {
 InputColumn::InputColumn(std::string_view given, bool json) : is_json(json) {
   AppendUtf8(given, name);
   const ColumnInfo* info = FindColumn(name);
+  if (name == kTypesColumn) role = Role::kTypes;
   if (name == "end" || name == "end_ns") {
     role = Role::kEnd;
     needs_unit = name == "end";
@@ -90,6 +92,7 @@ void RowMaker::Begin(std::uint64_t number) {
   bytes_ = 0;
   row_ = {};
   fields_.clear();
+  types_ = {};
   trace_id_.reset();
   span_id_.reset();
   parent_id_.reset();
@@ -167,6 +170,9 @@ Status RowMaker::Set(const InputColumn& column, const InputCell& cell) {
       return SetMoment(column, cell, end_ns_);
     case Role::kDuration:
       return SetLength(column, cell);
+    case Role::kTypes:
+      types_ = TextOf(cell);
+      return OkStatus();
     case Role::kField:
       return SetField(column, cell);
   }
@@ -287,7 +293,8 @@ Status RowMaker::SetField(const InputColumn& column, const InputCell& cell) {
   if (named && column.type == ColumnType::kInt && cell.kind == CellKind::kFloat) {
     if (std::isnan(cell.number)) return OkStatus();
     const auto whole = WholeNumber(cell);
-    field.value = whole ? Value::Int(*whole) : Value::Float(cell.number);
+    const bool is_minus_zero = cell.number == 0 && std::signbit(cell.number);
+    field.value = whole && !is_minus_zero ? Value::Int(*whole) : Value::Float(cell.number);
   } else if (named && column.type == ColumnType::kFloat && cell.kind == CellKind::kInt) {
     field.value = Value::Float(static_cast<double>(cell.integer));
   } else if (named && column.type == ColumnType::kString && (number || cell.kind == CellKind::kBool)) {
@@ -353,6 +360,7 @@ void RowMaker::MakeIds() {
 
 Result<const SpanRow*> RowMaker::Finish() {
   SPANBOX_RETURN_IF_ERROR(SetTimes());
+  if (!types_.empty()) ApplyTypes(types_, fields_);
   if (!trace_id_ || !span_id_) MakeIds();
   row_.trace_id = *trace_id_;
   row_.span_id = *span_id_;

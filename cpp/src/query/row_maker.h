@@ -29,6 +29,7 @@ struct InputColumn {
     kStart,
     kEnd,
     kDuration,
+    kTypes,
     kField
   };
 
@@ -73,6 +74,7 @@ class RowMaker {
   std::uint64_t bytes_ = 0;
   SpanRow row_;
   std::vector<Field> fields_;
+  std::string_view types_;  // of the fields, as value_types.h has them
   std::optional<TraceId> trace_id_;
   std::optional<SpanId> span_id_, parent_id_;
   std::optional<std::int64_t> start_ns_, end_ns_, duration_ns_;

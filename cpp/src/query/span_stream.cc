@@ -8,6 +8,7 @@
 
 #include "query/cells.h"
 #include "query/numbers.h"
+#include "query/value_types.h"
 
 namespace spanbox {
 namespace {
@@ -30,15 +31,40 @@ unsigned TagOf(ColumnType type) {
 // What the segments say of one column.
 struct Seen {
   unsigned tags = 0;
-  bool has_json = false;
+  bool has_json = false, has_text = false;
 };
 
-Result<bool> HoldsJson(SegmentColumns& columns, const ChunkInfo& chunk) {
+unsigned BitOf(ValueType type) { return 1u << static_cast<unsigned>(type); }
+
+// The types of its values, as bits.
+unsigned KindsOf(const Seen& seen) {
+  const auto saw = [&](Cells::Tag tag) { return (seen.tags >> static_cast<unsigned>(tag) & 1u) != 0; };
+  unsigned kinds = (seen.has_json ? BitOf(ValueType::kJson) : 0) | (seen.has_text ? BitOf(ValueType::kString) : 0);
+  if (saw(Cells::Tag::kInt)) kinds |= BitOf(ValueType::kInt);
+  if (saw(Cells::Tag::kFloat)) kinds |= BitOf(ValueType::kFloat);
+  if (saw(Cells::Tag::kBool)) kinds |= BitOf(ValueType::kBool);
+  return kinds;
+}
+
+Status NoteText(SegmentColumns& columns, const ChunkInfo& chunk, Seen& seen) {
   SPANBOX_ASSIGN_OR_RETURN(const TextColumn* text, columns.Text(chunk));
-  for (std::uint32_t row = 0; row < columns.rows(); ++row) {
-    if (text->valid(row) && text->is_json(row)) return true;
+  for (std::uint32_t row = 0; row < columns.rows() && !(seen.has_json && seen.has_text); ++row) {
+    if (text->valid(row)) (text->is_json(row) ? seen.has_json : seen.has_text) = true;
   }
-  return false;
+  return OkStatus();
+}
+
+ValueType KindOf(TableColumn::Type type) {
+  switch (type) {
+    case TableColumn::Type::kFloat:
+      return ValueType::kFloat;
+    case TableColumn::Type::kBool:
+      return ValueType::kBool;
+    case TableColumn::Type::kString:
+      return ValueType::kString;
+    default:
+      return ValueType::kInt;
+  }
 }
 
 // Of a score no segment says anything.
@@ -73,6 +99,9 @@ TableColumn Conformed(TableColumn from, const TableColumn& to, std::uint64_t row
   out.type = to.type;
   out.has_json = to.has_json;
   out.valid = from.valid;
+  out.kinds = from.kinds;
+  if (out.kinds.empty()) out.kinds.assign(rows, KindOf(from.type));
+  if (to.type == TableColumn::Type::kFloat) out.ints = from.ints;
   const auto present = [&from](std::uint64_t row) { return from.valid.empty() || from.valid[row] != 0; };
   StringPool texts;
   for (std::uint64_t row = 0; row < rows; ++row) {
@@ -96,8 +125,9 @@ TableColumn Conformed(TableColumn from, const TableColumn& to, std::uint64_t row
 }  // namespace
 
 Result<std::shared_ptr<const SpanStream>> SpanStream::Make(std::shared_ptr<Store> store, const SpanQuery& query,
-                                                           const ScanOptions& options, bool lazy) {
+                                                           const ScanOptions& options, bool lazy, bool types) {
   std::shared_ptr<SpanStream> stream(new SpanStream);
+  stream->has_types_ = types && options.columns.empty();
   stream->store_ = std::move(store);
   stream->query_ = query;
   stream->options_ = options;
@@ -111,6 +141,10 @@ Result<std::shared_ptr<const SpanStream>> SpanStream::Make(std::shared_ptr<Store
   }
   SPANBOX_ASSIGN_OR_RETURN(Table table, Scan(*stream->store_, query, options));
   stream->is_whole_ = true;
+  bool needed = false;
+  TableColumn told = stream->has_types_ ? TypesOf(table, needed) : TableColumn{};
+  needed = needed && std::ranges::find(table.columns, kTypesColumn, &TableColumn::name) == table.columns.end();
+  if (needed) table.columns.push_back(std::move(told));
   stream->is_uniform_.assign(table.columns.size(), false);
   stream->schema_ = std::make_shared<const Table>(std::move(table));
   return std::shared_ptr<const SpanStream>(std::move(stream));
@@ -170,8 +204,11 @@ Status SpanStream::FindSchema(QueryRun& run) {
     for (const ChunkInfo& chunk : columns->segment().chunks()) {
       Seen& of = seen[std::string(chunk.name)];
       of.tags |= TagOf(chunk.type);
-      if (chunk.type != ColumnType::kText || of.has_json) continue;
-      SPANBOX_ASSIGN_OR_RETURN(of.has_json, HoldsJson(*columns, chunk));
+      if (chunk.type == ColumnType::kText) {
+        SPANBOX_RETURN_IF_ERROR(NoteText(*columns, chunk, of));
+      } else if (TagOf(chunk.type) == TagOf(ColumnType::kString)) {
+        of.has_text = true;
+      }
     }
     return OkStatus();
   }));
@@ -190,6 +227,7 @@ Status SpanStream::FindSchema(QueryRun& run) {
     std::ranges::stable_sort(columns, {}, order);  // attributes stay by name
   }
   Table schema;
+  bool may_need_types = false;
   for (const ColumnRef& column : columns) {
     const auto found = seen.find(column.name);
     const Seen of = found == seen.end() ? Seen{} : found->second;
@@ -198,6 +236,14 @@ Status SpanStream::FindSchema(QueryRun& run) {
     out.type = Cells::TypeOf(column, of.tags);
     out.has_json = of.has_json;
     is_uniform_.push_back(std::popcount(of.tags) <= 1);
+    may_need_types |= MayNeedTypes(out, KindsOf(of));
+  }
+  has_types_ = has_types_ && may_need_types && !seen.contains(kTypesColumn);
+  if (has_types_) {
+    TableColumn& out = schema.columns.emplace_back();
+    out.name = kTypesColumn;
+    out.type = TableColumn::Type::kString;
+    is_uniform_.push_back(true);
   }
   if (options_.columns.empty()) {
     for (const ColumnRef& column : columns) options_.columns.push_back(column.name);
@@ -217,9 +263,11 @@ Result<std::shared_ptr<const Table>> SpanStream::Slice(std::size_t slice, std::u
   left -= table.rows;
   auto out = std::make_shared<Table>();
   out->rows = schema_->columns.empty() ? 0 : table.rows;
-  for (std::size_t i = 0; i < schema_->columns.size(); ++i) {
+  for (std::size_t i = 0; i < schema_->columns.size() - (has_types_ ? 1 : 0); ++i) {
     out->columns.push_back(Conformed(std::move(table.columns[i]), schema_->columns[i], table.rows));
   }
+  bool ignored = false;
+  if (has_types_) out->columns.push_back(TypesOf(*out, ignored));
   return std::shared_ptr<const Table>(std::move(out));
 }
 

@@ -23,8 +23,10 @@ class SpanStream : public std::enable_shared_from_this<SpanStream> {
 
   // Rows come by start, then span id: `options.order_by` must be empty. `lazy`: reads no rows yet. Without columns
   // named a small answer that is not lazy has those that its rows have; else all that any span of the asked time has.
+  // `types`: with the column that tells the types of single values (value_types.h), where it is needed, or, of a large
+  // answer, where it may be; only without columns named.
   static Result<std::shared_ptr<const SpanStream>> Make(std::shared_ptr<Store> store, const SpanQuery& query,
-                                                        const ScanOptions& options, bool lazy);
+                                                        const ScanOptions& options, bool lazy, bool types = false);
 
   const std::shared_ptr<const Table>& schema() const { return schema_; }
   // By column of schema(): all its values have that type in the store, too, so that a filter sees what is handed out.
@@ -45,6 +47,7 @@ class SpanStream : public std::enable_shared_from_this<SpanStream> {
   std::vector<bool> is_uniform_;
   std::vector<std::int64_t> cuts_;  // slice i: [cuts_[i], cuts_[i + 1])
   bool is_whole_ = false;           // schema_ is the whole answer
+  bool has_types_ = false;          // the last column of schema_ is that of types
 };
 
 }  // namespace spanbox

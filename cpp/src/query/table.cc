@@ -64,6 +64,7 @@ Result<Table> Ordered(const Table& table, std::string_view order_by, bool descen
     to.type = column.type;
     to.is_json = column.is_json;
     to.has_json = column.has_json;
+    to.kinds = Gathered(column.kinds, rows);
     to.ints = Gathered(column.ints, rows);
     to.floats = Gathered(column.floats, rows);
     to.codes = Gathered(column.codes, rows);

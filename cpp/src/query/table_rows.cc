@@ -1,5 +1,7 @@
 #include "query/table_rows.h"
 
+#include <charconv>
+
 #include "query/row_maker.h"
 
 namespace spanbox {
@@ -11,7 +13,30 @@ std::string_view TextOf(const TableColumn& column, std::uint64_t row) {
   return column.type == Type::kString ? std::string_view(column.dictionary[column.codes[row]]) : std::string_view();
 }
 
+// Written by Cells.
+template <typename Number>
+Number NumberOf(std::string_view text) {
+  Number number{};
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
 Value ValueOf(const TableColumn& column, std::uint64_t row) {
+  if (!column.kinds.empty()) {
+    const std::string_view text = TextOf(column, row);
+    switch (column.kinds[row]) {
+      case ValueType::kInt:
+        return Value::Int(column.type == Type::kFloat ? column.ints[row] : NumberOf<std::int64_t>(text));
+      case ValueType::kFloat:
+        return Value::Float(column.type == Type::kFloat ? column.floats[row] : NumberOf<double>(text));
+      case ValueType::kBool:
+        return Value::Bool(text == "true");
+      case ValueType::kString:
+        return Value::String(text);
+      case ValueType::kJson:
+        return Value::Json(text);
+    }
+  }
   switch (column.type) {
     case Type::kFloat:
       return Value::Float(column.floats[row]);
