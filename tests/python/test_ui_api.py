@@ -431,6 +431,20 @@ def test_live_tells_within_a_second_what_runs_and_what_is_new(tmp_path: Any) -> 
         connection.close()
 
 
+def test_the_newest_trace_that_is_shown_is_not_new(tmp_path: Any) -> None:
+    box = spanbox.open(tmp_path / "store", create=True)
+    start_ns = time.time_ns()
+    box._store.append([{"trace_id": "ab" * 16, "span_id": "cd" * 8, "name": "a", "start_ns": start_ns}])
+    with Server(box, port=0, page=Page()) as server:
+        for since_ns, new in ((start_ns, 0), (start_ns - 1, 1)):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+            connection.request(
+                "GET", f"/api/live?since={since_ns}", headers={"Authorization": f"Bearer {server.token}"}
+            )
+            assert tick(connection.getresponse(), Client(server))["new_traces"] == new
+            connection.close()
+
+
 def tick(response: http.client.HTTPResponse, client: Client) -> Any:
     while not (line := response.readline()).startswith(b"data: "):
         assert line

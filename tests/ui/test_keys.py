@@ -16,21 +16,22 @@ def _zoom(view: View) -> tuple[float, float]:
     return float(first), float(last)
 
 
+def _zoomed(view: View, key: str) -> tuple[float, float]:
+    before = view.page.evaluate("location.search")
+    view.press(key)
+    until(view.page, f"location.search !== {before!r} && location.search.includes('z=')")
+    return _zoom(view)
+
+
 def test_w_s_a_d_zoom_and_pan_and_shift_makes_them_faster(view: View) -> None:
     page = view.open(f"/trace/{view.made.failed_trace}", settled=ROW)
-    view.press("w")
-    until(page, "location.search.includes('z=')")
-    first = _zoom(view)
-    view.press("w")
-    second = _zoom(view)
+    first = _zoomed(view, "w")
+    second = _zoomed(view, "w")
     assert second[1] - second[0] < first[1] - first[0]
-    view.press("W")
-    third = _zoom(view)
+    third = _zoomed(view, "W")
     assert (third[1] - third[0]) / (second[1] - second[0]) < (second[1] - second[0]) / (first[1] - first[0])
-    view.press("d")
-    assert _zoom(view)[0] > third[0]
-    view.press("a")
-    assert _zoom(view)[0] == pytest.approx(third[0])
+    assert _zoomed(view, "d")[0] > third[0]
+    assert _zoomed(view, "a")[0] == pytest.approx(third[0])
     view.press("S", "S")
     until(page, "!location.search.includes('z=')")
 

@@ -19,9 +19,9 @@ _RUNNING = 20
 
 
 def tick(asked: Asked, since_ns: int, *, changed: bool) -> Json:
-    """The state of things now."""
+    """The state of things now; new are traces that began after `since_ns`."""
     now_ns = asked.now_ns
-    of = (since_ns, now_ns + DAY_NS)
+    of = (since_ns + 1, now_ns + DAY_NS)
     new = asked.spans(ROOT, of=of).count() if since_ns else 0
     newest = next(
         iter(asked.spans(of=(now_ns - DAY_NS, now_ns + DAY_NS), filtered=False).by().agg(at="max(start_ns)"))
