@@ -54,19 +54,6 @@ Status NoteText(SegmentColumns& columns, const ChunkInfo& chunk, Seen& seen) {
   return OkStatus();
 }
 
-ValueType KindOf(TableColumn::Type type) {
-  switch (type) {
-    case TableColumn::Type::kFloat:
-      return ValueType::kFloat;
-    case TableColumn::Type::kBool:
-      return ValueType::kBool;
-    case TableColumn::Type::kString:
-      return ValueType::kString;
-    default:
-      return ValueType::kInt;
-  }
-}
-
 // Of a score no segment says anything.
 void NoteScore(const QueryRun& run, const std::string& column, std::map<std::string, Seen, std::less<>>& seen) {
   const auto name = ScoreNameOf(column);

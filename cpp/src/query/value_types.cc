@@ -23,17 +23,7 @@ bool MeansInts(std::string_view name) {
 }
 
 ValueType KindOf(const TableColumn& column, std::uint64_t row) {
-  if (!column.kinds.empty()) return column.kinds[row];
-  switch (column.type) {
-    case TableColumn::Type::kFloat:
-      return ValueType::kFloat;
-    case TableColumn::Type::kBool:
-      return ValueType::kBool;
-    case TableColumn::Type::kString:
-      return ValueType::kString;
-    default:
-      return ValueType::kInt;
-  }
+  return column.kinds.empty() ? KindOf(column.type) : column.kinds[row];
 }
 
 // What is to be said of a value; nothing where it is what whoever reads the column takes it for.
@@ -100,6 +90,19 @@ void Apply(std::string_view type, Value& value) {
 }
 
 }  // namespace
+
+ValueType KindOf(TableColumn::Type type) {
+  switch (type) {
+    case TableColumn::Type::kFloat:
+      return ValueType::kFloat;
+    case TableColumn::Type::kBool:
+      return ValueType::kBool;
+    case TableColumn::Type::kString:
+      return ValueType::kString;
+    default:
+      return ValueType::kInt;
+  }
+}
 
 bool MayNeedTypes(const TableColumn& column, unsigned kinds) {
   const unsigned json = 1u << static_cast<unsigned>(ValueType::kJson);

@@ -16,6 +16,9 @@ namespace spanbox {
 
 inline constexpr std::string_view kTypesColumn = "spanbox.types";
 
+// The type of values of which the column says no other (TableColumn::kinds).
+ValueType KindOf(TableColumn::Type type);
+
 // Whether a table with such a column may need one. `kinds`: bits 1 << ValueType of its values.
 bool MayNeedTypes(const TableColumn& column, unsigned kinds);
 
