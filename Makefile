@@ -79,8 +79,9 @@ asan: build/asan/built ## run the C++ tests under AddressSanitizer and Undefined
 tsan: build/tsan/built ## run the C++ tests under ThreadSanitizer
 	ctest --preset tsan -j $(jobs)
 
-hostile: $(stamps)/package $(stamps)/test ui ## 300 hostile texts in every field of the page, instead of 30
-	SPANBOX_HOSTILE=300 $(python) -m pytest tests/ui/test_hostile.py $(PYTEST_ARGS)
+hostile: $(stamps)/package $(stamps)/test ui ## 300 hostile texts instead of 30 in every field: page, report, notebooks
+	SPANBOX_HOSTILE=300 $(python) -m pytest tests/ui/test_hostile.py tests/ui/test_widget.py $(PYTEST_ARGS)
+	SPANBOX_HOSTILE=300 $(python) -m pytest tests/python/test_report.py $(PYTEST_ARGS)
 
 soak: build/release/built ## kill recording programs (KILLS=n) and processes that share a store (ROUNDS=n), damage store files (DAMAGES=n), compare with the promises
 	SPANBOX_KILLS=$(or $(KILLS),10000) build/release/core_tests --gtest_filter='KillTest.*'

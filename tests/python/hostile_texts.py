@@ -1,6 +1,6 @@
 """Texts that try to run in a page, or to call home, and a store that has them in every field.
 
-30 of them, taken evenly from all, unless $SPANBOX_HOSTILE_TEXTS says how many: 300 are all."""
+30 of them, taken evenly from all, unless $SPANBOX_HOSTILE says how many: 300 are all."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ ALL = [also(text) for text in _TEXTS for also in _ALSO]
 
 
 def hostile_texts(run: str, home: str) -> list[str]:
-    wanted = min(len(ALL), int(os.environ.get("SPANBOX_HOSTILE_TEXTS", "30")))
+    wanted = min(len(ALL), int(os.environ.get("SPANBOX_HOSTILE", "30")))
     # Of the plain ones first: with 30 every second of them.
     chosen = ALL[:: len(_ALSO)][:: max(1, len(_TEXTS) // wanted)] if wanted <= len(_TEXTS) else ALL[:wanted]
     return [each.replace("RUN", run).replace("HOME", home) for each in chosen]
