@@ -164,10 +164,12 @@ class Findings(Sequence[Finding]):
         common = max(shared, key=lambda trait: sum(each.text == trait.text for each in shared), default=None)
         if common is not None and sum(each.text == common.text for each in shared) > 1:
             parts.append(f"{clean(common.text)} is what most of the calls concerned share.")
-        if self.checked and (not self.items or not parts):
+        counted = bool(self.checked) and (not self.items or not parts)
+        if counted:
             parts.append(f"{plural(self.checked, 'comparison')}.")
         if self.too_few:
-            parts.append(f"{self.too_few} more {'has' if self.too_few == 1 else 'have'} too little data.")
+            few = f"{self.too_few:,} more" if counted else plural(self.too_few, "comparison")
+            parts.append(f"{few} {'has' if self.too_few == 1 else 'have'} too little data.")
         return " ".join(parts)
 
     def _clock(self, at_ns: int) -> str:

@@ -23,7 +23,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "score": (
         "spanbox score 7f3a helpful true",
-        "spanbox score 7f3a/1c40 correct 0.5 --source judge --explanation 'half of it'",
+        "spanbox score 7f3a/1c40 correct 0.5 --source judge --explanation why",
     ),
     "grep": ("spanbox grep 'refund policy'", "spanbox grep -E 'order [0-9]+' --since 7d --filter 'kind == tool'"),
     "stats": ("spanbox stats", "spanbox stats --since 24h --filter 'feature == \"chat\"'"),
@@ -40,7 +40,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "tail": ("spanbox tail -n 50", "spanbox tail -f --filter 'status == error'"),
     "sql": (
         "spanbox sql 'select model, count(*) from spans group by 1'",
-        "spanbox sql \"select date_trunc('day', start) as day, sum(cost_usd) from spans group by 1\" --since 30d",
+        "spanbox sql 'select name, sum(cost_usd) from spans group by 1' --since 30d",
     ),
     "export": ("spanbox export spans.parquet --since 7d",),
     "erase": ("spanbox erase 'user_id == \"u-4711\"' --secure",),
