@@ -54,13 +54,18 @@ def filled(*spans: str, commit: str = "1000") -> Iterator[list[str]]:
 
 def questions() -> Iterator[Row]:
     with filled(SPANS) as (store,):
-        found = measured([sys.executable, str(HERE / "query_duckdb.py"), store])
+        yield from asked(store, SPANS)
+
+
+def asked(store: str, spans: str) -> Iterator[Row]:
+    """Every question, of spanbox and of DuckDB."""
+    found = measured([sys.executable, str(HERE / "query_duckdb.py"), store])
     for name, row in found["questions"].items():
         ratio = row["ours_ms"] / row["duckdb_ms"]
         bar = BARS.get(name)
         reached = row["ours_ms"] <= TRACE_MS if bar is None else ratio <= bar
         yield Row(
-            f"B {name}, 1 M spans: CPU ms",
+            f"B {name}, {int(spans) // 1_000_000} M spans: CPU ms",
             f"{row['ours_ms']:.2f}" + ("" if row["equal"] else " **not DuckDB's answer**"),
             f"DuckDB {row['duckdb_ms']:.2f}",
             f"{ratio:.2f}x",
@@ -104,6 +109,7 @@ def growth() -> Iterator[Row]:
     with filled(*map(str, GROWN), commit="65536") as stores:
         small, large = measured([sys.executable, str(HERE / "growth.py"), *stores])
         tree = measured([str(BUILD / "release" / "bench_query"), stores[0], "1", "tree"])["tree"]
+        yield from asked(stores[0], str(GROWN[0]))
     yield Row(
         f"B resident memory at its peak, any(children, ...) of {small['spans'] // 1_000_000} M spans",
         f"{tree['peak_mb']} MB",
