@@ -308,15 +308,19 @@ double DDSketch::Quantile(double q) const {
 
 double DDSketch::QuantileOf(const Part& part, double q) const {
   if (part.count == 0) return std::numeric_limits<double>::quiet_NaN();
-  // From the top, as what is in no bucket lies below. In eights up to the one: their sum takes as long as a look at it.
+  // From the top, as what is in no bucket lies below. In sixteens up to the one: their sum takes as long as a look at
+  // it, and none is more than the count, which fits.
   std::uint64_t left = part.count - RankOf(q, part.count);  // values from that one on
-  constexpr std::size_t kAtOnce = 8;
+  constexpr std::size_t kAtOnce = 16;
   std::size_t i = part.counts.size();
-  for (; i >= kAtOnce; i -= kAtOnce) {
-    std::uint64_t more = 0;
-    for (std::size_t k = 1; k <= kAtOnce; ++k) more += part.counts[i - k];
-    if (more >= left) break;
-    left -= more;
+  if (part.count <= std::numeric_limits<std::uint32_t>::max()) {
+    for (; i >= kAtOnce; i -= kAtOnce) {
+      const std::uint32_t* const counts = part.counts.data() + (i - kAtOnce);
+      std::uint32_t more = 0;
+      for (std::size_t k = 0; k < kAtOnce; ++k) more += counts[k];
+      if (more >= left) break;
+      left -= more;
+    }
   }
   for (; i > 0; --i) {
     const std::uint64_t count = part.counts[i - 1];
