@@ -24,7 +24,7 @@ OF_TRACE = {  # bar, unit
 
 
 def page() -> Iterator[Row]:
-    with filled(SPANS) as (store,):
+    with filled(SPANS, commit="65536") as (store,):
         found = measured([sys.executable, str(HERE / "page.py"), store])
     for range_ in ("6 h", "all of it"):
         for name, ms in found[range_].items():
