@@ -2,7 +2,8 @@
 
 An instrumentor is found by its entry point. Of several for one client the best is taken: OpenTelemetry's own for GenAI,
 then OpenInference, then OpenLLMetry. It is loaded when its client is imported, so that instrument() costs a few
-milliseconds and nothing for clients that are never used.
+milliseconds and nothing for clients that are never used. What no instrumentor records is recorded where it goes over
+httpx (spanbox.integrations.httpx).
 
 Thread rule: instrument() and uninstrument() from one thread at a time.
 """
@@ -12,14 +13,16 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
+from spanbox._core import __version__
 from spanbox._imports import when_imported
 
 _GROUP = "opentelemetry_instrumentor"
@@ -42,8 +45,61 @@ _CONTENT = {
         "TRACELOOP_TRACE_CONTENT": "false",
     },
 }
+ANY_HOST = "any-host"  # what stands for model calls over httpx, in the report and in allow= and block=
+# What brings the calls of a client that is installed without its instrumentor, and those that any-host has, too.
+_OVER_HTTPX = {
+    "openai": "pip install opentelemetry-instrumentation-genai-openai",
+    "anthropic": "pip install opentelemetry-instrumentation-genai-anthropic",
+    "google.genai": "pip install opentelemetry-instrumentation-google-genai",
+    "mistralai": "pip install openinference-instrumentation-mistralai",
+    "cohere": "pip install opentelemetry-instrumentation-cohere",
+    "groq": "pip install openinference-instrumentation-groq",
+    "ollama": "pip install openinference-instrumentation-ollama",
+    "together": "pip install openinference-instrumentation-together",
+}
+_ADVICE = {
+    "botocore": "pip install openinference-instrumentation-bedrock",
+    "litellm": "spanbox.integrations.litellm, or pip install openinference-instrumentation-litellm",
+    "langchain_core": "spanbox.integrations.langchain.install()",
+    "llama_index.core": "pip install opentelemetry-instrumentation-genai-llama-index",
+    "agents": "pip install opentelemetry-instrumentation-genai-openai-agents",
+    "pydantic_ai": "pip install openinference-instrumentation-pydantic-ai",
+    "dspy": "pip install opentelemetry-instrumentation-genai-dspy",
+    "crewai": "pip install openinference-instrumentation-crewai",
+    "smolagents": "pip install opentelemetry-instrumentation-genai-smolagents",
+    "mcp": "pip install openinference-instrumentation-mcp",
+    "haystack": "pip install openinference-instrumentation-haystack",
+    "chromadb": "pip install opentelemetry-instrumentation-chromadb",
+    "qdrant_client": "pip install opentelemetry-instrumentation-qdrant",
+    "pinecone": "pip install opentelemetry-instrumentation-pinecone",
+    "weaviate": "pip install opentelemetry-instrumentation-weaviate",
+    "transformers": "pip install opentelemetry-instrumentation-transformers",
+}  # fmt: skip
+_KEPT = ("span_only", "span_and_event", "true", "1")  # values of the variable that keeps content on spans
 _log = logging.getLogger("spanbox")
 _lock = threading.Lock()
+
+
+class Instrumented(dict[str, str]):
+    """What instrument() gives: the clients that are recorded from now on, each with what records it.
+
+    advice: clients that are installed and are not recorded, each with what to do for it.
+    """
+
+    def __init__(self, recorded: Mapping[str, str] = MappingProxyType({})) -> None:
+        super().__init__(recorded)
+        self.advice: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        others = f"; not {', '.join(self.advice)}: print() tells why" if self.advice else ""
+        return f"<Instrumented {', '.join(self) or 'nothing'}{others}>"
+
+    def __str__(self) -> str:
+        lines = [*self.items(), *((name, f"not recorded: {what}") for name, what in self.advice.items())]
+        if not lines:
+            return "no client library is installed that spanbox knows how to record"
+        width = max(len(name) for name, _ in lines)
+        return "\n".join(f"{name:<{width}}  {what}" for name, what in lines)
 
 
 @dataclass(slots=True)
@@ -78,14 +134,15 @@ def instrument(
     allow: Iterable[str] | None = None,
     block: Iterable[str] = (),
     capture_content: bool | None = None,
-) -> dict[str, str]:
+) -> Instrumented:
     """Record the calls of every client library that an installed instrumentor knows, as spans of this process.
 
-        spanbox.instrument()                       # {'openai': 'opentelemetry-instrumentation-genai-openai 1.3b0'}
+        print(spanbox.instrument())      # openai    opentelemetry-instrumentation-genai-openai 1.3b0
         spanbox.instrument(allow=["openai", "httpx"])
 
     Gives what is on by now: the client's name, and the instrumentor. It is switched on when its client is imported.
     Of two instrumentors for one client one is taken; one that the program has switched on itself is left alone.
+    "any-host": model calls over httpx that none of them records, whatever the client and the host.
 
     allow: only these, by the client's name or the instrumentor's package; also some that are not for language models,
     which are off otherwise. ValueError when one is not installed. block: not these.
@@ -102,7 +159,7 @@ def instrument(
     found = sorted(_installed(), key=lambda each: (each.family, each.distribution))
     allowed = None if allow is None else frozenset(map(_canonical, allow))
     blocked = frozenset(map(_canonical, block))
-    for name in allowed or ():
+    for name in (allowed or frozenset()) - {ANY_HOST}:
         if not any(each.is_called(frozenset((name,))) for each in found):
             names = ", ".join(sorted({each.name for each in found})) or "none"
             raise ValueError(f"no instrumentor for {name!r} is installed; installed are: {names}")
@@ -113,7 +170,13 @@ def instrument(
                 continue
             if each.family != _OTHER if allowed is None else each.is_called(allowed):
                 _switch_on(each)
-        return {each.name: each.label for each in _on}
+        over_httpx = ANY_HOST not in blocked and (allowed is None or ANY_HOST in allowed) and _record_httpx()
+        report = Instrumented({each.name: each.label for each in _on})
+        if over_httpx:
+            report[ANY_HOST] = f"spanbox {__version__}: model calls over httpx that nothing above records"
+        if allowed is None:
+            report.advice = _advice(found, blocked, over_httpx)
+        return report
 
 
 def uninstrument() -> None:
@@ -124,12 +187,37 @@ def uninstrument() -> None:
             each.wanted = False
             if each.instrumentor is not None:
                 _attempt(each, each.instrumentor.uninstrument)
+        if "spanbox.integrations.httpx" in sys.modules:
+            sys.modules["spanbox.integrations.httpx"].uninstall()
         for name, before in _variables.items():
             if before is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = before
         _variables.clear()
+
+
+def _record_httpx() -> bool:
+    """Whether httpx is there, whose model calls are recorded from now on."""
+    from spanbox.integrations import httpx
+
+    content = os.environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").lower() in _KEPT
+    httpx.install(capture_content=content, leave=_recorded_modules)
+    return any(map(httpx.is_installed, httpx.MODULES))
+
+
+def _recorded_modules() -> Iterator[str]:
+    return (_module(package) for each in _on for package in each.packages)
+
+
+def _advice(found: Iterable[_Found], blocked: frozenset[str], over_httpx: bool) -> dict[str, str]:
+    """What to do for clients that are installed, and for which nothing is."""
+    known = {_module(package) for each in found for package in each.packages} | {each.name for each in found}
+    return {
+        module: advice
+        for module, advice in (_ADVICE if over_httpx else _OVER_HTTPX | _ADVICE).items()
+        if module not in known and _canonical(module) not in blocked and _is_installed(module)
+    }
 
 
 def _canonical(name: str) -> str:
