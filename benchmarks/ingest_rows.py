@@ -64,3 +64,27 @@ def ingest(text: bool) -> Iterator[Row]:
         "≤ 800" if text else "≤ 40",
         verdict(stored <= (800 if text else 40)),
     )
+
+
+def receive() -> Iterator[Row]:
+    figures = in_fresh_folder(lambda _: [sys.executable, str(HERE / "receive.py"), "24", "3"])
+    size = f"512 spans of {figures['bytes_per_span']:,.0f} bytes a request"
+    for kind in ("plain", "gzip"):
+        ours, peer = figures[f"{kind} spanbox"], figures[f"{kind} python"]
+        packed = ", gzip" if kind == "gzip" else ""
+        yield Row(
+            f"B OTLP received over loopback and durable, {size}{packed}: spans/s",
+            f"{ours['spans_per_s']:,.0f}",
+            f"Python's protobuf and SQLite {peer['spans_per_s']:,.0f}",
+            f"{ours['spans_per_s'] / peer['spans_per_s']:.1f}x",
+            "–",
+            "–",
+        )
+        yield Row(
+            f"B the same: CPU us a span of the receiver{packed}",
+            f"{ours['cpu_us']:.1f}",
+            f"Python's protobuf and SQLite {peer['cpu_us']:.1f}",
+            f"{ours['cpu_us'] / peer['cpu_us']:.2f}x",
+            "–",
+            "–",
+        )

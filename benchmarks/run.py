@@ -22,7 +22,7 @@ from functools import partial
 
 import query_rows
 import recording_rows
-from ingest_rows import ingest
+from ingest_rows import ingest, receive
 from page_rows import page, trace
 from pii_rows import pii
 from query_rows import growth, questions, start
@@ -33,6 +33,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     **recording_rows.ROWS,
     "B metrics": partial(ingest, text=False),
     "B text": partial(ingest, text=True),
+    "B OTLP": receive,
     "B Q": questions,
     "B search": search,
     "B start": start,
