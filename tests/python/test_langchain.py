@@ -13,7 +13,8 @@ from spanbox import observe
 
 pytest.importorskip("langchain_core")
 
-from langchain_core.callbacks import CallbackManagerForLLMRun
+import tenacity
+from langchain_core.callbacks import CallbackManagerForLLMRun, dispatch_custom_event
 from langchain_core.documents import Document
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
@@ -127,6 +128,50 @@ def test_runs_are_children_of_the_runs_and_spans_around_them(config: Any, record
     assert parents["chain"] == parents["look_up"] == spans["request"]["span_id"]
     assert parents["chat gpt-5"] == spans["chain"]["span_id"]
     assert len({span["trace_id"] for span in spans.values()}) == 1
+
+
+def test_tags_metadata_and_events_of_a_run_are_kept(config: Any, recorded: Any) -> None:
+    attempts = []
+
+    def work(question: str, config: Any) -> str:
+        dispatch_custom_event("progress", {"step": 1, "of": [1, 2]}, config=config)
+        attempts.append(question)
+        if len(attempts) == 1:
+            raise ValueError("again")
+        return question
+
+    told = {"tenant": "acme", "user_id": "u1", "thread_id": "t1", "plan": "free"}
+    runnable = (RunnableLambda(work) | RunnableLambda(str)).with_retry(wait_exponential_jitter=False)
+    runnable.invoke("hello", config={**config, "metadata": told, "tags": ["beta"]})
+    spans = [span for span in recorded.spans() if span["name"] == "work"]
+    assert [span["status"] for span in spans] == ["error", "ok"]
+    for span in spans:
+        attributes = span["attributes"]
+        assert [attributes[name] for name in ("tenant", "user_id", "session_id")] == ["acme", "u1", "t1"]
+        assert attributes["metadata.plan"] == "free"
+        assert attributes["tags"] == ["beta"]
+        [event] = [event for event in attributes["events"] if event["name"] == "progress"]
+        assert event["attributes"] == {"step": 1, "of": [1, 2]}
+
+
+class Retrying(Model):
+    """Tries again as the classes of providers do, which tell of it."""
+
+    def _generate(self, *args: Any, run_manager: Any = None, **options: Any) -> ChatResult:
+        attempts = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_none(), before_sleep=run_manager.on_retry
+        )
+        for attempt in attempts:
+            with attempt:
+                if attempt.retry_state.attempt_number == 1:
+                    raise TimeoutError("slow")
+        return super()._generate(*args, **options)
+
+
+def test_a_model_call_that_is_tried_again_says_so(config: Any, recorded: Any) -> None:
+    assert Retrying().invoke("hello", config=config).content == "hello"
+    [event] = recorded.only_span()["attributes"]["events"]
+    assert (event["name"], event["attributes"]) == ("retry", {"attempt": 1, "error.type": "TimeoutError"})
 
 
 def test_an_error_is_that_of_its_run_and_of_those_around(config: Any, recorded: Any) -> None:

@@ -133,6 +133,16 @@ def test_strange_protobuf_is_stored(box: Box, body: bytes) -> None:
     assert box._store.receive_otlp(again, False)[1] == 1
 
 
+def test_of_a_json_key_that_stands_twice_the_last_counts(box: Box) -> None:
+    """As the JSON readers of most languages have it: what was checked before us is what we store."""
+    first, last = (json_span(name=name)[1:-1] for name in ("first", "last"))
+    assert box._store.receive_otlp(b"{" + first + b"," + last + b"}", True)[:3] == (1, 0, 0)
+    twice = json_span(name="x").replace(b'"name": "x"', b'"name": "y", "spanId": "0303030303030303", "name": "z"')
+    assert box._store.receive_otlp(twice, True)[:3] == (1, 0, 0)
+    assert {row["name"]: row["span_id"] for row in box.spans()}.keys() == {"last", "z"}
+    assert "0303030303030303" in {row["span_id"] for row in box.spans()}
+
+
 @pytest.mark.parametrize("is_json", [False, True], ids=["protobuf", "json"])
 def test_many_names_are_few_columns(box: Box, is_json: bool) -> None:
     """10,000 spans of different attributes would else be as many columns."""

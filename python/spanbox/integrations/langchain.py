@@ -22,6 +22,8 @@ from spanbox._limit import enter
 from spanbox._observe import span as new_span
 
 _HIDDEN = "langsmith:hidden"  # LangGraph's mark on runs that are its own affair
+_COLUMNS = ("user_id", "session_id", "tenant", "feature", "release", "environment", "prompt_name", "prompt_version")
+_NOT_TOLD = ("ls_", "langgraph_", "checkpoint", "thread_id", "__", "lc_")  # metadata that is not the program's
 _ROLES = {"human": "user", "ai": "assistant"}
 
 
@@ -81,10 +83,15 @@ class SpanboxCallbackHandler(BaseCallbackHandler):  # type: ignore[misc]  # not 
             self._hidden[run_id] = parent
             return
         told = about.get("metadata") or {}
-        columns |= {
-            key: told.get(key) for key in ("user_id", "session_id", "langgraph_node", "langgraph_step", "thread_id")
-        }
+        columns |= {key: told.get(key) for key in (*_COLUMNS, "langgraph_node", "langgraph_step", "thread_id")}
         columns["session_id"] = columns["session_id"] or columns["thread_id"]
+        columns |= {
+            f"metadata.{key}": value
+            for key, value in told.items()
+            if key not in _COLUMNS and not key.startswith(_NOT_TOLD)
+        }
+        tags = [tag for tag in about.get("tags") or () if not tag.startswith(("seq:", "map:", "graph:", "langsmith:"))]
+        columns["tags"] = tags or None
         known = {key: value for key, value in columns.items() if value is not None}
         span = new_span(name, kind=kind, parent=parent, **known)
         enter(span)
@@ -102,6 +109,24 @@ class SpanboxCallbackHandler(BaseCallbackHandler):  # type: ignore[misc]  # not 
         span = self._spans.get(run_id)
         if span is not None:
             span.first_token()
+
+    def on_retry(self, retry_state: Any, *, run_id: UUID, **about: Any) -> None:
+        span = self._spans.get(run_id)
+        if span is not None:
+            outcome = getattr(retry_state, "outcome", None)
+            error = outcome.exception() if outcome is not None and outcome.failed else None
+            span.add_event(
+                "retry",
+                {
+                    "attempt": getattr(retry_state, "attempt_number", 0),
+                    "error.type": type(error).__name__ if error else "",
+                },
+            )
+
+    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **about: Any) -> None:
+        span = self._spans.get(run_id) or self._hidden.get(run_id)
+        if span is not None:
+            span.add_event(name, data if isinstance(data, Mapping) else {"data": data})
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **about: Any) -> None:
         span = self._spans.get(run_id)
