@@ -92,6 +92,30 @@ TEST(NormaliserTest, DetailsOfLangfuseAreRead) {
   EXPECT_EQ(journey.Restored(), Journey::Shown(attributes));
 }
 
+TEST(NormaliserTest, NamesOfModelsThatBeginWithTheProviderAreCut) {
+  // LiteLLM's "openai/gpt-5-mini" was a model of its own beside gpt-5-mini, and had no price.
+  const Attributes asked = {{"llm.provider", Value::String("openai")},
+                            {"llm.model_name", Value::String("openai/gpt-5")}};
+  const Journey journey(asked);
+  EXPECT_EQ(journey.Text(Column::kModel), "gpt-5");
+  EXPECT_EQ(journey.Text(Column::kModelRequest), "openai/gpt-5");
+  EXPECT_EQ(journey.Attribute("llm.model_name"), "");
+  EXPECT_EQ(journey.Restored(), Journey::Shown(asked));
+  const Attributes answered = {{"gen_ai.system", Value::String("openrouter")},
+                               {"gen_ai.request.model", Value::String("openai/gpt-5")},
+                               {"gen_ai.response.model", Value::String("openrouter/openai/gpt-5")}};
+  const Journey routed(answered);
+  EXPECT_EQ(routed.Text(Column::kModel), "openai/gpt-5");
+  EXPECT_EQ(routed.Text(Column::kModelRequest), "openai/gpt-5");
+  EXPECT_EQ(routed.Restored(), Journey::Shown(answered));
+  for (const char* name : {"meta/llama", "openai/", "openai", "openai-x/gpt", "/gpt-5"}) {
+    const Attributes other = {{"gen_ai.system", Value::String("openai")},
+                              {"gen_ai.request.model", Value::String(name)}};
+    EXPECT_EQ(Journey(other).Text(Column::kModel), name);
+    EXPECT_EQ(Journey(other).Restored(), Journey::Shown(other));
+  }
+}
+
 TEST(NormaliserTest, InputTokensAreMadeAllInOnlyWhereThatIsProven) {
   const auto input = [](const Attributes& attributes) {
     const Journey journey(attributes);

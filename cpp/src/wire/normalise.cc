@@ -347,6 +347,7 @@ std::optional<Value> Normaliser::AsideOf(Aside aside, std::span<const Field> giv
 // Columns that need more than one attribute.
 void Normaliser::AddDerived(std::span<const Field> given, std::optional<std::int64_t> start_ns,
                             std::vector<Field>& out) {
+  CutProvider(out);
   CountAllTokens(given, out);
   if (places_[Index(Column::kCostUsd)] < 0) {
     double cost = 0;
@@ -370,6 +371,20 @@ void Normaliser::AddDerived(std::span<const Field> given, std::optional<std::int
   const auto at_ns = first_token->type == ValueType::kString ? ParseMoment(text) : std::nullopt;
   if (!at_ns || __builtin_sub_overflow(*at_ns, *start_ns, &ttft_ns)) return;
   AddComputed(Column::kTtftNs, Value::Int(std::max<std::int64_t>(0, ttft_ns)), out);
+}
+
+// LiteLLM's names of models begin with the provider, as in "openai/gpt-5-mini". The column is the model's own name, by
+// which it is grouped and priced; model_request, or the attribute, stays as it was.
+void Normaliser::CutProvider(std::vector<Field>& out) {
+  const int provider = places_[Index(Column::kProvider)], model = places_[Index(Column::kModel)];
+  if (provider < 0 || model < 0) return;
+  const std::string_view prefix = out[static_cast<std::size_t>(provider)].value.text;
+  Value& name = out[static_cast<std::size_t>(model)].value;
+  if (name.text.size() < prefix.size() + 2 || !name.text.starts_with(prefix) || name.text[prefix.size()] != '/') return;
+  name = Value::String(name.text.substr(prefix.size() + 1));
+  const Pick pick = picks_[Index(Column::kModel)], asked = picks_[Index(Column::kModelRequest)];
+  if (asked.rule < 0 || asked.attribute != pick.attribute) consumed_[pick.attribute] = 0;
+  keys_[Index(Column::kModel)] = {true, {}};
 }
 
 // Providers and dialects disagree whether input tokens include cached ones. Where the numbers prove that they do not,

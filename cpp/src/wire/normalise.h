@@ -60,6 +60,7 @@ class Normaliser {
   Pick NextBest(std::span<const Field> given, const Rule& failed);
   void AddComputed(Column column, const Value& value, std::vector<Field>& out);
   void AddDerived(std::span<const Field> given, std::optional<std::int64_t> start_ns, std::vector<Field>& out);
+  void CutProvider(std::vector<Field>& out);
   void CountAllTokens(std::span<const Field> given, std::vector<Field>& out);
   std::optional<Value> AsideOf(Aside aside, std::span<const Field> given) const;
   void AddKeys(RowArena& arena, std::vector<Field>& out) const;
