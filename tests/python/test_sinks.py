@@ -336,6 +336,36 @@ def test_what_comes_meanwhile_is_sent_without_being_asked(box: Box, place: Place
     assert place.spans == ids(1, 50)
 
 
+class Busy:
+    """A store that another process writes to, and merges, whenever a feed of it has been read."""
+
+    def __init__(self, store: Any, times: int) -> None:
+        self._store, self._times = store, times
+        self.stored = 0
+
+    def feed(self, name: str) -> Any:
+        feed = self._store.feed(name)
+        if self.stored < self._times:
+            self._store.append(rows(self.stored + 1, 1))
+            self.stored += 1
+            if self.stored % 5 == 0:
+                self._store.merge()
+        return feed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def test_what_is_stored_while_a_batch_is_settled_is_sent(box: Box, place: Place) -> None:
+    """A segment that came between the reading of two feeds counted as one that had been sent: seven spans of 4,000."""
+    busy: Any = Busy(box._store, 200)
+    box._store = busy
+    while busy.stored < 200:
+        Forwarder(box, [OtlpSink(url=place.url, batch_spans=7)]).send()
+    Forwarder(box, [OtlpSink(url=place.url, batch_spans=7)]).send()
+    assert place.spans == ids(1, 200)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_each_span_comes_once_whatever_happens(box: Box, place: Place, seed: int) -> None:
     chance = random.Random(seed)

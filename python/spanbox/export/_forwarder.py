@@ -234,9 +234,10 @@ class _Sender:
                     raise
 
     def _feeds(self) -> tuple[_core.Feed, list[tuple[int, int, str]]]:
-        """The sink's feed, and which of its waiting segments are held."""
-        free = {id for id, *_ in self._box._store.feed(self._hold)["waiting"]}
+        """The sink's feed, and which of its waiting segments are held. The sink's is read first: a segment that comes
+        after it would not be among those that the hold has left, and so count as held, and as sent."""
         feed = self._box._store.feed(self._feed)
+        free = {id for id, *_ in self._box._store.feed(self._hold)["waiting"]}
         return feed, [segment for segment in feed["waiting"] if segment[0] not in free]
 
     def _choose(self, feed: _core.Feed) -> None:
