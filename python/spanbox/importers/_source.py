@@ -49,6 +49,8 @@ class Source:
         try:
             with path.open("rb") as file:
                 self._is_gzip = file.read(2) == _GZIP_MAGIC
+        except IsADirectoryError:
+            raise ImportFileError(f"{path}: is a folder: name its files, such as {path / '*.jsonl'}") from None
         except OSError as error:
             raise ImportFileError(f"{path}: cannot be read: {error.strerror}") from None
 
