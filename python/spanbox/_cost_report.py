@@ -8,6 +8,7 @@ them has one. A call that a cache of the program's own answered (served_from_cac
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ class _Rules:
     tokens: str
     reparsed: str  # of them those whose tokens a correction tells; empty: none
     unpriced: str
+    untold: str
     served: str  # empty: there are none
 
 
@@ -69,6 +71,10 @@ def rules(*, repriced: bool = False, reparsed: bool = False, served: bool = Fals
             f"{CALL} and {told} and not {paid}{not_served} and not any(descendants, {CALL} and ({told} or {paid}))"
             f" and not any(ancestors, {CALL} and {paid})"
         ),
+        untold=(
+            f"{CALL} and status == ok and not {told} and not {paid}{not_served} and not any(descendants, {CALL})"
+            f" and not any(ancestors, {CALL} and ({told} or {paid}))"
+        ),
         served=f"{CALL} and {SERVED} and not any(descendants, {CALL})" if served else "",
     )
 
@@ -85,6 +91,7 @@ class _Sums:
     computed: int = 0
     stored_usd: float = 0.0  # computed when the calls were stored
     unpriced_calls: int = 0
+    untold_calls: int = 0
     input_tokens: int | None = None
     cache_read_tokens: int | None = None
     output_tokens: int | None = None
@@ -118,6 +125,7 @@ class Question:
         self.groups: dict[Key, _Sums] = {}
         self.pricing = prices_of.pricing_of(prices)
         self.versions: set[str] = set()
+        self.unpriced: Counter[str] = Counter()  # models
         self.reparsed = reparsed  # read tokens as corrected
         self._spans = spans
         self._filter = filter
@@ -185,6 +193,8 @@ def report(
     calls = question.figures(which.calls, n="count()")
     for sums, row in question.rows(calls):
         sums.calls = row["spanbox_n"]
+    for sums, row in question.rows(question.figures(which.untold, n="count()")):
+        sums.untold_calls = row["spanbox_n"]
     for sums, row in question.rows(question.figures(which.recorded, n="count()", usd="sum(cost)")):
         sums.recorded_calls, sums.recorded_usd = row["spanbox_n"], row["spanbox_usd"]
     anew = prices is not None or bool(prices_of.overrides())
@@ -209,7 +219,7 @@ def report(
     if every:
         rows.sort(key=lambda row: row.group[TIME])
     total = _row({}, _total(question.groups.values()))
-    return CostReport(question.keys, rows, total, sorted(question.versions), notes, period)
+    return CostReport(question.keys, rows, total, sorted(question.versions), notes, period, question.unpriced)
 
 
 def _known(scores: Callable[[str], Scores], as_of_ns: int | None) -> Mapping[Ids, float] | None:
@@ -287,14 +297,19 @@ def _read_repriced(question: Question, rule: str, known: Mapping[Ids, float]) ->
 
 
 def _compute(question: Question, groups: list[Key], columns: Mapping[str, Sequence[Any]]) -> None:
-    for key, money in zip(groups, question.pricing.costs(columns), strict=True):
+    for at, (key, money) in enumerate(zip(groups, question.pricing.costs(columns), strict=True)):
         sums = question.sums(key)
         if money is None:
             sums.unpriced_calls += 1
+            question.unpriced[_model_name(columns["provider"][at], columns["model"][at])] += 1
         else:
             sums.computed_calls += 1
             sums.computed += money
     question.versions |= question.pricing.versions
+
+
+def _model_name(provider: object, model: object) -> str:
+    return " of ".join(str(each) for each in (model or "no model", provider) if each)
 
 
 def _read_served(question: Question, rule: str) -> None:
@@ -363,6 +378,7 @@ def _row(group: dict[str, Any], sums: _Sums) -> CostRow:
         cost_source=source,
         usd_per_1k_calls=None if usd is None or not sums.calls else 1_000 * usd / sums.calls,
         unpriced_calls=sums.unpriced_calls,
+        untold_calls=sums.untold_calls,
         input_tokens=sums.input_tokens,
         cache_read_tokens=sums.cache_read_tokens,
         output_tokens=sums.output_tokens,

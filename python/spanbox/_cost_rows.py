@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -20,6 +20,7 @@ from spanbox._render import MISSING, clean, format_cost, format_share, plural, s
 Source = Literal["recorded", "repriced", "computed", "both"]
 
 TIME = "time"
+_NAMED = 3  # models without a price
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # what makes a spreadsheet compute a text
 
 
@@ -33,6 +34,7 @@ class CostRow:
     cost_source: Source | None
     usd_per_1k_calls: float | None
     unpriced_calls: int  # have tokens, and no cost or price: not in cost_usd
+    untold_calls: int  # ended well, and tell neither tokens nor cost: not in cost_usd
     input_tokens: int | None
     cache_read_tokens: int | None
     output_tokens: int | None
@@ -60,12 +62,14 @@ class CostReport(Sequence[CostRow]):
         price_versions: list[str],
         notes: list[str],
         period: tuple[int | None, int | None] = (None, None),
+        unpriced: Mapping[str, int] | None = None,
     ) -> None:
         self.by = by
         self.total = total
         self.price_versions = price_versions
         self.notes = notes
         self.period = period  # ns since 1970; None: open
+        self.unpriced = dict(unpriced or {})  # calls of models that have tokens and no known price
         self._rows = rows
 
     @overload
@@ -87,6 +91,7 @@ class CostReport(Sequence[CostRow]):
             "rows": [row.as_dict() for row in self],
             "total": self.total.as_dict(),
             "price_versions": self.price_versions,
+            "unpriced": self.unpriced,
             "notes": self.notes,
         }
 
@@ -124,7 +129,11 @@ class CostReport(Sequence[CostRow]):
         if self.price_versions:
             remarks.insert(0, f"* computed from tokens: {', '.join(map(clean, self.price_versions))}")
         if count := self.total.unpriced_calls:
-            remarks.append(f"{plural(count, 'call')} with tokens {'has' if count == 1 else 'have'} no known price")
+            have = "has" if count == 1 else "have"
+            remarks.append(f"{plural(count, 'call')} with tokens {have} no known price{_named(self.unpriced)}")
+        if count := self.total.untold_calls:
+            tells = "tells" if count == 1 else "tell"
+            remarks.append(f"{plural(count, 'call')} {tells} neither tokens nor cost, and cannot be priced")
         if count := self.total.served_calls:
             saved = "" if self.total.served_usd is None else f", which saved {format_cost(self.total.served_usd)}"
             remarks.append(f"{plural(count, 'call')} answered from a cache of its own{saved}")
@@ -176,6 +185,12 @@ class CostReport(Sequence[CostRow]):
             len(self.by) + at: [getattr(row, name) for row in self] for at, name in enumerate(("calls", "cost_usd"))
         }
         return figures_html(plural(self.total.calls, "call"), self.cells(), self.remarks, bars)
+
+
+def _named(unpriced: Mapping[str, int]) -> str:
+    names = [clean(name) for name in sorted(unpriced, key=lambda name: (-unpriced[name], name))]
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return f": {', '.join(names[:_NAMED])}{more}" if names else ""
 
 
 def _group(row: CostRow, by: tuple[str, ...]) -> dict[str, Any]:

@@ -81,6 +81,32 @@ def test_costs_are_recorded_or_computed_and_say_so(calls: Box) -> None:
     assert everything.cost_usd == 5.75
 
 
+def test_calls_that_cannot_be_priced_are_counted_and_their_models_named(box: Box) -> None:
+    box._store.append(
+        [
+            span(1, 1, model="gpt-x", input_tokens=M),
+            span(1, 2, model="mystery", provider="openai", input_tokens=5),
+            span(1, 3, provider="openai", output_tokens=5),
+            span(2, 1, model="gpt-x"),  # tells nothing
+            span(2, 2, model="gpt-x", status="error"),  # is not billed
+            span(2, 3, model="gpt-x", status="running"),  # may yet tell
+            span(2, 4, model="gpt-x", served_from_cache=True),
+            span(3, 1, name="wrapper", input_tokens=M, model="gpt-x"),
+            span(3, 2, 1),  # what is around it tells
+            span(4, 1, name="wrapper"),
+            span(4, 2, 1, input_tokens=M, model="gpt-x"),  # it tells for what is around it
+        ]
+    )
+    report = box.cost()
+    assert by(report, "untold_calls", "unpriced_calls")[("gpt-x",)] == (1, 0)
+    assert (report.total.untold_calls, report.total.unpriced_calls, report.total.cost_usd) == (1, 2, 6.0)
+    assert report.as_dict()["unpriced"] == {"mystery of openai": 1, "no model of openai": 1}
+    assert report.remarks[1:3] == [
+        "2 calls with tokens have no known price: mystery of openai, no model of openai",
+        "1 call tells neither tokens nor cost, and cannot be priced",
+    ]
+
+
 def test_ratios_and_savings(calls: Box) -> None:
     report = calls.cost('model == "gpt-x"')
     [row] = report
@@ -163,7 +189,7 @@ def test_report_is_readable(calls: Box) -> None:
         "nobody-knows      1       —       —     10     10       —        —",
         "total             4  $5.75*  $1,438  3.0 M  100 K    17 %  $0.7500",
         "* computed from tokens: contract X",
-        "1 call with tokens has no known price",
+        "1 call with tokens has no known price: nobody-knows of openai",
     ]
     assert repr(calls.cost()) == "<CostReport 2 rows, 4 calls, $5.75>"
     assert "<td" in calls.cost()._repr_html_()
@@ -315,6 +341,19 @@ def test_on_the_command_line(calls: Box, tmp_path: Path) -> None:
     wrong = run("cost", *store, cwd=tmp_path)
     assert wrong.returncode == 1
     assert "own.toml: price 1" in wrong.stderr
+
+
+def test_days_are_told_apart_on_a_narrow_terminal(
+    calls: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("typer")
+    from spanbox.cli import _money
+    from spanbox.cli._output import Output
+
+    monkeypatch.setattr(Output, "width", property(lambda _: 60))
+    report = calls.cost(by=["tenant", "model"], every="1d")
+    _money._print(Output(), report, len(report.by))
+    assert capsys.readouterr().out.splitlines()[1].startswith("2026-05-28  globex")
 
 
 def test_questions_on_the_command_line(calls: Box, tmp_path: Path) -> None:

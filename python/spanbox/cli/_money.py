@@ -43,9 +43,11 @@ def _load(prices: list[Path] | None) -> None:
 
 
 def _print(out: Output, answer: _Table, names: int) -> None:
+    from spanbox._cost_rows import TIME
+
     header, rows, right = answer.cells()
     if rows:
-        out.table(header, rows, right=right, cut=set(range(names)))
+        out.table(header, rows, right=right, cut={at for at in range(names) if header[at] != TIME} or None)
     for remark in answer.remarks:
         out.prose(remark, "dim")
 

@@ -831,6 +831,7 @@ export interface CostRow {
   cost_source: 'recorded' | 'repriced' | 'computed' | 'both' | null;
   usd_per_1k_calls: number | null;
   unpriced_calls: number;
+  untold_calls: number; // neither tokens nor cost
   input_tokens: number | null;
   cache_read_tokens: number | null;
   output_tokens: number | null;
