@@ -156,7 +156,8 @@ class Box(Costs, Documents):
         """What is worse from `since` to `until` (now) than in the time `vs` before it: latency of models, failures of
         kinds and tools, every score, what requests cost, columns that have drifted. Each is a test, corrected for how
         many there are, and an effect that matters (docs/statistics.md), with what the calls concerned share and the
-        call that proves it. Facts are listed besides: nothing recorded, spans dropped, spans that run for too long."""
+        call that proves it. Facts are listed besides: nothing recorded, spans dropped, spans that run for too long,
+        budgets that are spent to 80 % and more."""
         from spanbox._findings import findings
         from spanbox._time import length_ns
 

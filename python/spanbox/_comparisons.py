@@ -19,7 +19,7 @@ from spanbox._significance import fisher_more, kolmogorov_smirnov, mann_whitney,
 from spanbox._spans import Query, Scores, Spans
 
 Interval = tuple[int, int]
-Group = Literal["failing", "slow", "worse", "dearer", "drifted", "recording"]
+Group = Literal["failing", "slow", "worse", "dearer", "budget", "drifted", "recording"]
 Unit = Literal["ns", "rate", "usd", "score", "count"]
 
 ROOT = "parent_id == none"

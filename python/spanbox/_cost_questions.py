@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from spanbox._cost_bill import Reconciliation
+    from spanbox._cost_budgets import Budgets, Per
     from spanbox._cost_corrections import Correction
     from spanbox._cost_projection import Projection
     from spanbox._cost_rows import CostReport
@@ -34,7 +35,9 @@ def period_ns(since: Moment | None, until: Moment | None) -> tuple[int | None, i
 
 
 class Costs(ABC):
-    """What a Box has besides: cost, project_cost, reprice, reparse, reconcile, runaways."""
+    """What a Box has besides: cost, project_cost, budgets, set_budget, reprice, reparse, reconcile, runaways."""
+
+    _store: _core.Store
 
     @abstractmethod
     def spans(self, filter: str = "", *, since: Moment | None = None, until: Moment | None = None) -> Spans: ...
@@ -126,6 +129,32 @@ class Costs(ABC):
             time.time_ns() if at_ns is None else at_ns,
             level,
         )
+
+    def set_budget(
+        self, name: str, usd: float | None, *, per: Per = "month", filter: str = "", by: Sequence[str] = ()
+    ) -> None:
+        """Keeps in the store what model calls that match may cost in a day, week or month (of UTC), all together or
+        each group of `by`: set_budget("tenants", 500, by=["tenant"]). usd=None takes it back. findings() tells of those
+        that are spent to 80 % and more."""
+        from spanbox import _cost_budgets as budgets
+        from spanbox._documents import delete, put
+
+        budgets.check_name(name)
+        if usd is None:
+            delete(self._store, budgets.KIND, name, None)
+        else:
+            put(self._store, budgets.KIND, name, budgets.checked(usd, per, filter, by))
+
+    def budgets(self, *, at: Moment | None = None) -> Budgets:
+        """How far each group of each budget is spent, the furthest first, with when it will be used up. at: instead of
+        now."""
+        import time
+
+        from spanbox._cost_budgets import budgets
+        from spanbox._time import moment_ns
+
+        at_ns = moment_ns(at, what="at")
+        return budgets(self._fresh_store(), time.time_ns() if at_ns is None else at_ns)
 
     def reprice(
         self,

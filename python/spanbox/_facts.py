@@ -1,5 +1,5 @@
 """Findings that need no test: times in which nothing was recorded, spans that were dropped, spans that run for longer
-than nearly all of their kind ever did.
+than nearly all of their kind ever did, budgets that are nearly spent.
 
 Thread rule: as Box. Units: nanoseconds since 1970.
 """
@@ -28,9 +28,9 @@ _LISTED = 1_000  # running spans, oldest first
 
 def facts(period: Period, around: Interval) -> list[Finding]:
     """Of the window; `around`: the longer time that says what is usual. What was not recorded at all is told where all
-    calls are asked for: of some of them nobody knows."""
-    unrecorded = [] if period.filter.strip() else [*_silent(period, around), *_dropped(period)]
-    return [*unrecorded, *_running(period)]
+    calls are asked for: of some of them nobody knows; and so are budgets, which have filters of their own."""
+    of_all = [] if period.filter.strip() else [*_silent(period, around), *_dropped(period), *_budgets(period)]
+    return [*of_all, *_running(period)]
 
 
 def silences(store: _core.Store, of: Interval, now_ns: int) -> list[Interval]:
@@ -82,6 +82,22 @@ def _dropped(period: Period) -> list[Finding]:
     if not any(dropped):
         return []
     return [_fact("recording", "spans dropped, a ring was full", "count", float(sum(dropped)), n=sum(dropped))]
+
+
+def _budgets(period: Period) -> list[Finding]:
+    """Those that are spent to 80 % and more; `before` is what may be spent."""
+    if not period.store.documents("budget"):
+        return []
+    from spanbox._cost_budgets import budgets
+
+    return [
+        _fact(
+            "budget", f"{row.what}, per {row.budget.per}", "usd", row.spent_usd, row.budget.usd,
+            since_ns=row.begin_ns, n=row.calls, of=row.calls, filter=row.filter,
+        )
+        for row in budgets(period.store, period.now[1])
+        if row.level != "ok"
+    ]  # fmt: skip
 
 
 def _running(period: Period) -> list[Finding]:

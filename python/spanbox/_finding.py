@@ -27,6 +27,7 @@ _LABELS: dict[Group, str] = {
     "slow": "Slow",
     "worse": "Worse",
     "dearer": "Dearer",
+    "budget": "Budget",
     "drifted": "Drifted",
     "recording": "Recording",
 }
@@ -87,7 +88,8 @@ class Finding:
 
     @property
     def severity(self) -> Literal["error", "warning"]:
-        return "error" if self.group in ("failing", "slow") else "warning"
+        spent = self.group == "budget" and self.now >= self.before
+        return "error" if spent or self.group in ("failing", "slow") else "warning"
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "change": self.change, "label": self.label, "severity": self.severity}
@@ -142,14 +144,19 @@ class Findings(Sequence[Finding]):
         since = ""
         if self.mark is not None:
             than, since = "", f" since {clean(f'{self.mark.kind} {self.mark.name}')} at {self._clock(self.mark.at_ns)}"
-        drifted = sum(item.group == "drifted" for item in self.items)
-        worse = len(self) - drifted
-        have = f"{plural(drifted, 'column')} {'has' if drifted == 1 else 'have'} drifted"
+        drifted, budgets = (sum(item.group == group for item in self.items) for group in ("drifted", "budget"))
+        worse = len(self) - drifted - budgets
+        besides = []
+        if budgets:
+            besides.append(f"{plural(budgets, 'budget')} {'is' if budgets == 1 else 'are'} spent to 80 % and more")
+        if drifted:
+            besides.append(f"{plural(drifted, 'column')} {'has' if drifted == 1 else 'have'} drifted")
+        have = " and ".join(besides)
         if not worse:
-            return f"Nothing is worse{than}{f', but {have}{since}' if drifted else ''}."
+            return f"Nothing is worse{than}{f', but {have}{since}' if have else ''}."
         things = f"{worse} thing{' is' if worse == 1 else 's are'} worse{than}"
         comma = "," if than else ""
-        return f"{things}{f'{comma} and {have}' if drifted else ''}{since}."
+        return f"{things}{f'{comma} and {have}' if have else ''}{since}."
 
     @property
     def detail(self) -> str:
@@ -262,6 +269,8 @@ def _value(value: float, unit: Unit) -> str:
 
 
 def _change(item: Finding) -> str:
+    if item.group == "budget":
+        return f"{format_share(item.now / item.before)} of it"
     if item.unit == "score" or not item.before:
         return f"{item.now - item.before:+.2f}".replace("-", "−") if item.unit == "score" else "new"
     if item.change >= 2:

@@ -26,7 +26,7 @@ ALPHA = 0.01
 WINDOWS_SHOWN = 6  # the window is the last of so many that sparks show
 _POINTS = 72  # of a spark
 _SAMPLE = 150  # traces of each side, to see what the calls concerned share
-_ORDER: tuple[Group, ...] = ("failing", "slow", "worse", "dearer", "drifted", "recording")
+_ORDER: tuple[Group, ...] = ("failing", "slow", "worse", "dearer", "budget", "drifted", "recording")
 _DEPLOY = "deploy "
 
 
@@ -82,6 +82,8 @@ def shown(period: Period) -> Interval:
 
 
 def _weight(item: Finding) -> tuple[int, float]:
+    if item.group == "budget":
+        return _ORDER.index(item.group), -item.now / item.before
     size = (
         abs(math.log(item.now / item.before)) if item.now > 0 and item.before > 0 else abs(item.now - item.before) * 10
     )

@@ -120,7 +120,7 @@ def folder(tmp_path: Path) -> Path:
 READING = [
     ("ls",), ("ls", "--sessions"), ("ls", "--session", HOSTILE.replace("\0", "")), ("show", "7f3a"),
     ("grep", "owned"), ("stats",), ("cost",), ("cost", "--by", "user_id", "--by", "tenant", "--every", "1d"),
-    ("cost", "--project"), ("tail", "-n", "5"), ("top", "--once"), ("runaways",), ("doctor",),
+    ("cost", "--project"), ("tail", "-n", "5"), ("top", "--once"), ("runaways",), ("budget",), ("doctor",),
     ("reprice", "--dry-run"), ("reparse", "--dry-run"), ("audit", "--canary", "values.txt"), ("redact", HOSTILE[1:9]),
     ("sql", "select * from spans"),
 ]  # fmt: skip

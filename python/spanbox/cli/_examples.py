@@ -33,6 +33,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "spanbox cost --project",
         "spanbox cost --by tenant --out costs.csv",
     ),
+    "budget": (
+        "spanbox budget",
+        "spanbox budget tenants --usd 500 --per month --by tenant",
+        "spanbox budget chat --usd 20 --per day --filter 'feature == \"chat\"'",
+        "spanbox budget chat --remove",
+    ),
     "reprice": ("spanbox reprice --since 30d --prices contract.json --dry-run",),
     "reparse": ("spanbox reparse 'provider == \"openai\"' --dry-run",),
     "reconcile": ("spanbox reconcile bill.csv --since 2026-11-01 --until 2026-12-01",),

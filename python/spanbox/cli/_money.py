@@ -9,7 +9,7 @@ import typer
 
 from spanbox._box import open as open_box
 from spanbox._render import clean
-from spanbox.cli._options import By, Json, Since, Store, Until
+from spanbox.cli._options import By, Json, Since, Store, Until, complete_column
 from spanbox.cli._output import Output
 
 Calls = Annotated[str, typer.Argument(help='Only calls that match, such as: tenant == "acme"')]
@@ -28,6 +28,7 @@ class _Table(Protocol):
 
 def register(app: typer.Typer) -> None:
     app.command()(cost)
+    app.command()(budget)
     app.command()(reprice)
     app.command()(reparse)
     app.command()(reconcile)
@@ -92,6 +93,36 @@ def cost(
         _print(out, report, len(report.by))
     else:
         out.line(f"no model calls{' that match' if filter or since else ''} in {clean(str(box.path))}")
+
+
+def budget(
+    name: Annotated[str | None, typer.Argument(help="A budget to set with --usd; without one all are shown")] = None,
+    store: Store = None,
+    usd: Annotated[float | None, typer.Option("--usd", help="What may be spent, in US dollars")] = None,
+    per: Annotated[str, typer.Option("--per", help="day, week or month, of UTC")] = "month",
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", help="For each value of this column; repeatable", autocompletion=complete_column),
+    ] = None,
+    filter: Annotated[str, typer.Option("--filter", help='Only calls that match, such as: feature == "chat"')] = "",
+    remove: Annotated[bool, typer.Option("--remove", help="Take the budget back")] = False,
+    prices: Prices = None,
+    json: Json = False,
+) -> None:
+    """Show how far budgets are spent, or set one. The exit code is 1 when one is over."""
+    out, box = Output(), open_box(store)
+    if name is not None:
+        if (usd is None) != remove:
+            raise typer.BadParameter("give --usd, or --remove", param_hint="NAME")
+        box.set_budget(name, usd, per=per, filter=filter, by=by or [])  # type: ignore[arg-type]
+        out.line(f"budget {clean(name)} {'is gone' if remove else 'is set'}")
+        return
+    _load(prices)
+    with out.working("reading"):
+        found = box.budgets()
+    out.json(found.as_dict()) if json else _print(out, found, 1)
+    if any(row.level == "over" for row in found):
+        raise typer.Exit(1)
 
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would change")]

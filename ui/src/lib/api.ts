@@ -182,7 +182,7 @@ export interface FindingsAnswer extends Panel {
 
 export interface Finding {
   id: string; // stable while the finding is: for keys of lists
-  group: 'failing' | 'slow' | 'worse' | 'dearer' | 'drifted' | 'recording';
+  group: 'failing' | 'slow' | 'worse' | 'dearer' | 'budget' | 'drifted' | 'recording'; // budget: `before` is what may be spent
   severity: Severity;
   label: string; // 'Failing'
   what: string; // 'tool refund_lookup, HTTP 429'
