@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 from playwright.sync_api import ConsoleMessage, Page, Request
 from spanbox.server import Server
@@ -19,7 +19,8 @@ from spanbox.server import Server
 ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / "ui" / "dist"
 ARTEFACTS = ROOT / "build" / "ui"
-PATIENCE_MS = 20_000  # of waits for a condition: only a broken page uses it up
+PATIENCE_MS = 60_000  # of waits for a condition: only a broken page uses it up
+LOADING = "[data-state=loading], [role=status][aria-label$=loading]"
 
 
 def _load(path: Path) -> ModuleType:
@@ -82,6 +83,15 @@ class View:
     def press(self, *keys: str) -> None:
         for key in keys:
             self.page.keyboard.press(key)
+
+    def query(self, name: str) -> str:
+        """A parameter of the address as the page has it: `page.url` may learn of it later."""
+        return parse_qs(self.page.evaluate("location.search.slice(1)")).get(name, [""])[0]
+
+    def quiet(self) -> None:
+        """Until nothing is asked for: a drag needs boxes that stay, a key after a key a page that is not busy."""
+        until(self.page, f"document.querySelectorAll({LOADING!r}).length === 0")
+        self.page.wait_for_load_state("networkidle")
 
     def nodes(self) -> int:
         return int(self.page.evaluate("document.querySelectorAll('*').length"))
