@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import spanbox
-from browser_view import ROOT, View, until
+from browser_view import ROOT, View
 
 AXE = ROOT / "ui" / "node_modules" / "axe-core" / "axe.min.js"
-LOADING = "[data-state=loading], [role=status][aria-label$=loading]"
 RUN = """axe.run(document, {resultTypes: ['violations']}).then(result => result.violations.map(
   found => found.id + ': ' + found.nodes.map(node => node.target.join(' ')).slice(0, 3).join(', ')))"""
 
@@ -47,7 +46,7 @@ def _views(view: View) -> list[tuple[str, dict[str, str], str]]:
 def test_axe_finds_nothing(view: View, theme: str, index: int) -> None:
     path, params, settled = _views(view)[index]
     page = view.open(path, settled=settled, **params)
-    until(page, "document.querySelectorAll('[data-state=loading], [role=status][aria-label$=loading]').length === 0")
+    view.quiet()
     if page.evaluate("document.documentElement.dataset.theme") != theme:
         view.press("t")
     page.wait_for_selector(f"html[data-theme={theme}]")

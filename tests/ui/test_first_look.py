@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import spanbox
-from browser_view import PATIENCE_MS, ROOT, plain
+from browser_view import PATIENCE_MS, ROOT, plain, until
 from playwright.sync_api import Browser
 
 
@@ -48,9 +48,9 @@ def test_two_commands_and_one_click_lead_to_the_slowest_trace(browser: Browser, 
         page.locator("table.slow tbody tr").first.get_by_role("link").first.click()
         page.wait_for_selector("[data-page=trace] [role=treeitem]")
         took_s = time.monotonic() - began_s
-        assert f"/trace/{shown}" in page.url
+        assert page.evaluate("location.pathname") == f"/trace/{shown}"
         spans = spanbox.open(tmp_path / ".spanbox").trace(shown)
-        assert page.locator("[role=treeitem]").count() == len(spans)
+        until(page, f"document.querySelectorAll('[role=treeitem]').length === {len(spans)}")
         assert "Where" in plain(page.locator("[data-page=trace]").inner_text())
         page.close()
         server.send_signal(signal.SIGINT)

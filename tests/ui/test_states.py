@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import spanbox
 from browser_view import View, plain, until
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, Page, Response, Route
 from spanbox.server import Page as Files
 from spanbox.server import Server
 from spanbox.server.api import _slices
@@ -78,8 +78,9 @@ def test_a_panel_waits_as_a_skeleton_of_its_size_and_the_others_do_not(steady: V
     steady.page.route("**/api/overview/latency*", lambda route: held.append(route))
     page = steady.open("/", settled="#verdict")
     page.wait_for_selector(".latency [data-state=loading]")
-    before = page.locator(".latency .panel").bounding_box()
+    until(page, "document.querySelectorAll('[data-state=loading]').length === 1")  # the others have what they show
     page.wait_for_selector(".third [data-state=ok]")
+    before = page.locator(".latency .panel").bounding_box()
     for each in held:
         each.continue_()
     page.wait_for_selector(".latency [data-state=ok]")
@@ -116,24 +117,20 @@ def test_a_long_search_shows_what_is_read_so_far_the_newest_first(
 ) -> None:
     """With no patience a request reads one slice: the page asks on until all of the range is read."""
     monkeypatch.setattr(_slices, "PATIENCE_S", 0)
-    seen: list[float] = []
-    steady.page.on("response", lambda answer: _note(answer, seen))
+    answers: list[Response] = []
+    steady.page.on("response", lambda answer: answers.append(answer))
     page = steady.open("/traces", q='"hello" in input', settled="tr.row[data-trace]")
     until(
         page,
         "document.querySelector('[data-partial]') === null && document.querySelector('.head b').textContent !== '…'",
     )
+    seen = [answer.json()["read_share"] for answer in answers if "/api/traces?" in answer.url]
     assert len(seen) > 4
     assert seen == sorted(seen)
     assert (seen[0] < 0.1, seen[-1]) == (True, 1)
     monkeypatch.undo()
     total = steady.api("/api/traces", q='"hello" in input', limit="1")["total"]
     assert f"{total:,}" in steady.text("[data-page=traces] .head b")
-
-
-def _note(answer: object, seen: list[float]) -> None:
-    if "/api/traces?" in answer.url:  # type: ignore[attr-defined]
-        seen.append(answer.json()["read_share"])  # type: ignore[attr-defined]
 
 
 def test_too_little_data_is_said_as_such(browser: Browser, files: Files, tmp_path: Path) -> None:

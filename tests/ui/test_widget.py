@@ -84,12 +84,15 @@ def test_the_viewer_shows_what_the_store_says(notebook: Opened, made: Any) -> No
 
 def test_a_span_is_read_when_it_is_selected(notebook: Opened, made: Any) -> None:
     box = spanbox.open(made.folder)
-    answer = next(span for span in box.trace(made.slow_trace) if span.name == "generate")
+    spans = list(box.trace(made.slow_trace))
+    answer = next(span for span in spans if span.name == "generate")
     seen = notebook(box, made.slow_trace)
     page = seen.page
+    page.wait_for_selector(ROWS)
     page.locator(".widget").focus()
-    while not page.locator(f"[data-span='{answer.span_id}'][aria-selected=true]").count():
+    for span in spans[1 : spans.index(answer) + 1]:
         page.keyboard.press("ArrowDown")
+        page.wait_for_selector(f"[data-span='{span.span_id}'][aria-selected=true]")
     page.wait_for_selector("[role=tabpanel] article[aria-label^=assistant]")
     assert "Refunds of kind 0" in page.locator("[role=tabpanel]").inner_text()
     page.wait_for_selector(".lane canvas")
