@@ -22,6 +22,7 @@ def clean(view: View) -> Iterator[View]:
 
 
 def _drag(view: View, selector: str) -> None:
+    view.quiet()
     box = view.page.locator(selector).first.bounding_box()
     assert box is not None
     view.page.mouse.move(box["x"] + 40, box["y"] + 20)
@@ -58,6 +59,18 @@ def test_a_filter_of_traces_can_be_saved_and_the_chart_changed_and_deleted(clean
     page.click("[data-chart] >> text=Delete")
     page.wait_for_selector("[data-chart]", state="detached")
     page.wait_for_selector("[data-page=charts] .state")
+
+
+def test_the_palette_lists_what_a_chart_keeps_the_filter_of(clean: View) -> None:
+    q = 'feature == "chat" and tenant == "acme"'
+    spanbox.open(clean.made.folder).put_document("chart", "one", {"title": "chats", "value": "count()", "q": q})
+    page = clean.open("/health", settled="[data-page=health]")
+    clean.press("Control+k")
+    page.keyboard.type("saved acme")
+    page.wait_for_selector("[role=option]:has-text('tenant ==')")
+    clean.press("Enter")
+    page.wait_for_selector("[data-page=traces]")
+    assert clean.query("q") == q
 
 
 def test_a_wrong_chart_says_what_is_wrong_and_is_not_kept(clean: View) -> None:

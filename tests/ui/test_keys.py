@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs, urlsplit
+import json
 
 import pytest
+import spanbox
 from browser_view import View, until
 
 ROW = "[role=treeitem][data-span]"
 
 
 def _zoom(view: View) -> tuple[float, float]:
-    text = parse_qs(urlsplit(view.page.url).query).get("z", [""])[0]
+    text = view.query("z")
     first, last = text.split(",") if text else ("0", "inf")
     return float(first), float(last)
 
@@ -72,9 +73,35 @@ def test_b_p_and_c_the_lane_a_pin_and_what_can_be_copied(view: View) -> None:
     page.wait_for_selector(".row.pin", state="detached")
     view.press("c")
     page.wait_for_selector("[role=dialog][aria-label=Copy]")
-    assert page.locator("[role=dialog][aria-label=Copy] button").count() == 3
+    assert page.locator("[role=dialog][aria-label=Copy] button").count() == 4
     view.press("Escape")
     page.wait_for_selector("[role=dialog][aria-label=Copy]", state="detached")
+
+
+def test_a_call_is_copied_as_a_cassette_with_all_of_its_texts(view: View) -> None:
+    trace, span_id, said = "c5" * 16, "7" * 16, "sorry " * 30_000  # more than the first 64 KiB
+    box = spanbox.open(view.made.folder)
+    box._store.append(
+        [
+            {
+                "trace_id": trace, "span_id": span_id, "name": "ask", "kind": "llm", "provider": "openai",
+                "model": "gpt-5", "start_ns": view.made.end_ns - 60_000_000_000, "duration_ns": 2_000_000_000,
+                "input_tokens": 9,
+                "gen_ai.request.temperature": 0.25, "input": [{"role": "user", "content": "9007199254740993"}],
+                "output": said, "status": "error", "error_type": "RateLimitError",
+            }
+        ]
+    )  # fmt: skip
+    page = view.open(f"/trace/{trace}", settled="[role=tabpanel] article")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=view.origin)
+    view.press("c")
+    page.click("[role=dialog][aria-label=Copy] >> text=cassette")
+    page.wait_for_selector("text=cassette copied")
+    [interaction] = json.loads(page.evaluate("navigator.clipboard.readText()"))["interactions"]
+    request, response = interaction["request"], interaction["response"]
+    assert (request["provider"], request["model"], request["gen_ai.request.temperature"]) == ("openai", "gpt-5", 0.25)
+    assert request["body"] == [{"role": "user", "content": "9007199254740993"}]
+    assert (response["body"], response["error_type"], response["input_tokens"]) == (said, "RateLimitError", 9)
 
 
 def test_enter_goes_into_the_span_and_escape_back_to_the_tree(view: View) -> None:
@@ -92,6 +119,7 @@ def test_enter_goes_into_the_span_and_escape_back_to_the_tree(view: View) -> Non
 def test_g_and_a_letter_go_to_a_page(view: View, key: str, page_name: str) -> None:
     start = "/health" if page_name != "health" else "/sessions"
     page = view.open(start, settled="[data-page]")
+    view.quiet()
     view.press("g", key)
     page.wait_for_selector(f"[data-page={page_name}]")
 
@@ -100,7 +128,7 @@ def test_r_asks_again_l_follows_and_equals_narrows(view: View) -> None:
     page = view.open("/sessions", settled="[data-page=sessions] tbody tr")
     with page.expect_response(lambda answer: "/api/sessions" in answer.url):
         view.press("r")
-    here = page.url
+    here = page.evaluate("location.href")
     view.press("=")
     until(page, f"location.href !== {here!r}")
     view.press("l")
@@ -116,5 +144,5 @@ def test_o_opens_a_row_in_a_new_tab(view: View) -> None:
     page.wait_for_selector(f"tr.on[data-trace='{first}']")
     with page.context.expect_page() as opened:
         view.press("o")
-    assert first in opened.value.url
+    opened.value.wait_for_url(f"**/trace/{first}*")  # it may be empty before
     opened.value.close()
