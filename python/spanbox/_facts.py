@@ -7,7 +7,8 @@ Thread rule: as Box. Units: nanoseconds since 1970.
 from __future__ import annotations
 
 import time
-from itertools import pairwise
+from bisect import bisect_left
+from itertools import accumulate, pairwise
 from statistics import median
 
 from spanbox import _core
@@ -17,10 +18,12 @@ from spanbox._literals import equals
 from spanbox._spans import Query, Spans
 
 _MINUTE_NS = 60_000_000_000
+_HOUR_NS = 60 * _MINUTE_NS
 _MISSED = 16  # traces that would have come in a silence: with so many the chance that none does is e^-16
-_SILENT_BUCKETS = 2  # in a row, at least
+_SILENT_MINUTES = 2  # in a row, at least
+_AROUND_NS = 3 * _HOUR_NS  # on each side of a silence: what is usual
 _OFTEN = 3  # silences at least half as long: then it is how the traffic comes
-_FEW = 20  # a bucket with less than a twentieth of the usual is silent: what runs on into a gap is no traffic
+_FEW = 20  # a minute with less than a twentieth of the usual is silent: what runs on into a gap is no traffic
 _LEAST_ENDED = 1_000  # spans of a kind that a p99.9 needs
 _RUNNING = "status == running"
 _LISTED = 1_000  # running spans, oldest first
@@ -34,25 +37,69 @@ def facts(period: Period, around: Interval) -> list[Finding]:
 
 
 def silences(store: _core.Store, of: Interval, now_ns: int) -> list[Interval]:
-    """Times in which no trace began, though at the usual rate some would have; newest first. Traffic that comes in
-    bursts has silences of its own, which are none."""
-    length_ns = max(1, (of[1] - of[0]) // (200 * _MINUTE_NS)) * _MINUTE_NS
-    roots = Spans(lambda: store, Query(filter=ROOT, since_ns=of[0], until_ns=of[1]))
-    counts = {row["time"]: row["n"] for row in roots.by(every=f"{length_ns}ns").agg(n="count()")}
+    """Times in which no trace began, though at the rate around them some would have; newest first. Traffic that comes
+    in bursts has silences of its own, which are none. What is told of a time does not depend on how much else is asked
+    for: it is judged by the hours around it, minute by minute."""
+    end = min(of[1] + _AROUND_NS, now_ns)
+    roots = Spans(lambda: store, Query(filter=ROOT, since_ns=(of[0] - _AROUND_NS) // _HOUR_NS * _HOUR_NS, until_ns=end))
+    counts = {row["time"]: row["n"] for row in roots.by(every=f"{_MINUTE_NS}ns").agg(n="count()")}
     if len(counts) < 3:
         return []
-    usual = median(counts.values())
-    begins = sorted(at_ns for at_ns, n in counts.items() if _FEW * n >= usual)
-    gaps = [(a + length_ns, b) for a, b in pairwise(begins) if b - a > _SILENT_BUCKETS * length_ns]
-    last, end = begins[-1] + length_ns, min(of[1], now_ns)
-    if last + _SILENT_BUCKETS * length_ns <= end:
-        gaps.append((last, end))
-    lasts = [b - a for a, b in gaps]
+    minutes = _Minutes(counts)
+    busy = [at_ns for at_ns in minutes.begins if _FEW * counts[at_ns] >= minutes.usual(at_ns // _HOUR_NS)]
+    quiet = [(a + _MINUTE_NS, b) for a, b in pairwise(busy) if b - a > _SILENT_MINUTES * _MINUTE_NS]
+    last = busy[-1] + _MINUTE_NS
+    if last + _SILENT_MINUTES * _MINUTE_NS <= end:
+        quiet.append((last, end))
     return [
-        gap
-        for gap, length in zip(reversed(gaps), reversed(lasts), strict=True)
-        if length // length_ns * usual >= _MISSED and sum(2 * each >= length for each in lasts) < _OFTEN
+        (a, b)
+        for a, b in reversed(quiet)
+        if a < of[1] and b > of[0] and minutes.missed(a, b, end) >= _MISSED and _alike(quiet, a, b) < _OFTEN
     ]
+
+
+def _alike(quiet: list[Interval], begin_ns: int, end_ns: int) -> int:
+    """How many around are at least half as long, itself among them."""
+    first = bisect_left(quiet, (begin_ns - _AROUND_NS,))
+    after = bisect_left(quiet, (end_ns + _AROUND_NS,))
+    return sum(2 * (b - a) >= end_ns - begin_ns for a, b in quiet[first:after])
+
+
+class _Minutes:
+    """How many traces began in each minute that has any."""
+
+    def __init__(self, counts: dict[int, int]) -> None:
+        self.begins = sorted(counts)
+        self._counts = [counts[at_ns] for at_ns in self.begins]
+        self._before = [0, *accumulate(self._counts)]
+        self._usual: dict[int, float] = {}
+
+    def usual(self, hour: int) -> float:
+        """In a minute that has any, around this hour: a burst does not change it."""
+        if hour not in self._usual:
+            first, after = self._places(hour * _HOUR_NS - _AROUND_NS, (hour + 1) * _HOUR_NS + _AROUND_NS)
+            self._usual[hour] = median(self._counts[first:after])
+        return self._usual[hour]
+
+    def missed(self, begin_ns: int, end_ns: int, known_until_ns: int) -> float:
+        """How many would have come in this silence: at the lower one of the rates before and after it, so that
+        where traffic rises or falls there is none."""
+        minutes = (end_ns - begin_ns) / _MINUTE_NS
+        before = (max(self.begins[0], begin_ns - _AROUND_NS), begin_ns)
+        after = (end_ns, min(known_until_ns, end_ns + _AROUND_NS))
+        missed = minutes * self._rate(*before, least=_MISSED / minutes)
+        if missed >= _MISSED and after[1] - after[0] >= min(_AROUND_NS, end_ns - begin_ns):
+            missed = min(missed, minutes * self._rate(*after, least=_MISSED / minutes))
+        return missed
+
+    def _rate(self, begin_ns: int, end_ns: int, *, least: float) -> float:
+        """Traces a minute; of a burst not more than what is usual. Below `least` the mean is enough."""
+        first, after = self._places(begin_ns, end_ns)
+        mean = (self._before[after] - self._before[first]) * _MINUTE_NS / (end_ns - begin_ns)
+        return mean if mean < least else min(mean, median(self._counts[first:after]))
+
+    def _places(self, begin_ns: int, end_ns: int) -> Interval:
+        return bisect_left(self.begins, begin_ns), bisect_left(self.begins, end_ns)
 
 
 def _fact(

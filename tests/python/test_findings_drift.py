@@ -196,6 +196,20 @@ def test_an_end_of_recording_is_a_gap(box: Box) -> None:
     assert silences(box._store, (NOW - 6 * HOUR, NOW - 30 * MINUTE), NOW) == []
 
 
+def test_a_gap_is_the_same_whichever_time_is_asked_about(box: Box) -> None:
+    """A day was read in buckets of seven minutes, in which a gap of ten did not show, although the last six hours
+    showed it. Ten traces a minute, then fewer at night: neither time is judged by the other's traffic."""
+    random_ = random.Random(4)
+    day = [NOW - int(random_.random() * 8 * HOUR) for _ in range(4_800)]
+    night = [NOW - 8 * HOUR - int(random_.random() * 160 * HOUR) for _ in range(1_600)]
+    gap = (NOW - 100 * MINUTE, NOW - 90 * MINUTE)
+    starts = [at for at in (*day, *night) if not gap[0] <= at < gap[1]]
+    box._store.append([call(number, at) for number, at in enumerate(starts)])
+    found = [silences(box._store, (NOW - hours * HOUR, NOW), NOW) for hours in (2, 6, 24, 168)]
+    assert found == [[gap]] * 4
+    assert silences(box._store, (NOW - 24 * HOUR, NOW - 2 * HOUR), NOW) == []
+
+
 def test_pauses_that_the_traffic_has_are_no_gaps(box: Box) -> None:
     """Two traces a minute come at random, with many spans each: now and then there are minutes without one. And a job
     that starts fifty every ten minutes pauses in between."""
