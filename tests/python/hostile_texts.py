@@ -1,6 +1,7 @@
 """Texts that try to run in a page, or to call home, and a store that has them in every field.
 
-30 of them, taken evenly from all, unless $SPANBOX_HOSTILE says how many: 300 are all."""
+30 of them unless $SPANBOX_HOSTILE says how many: up to as many as there are in plain, they are taken evenly from these,
+beyond that evenly from all ways to hide each of them."""
 
 from __future__ import annotations
 
@@ -58,6 +59,7 @@ _TEXTS = (
     "<object data=HOME/o></object>",
     "<object data=\"javascript:RUN\"></object>",
     "<embed src=HOME/e>",
+    "<embed src='javascript:RUN'>",
     "<link rel=stylesheet href=HOME/c.css>",
     "<link rel=preload as=script href=HOME/p.js>",
     "<style>@import 'HOME/d.css';</style>",
@@ -71,10 +73,17 @@ _TEXTS = (
     "<video src=HOME/v autoplay onerror=\"RUN\"></video>",
     "<audio src=x onerror=\"RUN\">",
     "<body onload=\"RUN\">",
+    "<style onload=RUN></style>",
+    "<x tabindex=1 onfocus=RUN onpointerrawupdate=RUN style='animation:x 1s' onanimationstart=RUN>",
+    "<p style='content-visibility:auto' oncontentvisibilityautostatechange=RUN>",
+    "<template><img src=x onerror=RUN></template>",
+    "<noscript><p title='</noscript><img src=x onerror=RUN>'>",
     "\" onmouseover=\"RUN\" autofocus onfocus=\"RUN\" x=\"",
     "' onload='RUN' x='",
     "<a href=\"javascript:RUN\" id=x>x</a><script>x.click()</script>",
     "javascript:RUN",
+    "__proto__",
+    "constructor",
     "data:text/html,<script>RUN</script>",
     "{{constructor.constructor('RUN')()}}${RUN}<%= RUN %>",
     "![pixel](HOME/z.png) [x](HOME/x) [y](javascript:RUN)",
@@ -87,14 +96,18 @@ _ALSO: tuple[Callable[[str], str], ...] = (
     lambda text: html.escape(text),
     lambda text: quote(text, safe="<>=\"'"),
     lambda text: json.dumps({"a": [text]}),
+    lambda text: text.upper(),
+    lambda text: text.replace(" ", "/"),
+    lambda text: text.replace("<", "<\0"),
+    lambda text: f"[x]({text})",
 )
-ALL = [also(text) for text in _TEXTS for also in _ALSO]
+ALL = list(dict.fromkeys(also(text) for text in _TEXTS for also in _ALSO))
 
 
 def hostile_texts(run: str, home: str) -> list[str]:
     wanted = min(len(ALL), int(os.environ.get("SPANBOX_HOSTILE", "30")))
-    # Of the plain ones first: with 30 every second of them.
-    chosen = ALL[:: len(_ALSO)][:: max(1, len(_TEXTS) // wanted)] if wanted <= len(_TEXTS) else ALL[:wanted]
+    pool = _TEXTS if wanted <= len(_TEXTS) else ALL
+    chosen = [pool[i * len(pool) // wanted] for i in range(wanted)]
     return [each.replace("RUN", run).replace("HOME", home) for each in chosen]
 
 

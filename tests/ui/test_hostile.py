@@ -1,24 +1,18 @@
-"""Texts of traces are data: 30 payloads in every field, on every view, run nothing and ask for nothing elsewhere.
-
-`make hostile` (SPANBOX_HOSTILE=300) adds those that every tag, event and way of hiding them together make.
-"""
+"""Texts of traces are data: those of hostile_texts.py in every field, on every view, run nothing and ask for nothing
+elsewhere. `make hostile` (SPANBOX_HOSTILE=300) takes more of them."""
 
 from __future__ import annotations
 
-import html
 import json
-import os
 from collections.abc import Iterator
-from itertools import islice, product
 
 import pytest
 import spanbox
-from browser_view import View, until
+from browser_view import View, hostile_texts, until
 from playwright.sync_api import Browser
 from spanbox.server import Page as Files
 from spanbox.server import Server
 
-MARK = "globalThis.__ran=1"
 TABS = (
     ("b" * 16, "conversation"),
     ("c" * 16, "documents"),
@@ -30,77 +24,7 @@ GO = """id => {
   history.pushState(null, '', '/session/' + encodeURIComponent(id));
   dispatchEvent(new PopStateEvent('popstate'));
 }"""
-PAYLOADS = (
-    f"<script>{MARK}</script>",
-    f'"><img src=x onerror="{MARK}">',
-    f"<svg/onload={MARK}>",
-    f"<svg><script>{MARK}</script></svg>",
-    f"<math><mtext></form><form><mglyph><style></math><img src onerror={MARK}>",
-    f"<iframe srcdoc='<script>parent.{MARK}</script>'></iframe>",
-    f"<details open ontoggle={MARK}>x</details>",
-    f"<input autofocus onfocus={MARK}>",
-    f"<body onload={MARK}>",
-    f"<a href='javascript:{MARK}'>click</a>",
-    f"javascript:{MARK}",
-    f"data:text/html,<script>{MARK}</script>",
-    f"<object data='javascript:{MARK}'></object>",
-    f"<embed src='javascript:{MARK}'>",
-    f"<template><img src=x onerror={MARK}></template>",
-    f"<noscript><p title='</noscript><img src=x onerror={MARK}>'>",
-    "<style>@import 'http://evil.invalid/x.css';</style><p style='background:url(http://evil.invalid/y)'>",
-    "![pixel](http://evil.invalid/z.png) [x](http://evil.invalid)",
-    "<img src='http://evil.invalid/i.png'><link rel=stylesheet href='//evil.invalid/c.css'>",
-    f"{{{{constructor.constructor('{MARK}')()}}}}",
-    f"${{{MARK}}} <%= {MARK} %> #{{{MARK}}}",
-    f"</textarea><script>{MARK}</script>",
-    f"</title><script>{MARK}</script>",
-    f"--><script>{MARK}</script>",
-    f"]]><script>{MARK}</script>",
-    "__proto__",
-    "constructor",
-    "\u202e\u2066gnp.exe\u2069\u202c\u200b",
-    "\x1b[2J\x07\x00\u2028\u2029",
-    f"\ufeff<\u0000script>{MARK}</script>",
-)
-TAGS = (
-    "img src=x",
-    "svg",
-    "video src=x",
-    "body",
-    "details open",
-    "input autofocus",
-    "a href=#",
-    "x tabindex=1",
-    "style",
-)
-EVENTS = (
-    "onerror",
-    "onload",
-    "ontoggle",
-    "onfocus",
-    "onanimationstart",
-    "onpointerrawupdate",
-    "oncontentvisibilityautostatechange",
-)
-HIDDEN = (
-    lambda text: text,
-    lambda text: text.upper().replace(MARK.upper(), MARK),
-    lambda text: text.replace(" ", "/"),
-    lambda text: text.replace("<", "<\x00"),
-    lambda text: html.escape(text),
-    lambda text: json.dumps(text),
-    lambda text: f"</script></style></textarea></title>{text}",
-    lambda text: f"[x]({text})",
-    lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
-)
-
-
-def more_payloads(count: int) -> tuple[str, ...]:
-    made = (hide(f"<{tag} {event}={MARK}>") for hide, tag, event in product(HIDDEN, TAGS, EVENTS))
-    return tuple(islice(made, max(0, count)))
-
-
-PAYLOADS += more_payloads(int(os.environ.get("SPANBOX_HOSTILE", "0")) - len(PAYLOADS))
+PAYLOADS = tuple(hostile_texts.hostile_texts("globalThis.__ran=1", "http://evil.invalid"))
 NAMED = (
     *("name", "model", "provider", "user_id", "session_id", "tenant", "feature", "release", "environment"),
     *("prompt_name", "prompt_version", "error_type", "error_message"),
