@@ -10,10 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import spanbox
 from spanbox import Box, _core
+from spanbox.server import Page, Server
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,3 +127,16 @@ class Week:
 def week(tmp_path_factory: pytest.TempPathFactory) -> Week:
     """A week of a support agent's traffic that a deploy made worse. To be read only."""
     return Week(tmp_path_factory.mktemp("week") / ".spanbox")
+
+
+@pytest.fixture(scope="module")
+def client(week: Week) -> Iterator[Any]:
+    """Asks a server of the week's store as the page does (ui_client.py)."""
+    with Server(spanbox.open(week.path), port=0, page=Page()) as server:
+        yield sibling("ui_client").Client(server)
+
+
+@pytest.fixture(scope="module")
+def asked(week: Week) -> dict[str, str]:
+    """The week's last six hours, as the page asks for them."""
+    return {"from": str(week.made.end_ns - 6 * 3_600_000_000_000), "to": str(week.made.end_ns)}

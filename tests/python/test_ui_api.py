@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -19,18 +18,6 @@ from spanbox.server import Page, Server
 
 sys.path.insert(0, str(Path(__file__).parent))  # for ui_client
 from ui_client import HOUR, Client
-
-
-@pytest.fixture(scope="module")
-def client(week: Any) -> Iterator[Client]:
-    with Server(spanbox.open(week.path), port=0, page=Page()) as server:
-        yield Client(server)
-
-
-@pytest.fixture(scope="module")
-def asked(week: Any) -> dict[str, str]:
-    return {"from": str(week.made.end_ns - 6 * HOUR), "to": str(week.made.end_ns)}
-
 
 PLAIN = (
     "/api/status",
@@ -103,6 +90,12 @@ def test_a_gap_is_missing_and_said_to_be(client: Client, asked: dict[str, str], 
     inside = [i for i, t in enumerate(answer["t_s"]) if begin <= t * 1e9 and (t + 300) * 1e9 <= end]
     assert inside
     assert all(row["ttft"]["p50"][i] != row["ttft"]["p50"][i] for row in answer["rows"] for i in inside)
+
+
+def test_health_tells_of_the_gap_that_the_overview_tells_of(client: Client, asked: dict[str, str]) -> None:
+    """Of a day it looked at buckets of seven minutes, in which a gap of ten did not show."""
+    [gap] = client.get("/api/overview/latency", **asked)["gaps"]
+    assert gap in client.get("/api/health")["strip"]["gaps"]
 
 
 def test_marks_are_versions_that_were_seen_first(client: Client, asked: dict[str, str], week: Any) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import spanbox
 from spanbox._box import Box
 from spanbox.server import Page, Server
 
@@ -16,17 +14,6 @@ sys.path.insert(0, str(Path(__file__).parent))  # for ui_client
 from ui_client import HOUR, Client
 
 MINUTE = 60_000_000_000
-
-
-@pytest.fixture(scope="module")
-def client(week: Any) -> Iterator[Client]:
-    with Server(spanbox.open(week.path), port=0, page=Page()) as server:
-        yield Client(server)
-
-
-@pytest.fixture(scope="module")
-def asked(week: Any) -> dict[str, str]:
-    return {"from": str(week.made.end_ns - 6 * HOUR), "to": str(week.made.end_ns)}
 
 
 # --- two traces ---
