@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -127,6 +128,20 @@ def _remember(made: Made, trace: _Trace) -> None:
             made._slowest_ns, made.slow_trace = duration_ns, trace.trace_id
         if trace.failed_lookups == 3:
             made.failed_trace, made.session = trace.trace_id, trace.tags["session_id"]
+
+
+def damaged_copy(box: Box, folder: Path) -> Box:
+    """The same store, but for bytes in the columns of one of its segments."""
+    info = box.info()
+    file = bytearray((box.path / "data.mdb").read_bytes())
+    begins = [found.start() for found in re.finditer(b"SPSG", file)]
+    size = info["column_bytes"] // info["segments"]
+    begin = sorted(begins)[len(begins) // 2]
+    for at in range(begin + size // 2, begin + size * 3 // 4, 16):
+        file[at] ^= 0x5A
+    folder.mkdir()
+    (folder / "data.mdb").write_bytes(file)
+    return spanbox.open(folder)
 
 
 class _Trace:

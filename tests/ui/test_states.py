@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import spanbox
-from browser_view import View, plain, until
+from browser_view import ARTEFACTS, View, plain, ui_store, until
 from playwright.sync_api import Browser, Page, Response, Route
 from spanbox.server import Page as Files
 from spanbox.server import Server
@@ -35,7 +35,7 @@ def _served(
 END_NS = 1_773_112_320_000_000_000
 
 
-def _steady(box: spanbox.Box, per_minute: int, minutes: int) -> None:
+def _steady(box: spanbox.Box, per_minute: int, minutes: int, *, segments: int = 1) -> None:
     """Calls that take the same, minute by minute."""
     rows = []
     for number in range(per_minute * minutes):
@@ -43,7 +43,8 @@ def _steady(box: spanbox.Box, per_minute: int, minutes: int) -> None:
         ids = {"trace_id": f"{number + 1:032x}", "span_id": f"{number + 1:016x}"}
         call = {"kind": "llm", "model": "m", "ttft_ns": 400_000_000 + number % 50, "cost_usd": 0.01, "input": "hello"}
         rows.append({**ids, "name": "ask", "start_ns": at, "duration_ns": 900_000_000, **call})
-    box._store.append(rows)
+    for part in range(segments):
+        box._store.append(rows[part::segments])
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,23 @@ def test_a_panel_fails_alone_and_says_what_to_do(steady: View) -> None:
     assert "spanbox doctor" in page.inner_text(".third [data-state=failed]")
     page.wait_for_selector(".latency [data-state=ok]")
     steady.page.unroute(pattern)
+
+
+def test_a_damaged_segment_costs_what_needs_it_and_says_what_to_do(
+    browser: Browser, files: Files, tmp_path: Path
+) -> None:
+    box = spanbox.open(tmp_path / "whole", create=True)
+    _steady(box, 20, 6 * 60, segments=5)
+    for view in _served(browser, files, ui_store.damaged_copy(box, tmp_path / "damaged"), END_NS):
+        page = view.open("/", settled="[data-page=overview] [data-state=failed]")
+        assert "spanbox doctor" in page.inner_text("[data-state=failed] >> nth=0")
+        assert page.locator("nav a").count() >= 6
+        page.wait_for_selector("footer .strip:has-text('a part of the store is damaged')")
+        page.click("footer .strip")
+        page.wait_for_selector("[data-page=health] .state:has-text('A part of the store is damaged.')")
+        assert "spanbox doctor" in page.inner_text("[data-page=health] .state")
+        assert "--repair" not in page.inner_text("[data-page=health]")
+        page.screenshot(path=ARTEFACTS / "health-damaged.png")
 
 
 def test_dropped_spans_are_the_worst_fact_and_say_what_prevents_them(steady: View) -> None:

@@ -12,10 +12,12 @@ const SKELETON_AFTER_MS = 200;
 
 class Connection {
   lostAtMs = $state<number | null>(null);
+  isDamaged = $state(false); // an answer needed a damaged part of the store
 
   seen(failure: Failure | null): void {
     if (failure === null || !failure.isGone) this.lostAtMs = null;
     else this.lostAtMs ??= Date.now();
+    if (failure?.api?.code === 'damaged') this.isDamaged = true;
   }
 }
 export const connection = new Connection();

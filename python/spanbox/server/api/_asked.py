@@ -24,6 +24,7 @@ DAY_NS = 86_400 * SECOND_NS
 _BUCKETS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 604_800)
 _CACHED = 512
 _GOING_ON = 16
+_DAMAGES = 20  # that are remembered
 MOST_POINTS = 400
 T = TypeVar("T")
 Interval = tuple[int, int]  # from, until
@@ -38,6 +39,25 @@ class Answers:
         self._kept: OrderedDict[Any, Any] = OrderedDict()
         self._generation: Any = None
         self._going_on: OrderedDict[Any, Any] = OrderedDict()
+        self._damage: dict[str, None] = {}
+
+    @property
+    def damage(self) -> list[str]:
+        """What reading met that failed its checksum, since the server began."""
+        return list(self._damage)
+
+    def saw(self, damage: _core.CorruptionError) -> None:
+        if len(self._damage) < _DAMAGES:
+            self._damage[str(damage)] = None
+
+    def readable(self, read: Callable[[], T], otherwise: Any) -> T:
+        """What can be read; `otherwise` where a part of the store is damaged, which is remembered and told."""
+        try:
+            return read()
+        except _core.CorruptionError as error:
+            self.saw(error)
+            instead: T = otherwise
+            return instead
 
     def generation(self) -> tuple[int, ...]:
         """Differs when the store has."""

@@ -22,10 +22,9 @@ def tick(asked: Asked, since_ns: int, *, changed: bool) -> Json:
     """The state of things now; new are traces that began after `since_ns`."""
     now_ns = asked.now_ns
     of = (since_ns + 1, now_ns + DAY_NS)
-    new = asked.spans(ROOT, of=of).count() if since_ns else 0
-    newest = next(
-        iter(asked.spans(of=(now_ns - DAY_NS, now_ns + DAY_NS), filtered=False).by().agg(at="max(start_ns)"))
-    )["at"]
+    readable = asked.answers.readable
+    new = readable(lambda: asked.spans(ROOT, of=of).count(), 0) if since_ns else 0
+    newest = readable(lambda: _newest(asked), None)
     rows = asked.spans(ROOT, "status == running", of=(0, now_ns + DAY_NS), filtered=False)
     running = (
         rows.columns("trace_id", "span_id", "name", "start_ns").order_by("start_ns", descending=True).limit(_RUNNING)
@@ -35,9 +34,16 @@ def tick(asked: Asked, since_ns: int, *, changed: bool) -> Json:
         "changed": changed,
         "new_traces": new,
         "newest_ns": None if newest is None else str(int(newest)),
-        "running": [_running(*row.values()) for row in running],
+        "running": readable(lambda: [_running(*row.values()) for row in running], []),
         "health": strip(asked),
     }
+
+
+def _newest(asked: Asked) -> float | None:
+    around = (asked.now_ns - DAY_NS, asked.now_ns + DAY_NS)
+    [row] = asked.spans(of=around, filtered=False).by().agg(at="max(start_ns)")
+    newest: float | None = row["at"]
+    return newest
 
 
 def _running(trace_id: str, span_id: str, name: str, start_ns: int) -> Json:

@@ -158,7 +158,7 @@ class Api:
             "/api/scores": {"POST": lambda: self._write(headers, receive, _writes.score)},
             "/api/budget": {"POST": lambda: self._write(headers, receive, _writes.set_budget)},
             "/api/charts": {
-                "GET": lambda: asyncio.to_thread(_guarded, lambda: {"charts": _writes.charts(self._answers.box)}),
+                "GET": lambda: asyncio.to_thread(self._guarded, lambda: {"charts": _writes.charts(self._answers.box)}),
                 "POST": lambda: self._write(headers, receive, _writes.save_chart),
             },
             "/api/openapi.json": {"GET": lambda: asyncio.to_thread(document, OPERATIONS)},
@@ -197,7 +197,7 @@ class Api:
                     filter_problem(error, asked.q) if asked.q else Problem("bad_request", str(error).split("\n")[0])
                 ) from None
 
-        return await asyncio.to_thread(_guarded, run)
+        return await asyncio.to_thread(self._guarded, run)
 
     # --- what is no question -----------------------------------------------------------------------------------------
 
@@ -222,15 +222,15 @@ class Api:
             asked = ask(self._answers, {name: value for name, value in params.items() if name != "q"})
             return _status.status(asked, self._colors, read_only=self._read_only, write_token=token)
 
-        return await asyncio.to_thread(_guarded, run)
+        return await asyncio.to_thread(self._guarded, run)
 
     async def _check(self, params: Mapping[str, Sequence[str]], headers: Headers, receive: Receive) -> Any:
         await _json_body(headers, receive)
-        await asyncio.to_thread(_guarded, lambda: self._checks.run(ask(self._answers, {})))
+        await asyncio.to_thread(self._guarded, lambda: self._checks.run(ask(self._answers, {})))
         return await self._compute(_status.health, params, {}, self._checks)
 
     async def _live(self, params: Mapping[str, Sequence[str]]) -> Stream:
-        asked = await asyncio.to_thread(_guarded, lambda: ask(self._answers, params))
+        asked = await asyncio.to_thread(self._guarded, lambda: ask(self._answers, params))
         since = asked.param("since", "0")
         if not since.isascii() or not since.isdigit() or len(since) > 19:
             raise Problem("bad_request", "since must be nanoseconds since 1970")
@@ -252,43 +252,43 @@ class Api:
         if self._read_only:
             raise Problem("read_only", "this page was opened read-only")
         body = await _json_body(headers, receive)
-        found: Json = await asyncio.to_thread(_guarded, lambda: store(self._answers.box, body))
+        found: Json = await asyncio.to_thread(self._guarded, lambda: store(self._answers.box, body))
         return found
 
     def _blob(self, id_: str) -> Answer:
-        content = _guarded(lambda: self._answers.box.blob(id_))
+        content = self._guarded(lambda: self._answers.box.blob(id_))
         type_ = next((each for start, each in _IMAGES.items() if content.startswith(start)), "application/octet-stream")
         if type_ == "image/webp" and content[8:12] != b"WEBP":
             type_ = "application/octet-stream"
         disposition = () if type_.startswith("image/") else (("content-disposition", "attachment"),)
         return Answer(200, content, type_, disposition)
 
+    def _guarded(self, run: Callable[[], Any]) -> Any:
+        """What it gives; every way to fail as a Problem that tells no more than it should."""
+        try:
+            return run()
+        except Problem:
+            raise
+        except _core.NotFoundError:
+            raise Problem("not_found", "there is no such thing in the store") from None
+        except _core.CorruptionError as error:
+            self._answers.saw(error)
+            _log.exception("the store is damaged")
+            raise Problem("damaged", _DAMAGED) from None
+        except _core.StoreError:
+            _log.exception("the store cannot be read")
+            raise Problem("unavailable", "the store cannot be read now: try again") from None
+        except ValueError as error:
+            raise Problem("bad_request", str(error).split("\n")[0][:500]) from None
+        except Exception:
+            _log.exception("an answer could not be made")
+            raise Problem("unavailable", "this answer could not be made; the server's log says why") from None
+
 
 class _NotAllowed(Problem):
     def __init__(self, allowed: str) -> None:
         super().__init__("method_not_allowed", f"use {allowed}")
         self.allowed = allowed
-
-
-def _guarded(run: Callable[[], Any]) -> Any:
-    """What it gives; every way to fail as a Problem that tells no more than it should."""
-    try:
-        return run()
-    except Problem:
-        raise
-    except _core.NotFoundError:
-        raise Problem("not_found", "there is no such thing in the store") from None
-    except _core.CorruptionError:
-        _log.exception("the store is damaged")
-        raise Problem("damaged", _DAMAGED) from None
-    except _core.StoreError:
-        _log.exception("the store cannot be read")
-        raise Problem("unavailable", "the store cannot be read now: try again") from None
-    except ValueError as error:
-        raise Problem("bad_request", str(error).split("\n")[0][:500]) from None
-    except Exception:
-        _log.exception("an answer could not be made")
-        raise Problem("unavailable", "this answer could not be made; the server's log says why") from None
 
 
 def problem_answer(problem: Problem) -> Answer:

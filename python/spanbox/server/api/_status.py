@@ -17,6 +17,14 @@ _RECENT_NS = 60 * SECOND_NS
 
 
 def status(asked: Asked, colors: Colors, *, read_only: bool, write_token: str) -> Json:
+    """A damaged part of the store costs what it held, not the page: the frame answers all the same."""
+    readable = asked.answers.readable
+    found = {
+        "columns": columns(asked),
+        "models": readable(colors.models, []),
+        "score_names": _score_names(asked),
+        "marks": readable(lambda: marks(asked), []),
+    }
     return {
         "version": _core.__version__,
         "now_ns": str(time.time_ns()),
@@ -24,12 +32,13 @@ def status(asked: Asked, colors: Colors, *, read_only: bool, write_token: str) -
         "write_token": write_token,
         "store": store(asked.answers),
         "health": strip(asked),
-        "columns": columns(asked),
-        "models": colors.models(),
-        "score_names": [each["name"] for each in score_names(asked, (0, asked.now_ns))],
         "kinds": list(KINDS),
-        "marks": marks(asked),
+        **found,
     }
+
+
+def _score_names(asked: Asked) -> list[str]:
+    return asked.answers.readable(lambda: [each["name"] for each in score_names(asked, (0, asked.now_ns))], [])
 
 
 def store(answers: Answers) -> Json:
@@ -54,18 +63,21 @@ def strip(asked: Asked) -> Json:
     processes = store_.processes()
     dropped = sum(int(str(each.get("dropped_spans", 0))) for each in processes)
     now_ns = asked.now_ns
-    day = (now_ns - DAY_NS, now_ns)
-    minute = asked.spans(of=(now_ns - _RECENT_NS, now_ns), filtered=False).count()
-    interrupted = asked.answers.kept(
+    day, minute_ns = (now_ns - DAY_NS, now_ns), now_ns // _RECENT_NS * _RECENT_NS
+    kept, readable = asked.answers.kept, asked.answers.readable
+    minute = readable(lambda: asked.spans(of=(now_ns - _RECENT_NS, now_ns), filtered=False).count(), 0)
+    interrupted = kept(
         asked.generation,
-        ("interrupted", now_ns // _RECENT_NS),
-        lambda: asked.spans("status == interrupted", of=day, filtered=False).count(),
+        ("interrupted", minute_ns),
+        lambda: readable(lambda: asked.spans("status == interrupted", of=day, filtered=False).count(), 0),
     )
-    found = gaps(asked, (now_ns // _RECENT_NS * _RECENT_NS - DAY_NS, now_ns // _RECENT_NS * _RECENT_NS))
+    found = readable(lambda: gaps(asked, (minute_ns - DAY_NS, minute_ns)), [])
     own = _core.health() if _core.recording_path() == store_.path else None
     worst, severity = "", None
     if own is not None and own["last_error"]:
         worst, severity = f"recording: {own['last_error']}", "error"
+    elif asked.answers.damage:
+        worst, severity = "a part of the store is damaged", "error"
     elif dropped:
         worst, severity = f"{plural(dropped, 'span')} dropped: a ring was full", "warning"
     elif found:
@@ -99,11 +111,14 @@ def columns(asked: Asked) -> list[Json]:
         known = {each["name"] for each in named}
         end_ns = asked.box.info()["last_start_ns"] + 1
         since_ns = max(asked.from_ns, 0) if asked.from_ns < end_ns else max(0, end_ns - DAY_NS)
-        stream = _core.SpanStream(asked.box._fresh_store(), "", since_ns, end_ns, [], None, True)
-        found = sorted((name, type_) for name, type_, _ in stream.columns if name not in known)
-        attributes = [_described(name, _TYPES.get(type_, "mixed"), "attribute") for name, type_ in found]
-        names = score_names(asked, (0, asked.now_ns))
-        return [*named, *attributes, *(_described(f"score.{each['name']}", "float", "score") for each in names)]
+
+        def attributes() -> list[tuple[str, str]]:
+            stream = _core.SpanStream(asked.box._fresh_store(), "", since_ns, end_ns, [], None, True)
+            return sorted((name, type_) for name, type_, _ in stream.columns if name not in known)
+
+        found = asked.answers.readable(attributes, [])
+        named += [_described(name, _TYPES.get(type_, "mixed"), "attribute") for name, type_ in found]
+        return [*named, *(_described(f"score.{name}", "float", "score") for name in _score_names(asked))]
 
     return asked.answers.kept(asked.generation, ("columns", asked.from_ns // DAY_NS), read)
 
@@ -149,7 +164,7 @@ def health(asked: Asked, colors: Colors, checks: Checks) -> Json:
     box, info = asked.box, asked.box.info()
     recovery, retention = box.recovery, box.retention()
     processes = box.processes()
-    problems = list(checks.problems)
+    problems = list(checks.problems or asked.answers.damage)
     if recovery["damaged_rings"]:
         problems.append(f"{plural(recovery['damaged_rings'], 'ring')} of dead processes could be read only in part")
     dropped = sum(int(str(each.get("dropped_spans", 0))) for each in processes)
