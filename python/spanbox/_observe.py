@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 
 from spanbox import _core
 from spanbox._capture import check_bytes, set_capture
@@ -207,7 +209,10 @@ def flush(timeout_s: float = 5.0) -> bool:
 
     What is recorded survives the death of the process without it; flush makes it survive the machine's.
     """
-    return _core.flush(timeout_s)
+    reader = sys.modules.get("spanbox.integrations._reader")
+    begin = time.monotonic()
+    drained = reader is None or reader.drain(timeout_s)  # replies that are being read
+    return _core.flush(max(0.0, timeout_s - (time.monotonic() - begin))) and drained
 
 
 def health() -> _core.Health:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 import spanbox
 from spanbox import replies
+from spanbox.integrations import _reader
 from spanbox.integrations import httpx as any_host
 
 pytest.importorskip("opentelemetry")
@@ -174,6 +178,67 @@ def test_replies_of_any_shape_go_to_the_program(body: bytes, installed: None, re
         with client.stream("POST", url, json=options(True)) as reply:
             assert b"".join(reply.iter_raw()) == body
     assert [span["status"] for span in recorded.spans()] == ["ok", "ok"]
+
+
+def test_a_long_reply_is_read_beside_the_program(
+    installed: None, recorded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2,000 pieces take tens of milliseconds to read: an event loop must not stand still for them."""
+    piece = {"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "pear "}}]}
+    usage = {"id": "c", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2_000}}
+    body = b"".join(b"data: %b\n\n" % json.dumps(each).encode() for each in [*[piece] * 2_000, usage])
+    has_reply, parse = threading.Event(), replies.parse
+
+    def patient(*args: Any, **options: Any) -> Any:
+        assert has_reply.wait(30)
+        return parse(*args, **options)
+
+    monkeypatch.setattr(replies, "parse", patient)
+    with answering(body, "text/event-stream") as client:
+        assert client.post("http://example.test/v1/chat/completions", json=options(True)).content == body
+    end_ns = time.time_ns()
+    has_reply.set()
+    assert spanbox.flush(30)
+    span = recorded.only_span()
+    assert (span["status"], span["attributes"]["output_tokens"]) == ("ok", 2_000)
+    assert span["start_ns"] + span["duration_ns"] <= end_ns
+
+
+def test_a_child_does_not_wait_for_what_its_parent_reads() -> None:
+    may_end = threading.Event()
+    _reader.later(lambda: may_end.wait(30) and None)
+    assert not _reader.drain(0)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if _reader.drain(0) else 1)
+    may_end.set()
+    assert os.waitpid(child, 0)[1] == 0
+    assert _reader.drain(30)
+
+
+def test_vectors_are_not_looked_at_for_their_usage(
+    installed: None, recorded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = [{"object": "embedding", "index": i, "embedding": [i / 7] * 256} for i in range(50)]
+    usage = {"prompt_tokens": 31, "total_tokens": 31, "prompt_tokens_details": {"audio_tokens": 0}}
+    sizes, parse = [], replies.parse
+
+    def watched(provider: Any, content: Any, **options: Any) -> Any:
+        sizes.append(len(content))
+        return parse(provider, content, **options)
+
+    monkeypatch.setattr(replies, "parse", watched)
+    for told in ({"usage": usage}, {}):
+        body = json.dumps({"object": "list", "data": vectors, "model": "text-embedding-3-small", **told}).encode()
+        with answering(body) as client:
+            asked = {"model": "text-embedding-3-small", "input": ["pears", "plums"]}
+            assert client.post("http://api.openai.com/v1/embeddings", json=asked).content == body
+    assert spanbox.flush(30)
+    assert max(sizes) < 1_000
+    known, unknown = (span["attributes"] for span in recorded.spans())
+    assert known["input_tokens"] == 31
+    assert known["cost_usd"] > 0
+    assert "input_tokens" not in unknown
 
 
 NOT_OVER_HTTPX = (

@@ -5,7 +5,8 @@
 
 A request is a model call when its path and body are: those of OpenAI, whatever the host, of Anthropic, Gemini, Ollama,
 Cohere, and of Bedrock. What its reply says is read by spanbox.replies, its usage object is kept, and a stream is read
-along as it passes. The calls of a client whose own instrumentor is on are left to that one.
+along as it passes; a long one is read by a thread of its own. The calls of a client whose own instrumentor is on are
+left to that one.
 
 Thread rule: install() and uninstall() from one thread at a time. Nothing here raises but what spanbox.limit() does not
 allow; requests and replies go on as they are.
@@ -17,6 +18,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import cache, wraps
 from importlib.util import find_spec
@@ -25,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 from spanbox._core import Span, __version__
 from spanbox._imports import when_imported
+from spanbox._limit import any_limit
+from spanbox.integrations._reader import later
 
 if TYPE_CHECKING:
     from spanbox.replies import Reply
@@ -52,8 +56,11 @@ _PROVIDERS = {
     "generativelanguage.googleapis.com": "gcp.gemini",
     "aiplatform.googleapis.com": "gcp.vertex_ai", "amazonaws.com": "aws.bedrock",
 }  # fmt: skip
+_USAGE = re.compile(rb'"usage"\s*:\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}')
+_END_BYTES = 4 << 10  # of a long answer of vectors, in which its usage stands
 _STREAMS = ("event-stream", "ndjson", "eventstream", "x-ndjson")
 _MOST_BYTES = 16 << 20  # of a reply
+_SHORT_BYTES = 4 << 10  # read at once: a longer one would hold the program up for a millisecond and more
 _log = logging.getLogger("spanbox")
 _content = True
 _left: Callable[[], Iterable[str]] = tuple  # gives the modules of clients whose instrumentors are on
@@ -166,7 +173,7 @@ def _start(request: Any, path: str, model: str, body: dict[str, Any]) -> _Call |
         return None
     if _content:
         span.input = _question(body)
-    return _Call(span, provider, model)
+    return _Call(span, provider, model, embeds=embeds)
 
 
 def _question(body: dict[str, Any]) -> Any:
@@ -216,11 +223,12 @@ def _client_kind() -> Any:
 class _Call:
     """A model call that is under way."""
 
-    def __init__(self, span: Span, provider: str | None, model: str) -> None:
+    def __init__(self, span: Span, provider: str | None, model: str, *, embeds: bool) -> None:
         self._span = span
         self._provider = provider
         self._model = model
         self._response: Any = None
+        self._embeds = embeds
         self._parts: list[bytes] = []
         self._bytes = 0
         self._open = True
@@ -233,8 +241,8 @@ class _Call:
 
         def look() -> None:
             if response.is_closed or response.is_stream_consumed:
-                self._read(response.content, response)
-                self._end()
+                content = response.content
+                self._finish(len(content), lambda: self._read(content, response))
             else:
                 self._response = response
                 response.stream = tee(response.stream, self)
@@ -257,17 +265,34 @@ class _Call:
         if not self._open:
             return
 
-        def look() -> None:
-            whole = type(self._response)(200, headers=self._response.headers, content=b"".join(self._parts))
-            self._read(whole.content, self._response)  # unpacked by httpx
+        self._open = False
+        parts, response = self._parts, self._response
 
-        self._quietly(look)
-        self.fail(error) if isinstance(error, Exception) else self._quietly(self._end)
+        def look() -> None:
+            whole = type(response)(200, headers=response.headers, content=b"".join(parts))
+            self._read(whole.content, response)  # unpacked by httpx
+
+        self._quietly(lambda: self._finish(self._bytes, look, error if isinstance(error, Exception) else None))
+
+    def _finish(self, size_bytes: int, read: Callable[[], None], error: BaseException | None = None) -> None:
+        """Reads the reply, and ends the span as of now. An open limit wants to know at once what the call cost."""
+        end_ns = time.time_ns()
+
+        def finish() -> None:
+            self._quietly(read)
+            self._quietly(lambda: self._end(error, end_ns))
+
+        if size_bytes <= _SHORT_BYTES or any_limit():
+            finish()
+        else:
+            later(finish)
 
     def _read(self, content: bytes, response: Any) -> None:
         from spanbox.replies import parse  # loads the price list's units: with the first reply, not with the program
 
         status = response.status_code
+        if self._embeds and len(content) > _END_BYTES:
+            content = _without_vectors(content)
         reply = parse(self._provider, content, model=self._model, status=status, headers=response.headers)
         if not reply.known:
             self._span.set(reply_not_read=reply.reason)
@@ -288,24 +313,28 @@ class _Call:
         self._span.set_attribute("http.response.status_code", status)
         self._span.set_status(Status(StatusCode.ERROR, error.message if error else f"HTTP {status}"))
 
-    def _end(self, error: BaseException | None = None) -> None:
-        if not self._open:
-            return
+    def _end(self, error: BaseException | None = None, end_ns: int | None = None) -> None:
         self._open = False
-        self._parts.clear()
+        self._parts = []
         if error is not None:
             from opentelemetry.trace import Status, StatusCode
 
             self._span.record_exception(error)
             self._span.set_attribute("error.type", f"{type(error).__module__}.{type(error).__qualname__}")
             self._span.set_status(Status(StatusCode.ERROR, str(error)))
-        self._span.end()
+        self._span.end(end_ns)
 
     def _quietly(self, act: Callable[[], None]) -> None:
         try:
             act()
         except Exception as error:  # the program's reply is what counts
             _log.debug("spanbox: a reply over httpx was not read: %s", error)
+
+
+def _without_vectors(content: bytes) -> bytes:
+    """An answer of embeddings with its usage alone: millions of numbers take longer to read than anything else here."""
+    usage = _USAGE.search(content, len(content) - _END_BYTES)
+    return b'{"object":"list","data":[{"embedding":[]}]%b}' % (b"," + usage[0] if usage else b"")
 
 
 def _said(reply: Reply) -> list[dict[str, Any]]:
