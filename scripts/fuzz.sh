@@ -6,8 +6,8 @@
 set -eu
 build=$1 seconds=$2
 shift 2
-[ $# -gt 0 ] || set -- segment text_block text_filter cells sketch hyperloglog filter records msgpack \
-  ring_lane arrow json_lines
+[ $# -gt 0 ] || set -- segment text_block text_filter cells cell_runs rollup manifest sketch hyperloglog filter records \
+  msgpack ring_lane arrow json_lines otlp otlp_json traceparent prices redact
 mkdir -p "$build/corpus" "$build/found"
 "$build/fuzz_seeds" "$build/seeds"
 failed=

@@ -19,6 +19,12 @@ class Sink : public testing::MemoryStore {
     if (builder.rows() > 0) (void)builder.Finish();
     return OkStatus();
   }
+  Status AppendScores(std::span<const SpanRow> scores) override {
+    SegmentBuilder builder;
+    for (const SpanRow& score : scores) builder.Add(score);
+    (void)builder.Finish();
+    return OkStatus();
+  }
 };
 
 // A store of one segment, made of any bytes, and of nothing else.

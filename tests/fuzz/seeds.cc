@@ -6,8 +6,12 @@
 #include "base/msgpack.h"
 #include "base/record_codec.h"
 #include "fuzz.h"
+#include "spanbox/otlp.h"
 #include "spanbox/sketch.h"
 #include "stats/hyperloglog.h"
+#include "store/cell_runs.h"
+#include "store/manifest.h"
+#include "store/rollup.h"
 #include "store/segment_cells.h"
 #include "store/text_blocks.h"
 #include "store/text_filter.h"
@@ -61,8 +65,52 @@ void AddCells(Seeds& seeds) {
     const auto segment = Segment::Open(fuzz::BytesOf(encoded.columns), [](std::uint32_t) {
       return Result<std::span<const std::byte>>(DataLoss("nobody reads the texts"));
     });
-    if (segment.ok()) seeds.Add("cells", EncodeCells(*segment, 1 << 20));
+    if (!segment.ok()) continue;
+    const std::string cells = EncodeCells(*segment, 1 << 20);
+    seeds.Add("cells", cells);
+    const std::string run = EncodeRun(std::vector<std::uint64_t>{3, 4, 7}, cells);
+    seeds.Add("cell_runs", std::string(1, '\1') + fuzz::Joined({run, EncodeRun(std::vector<std::uint64_t>{9}, cells)}));
   }
+}
+
+void AddRollups(Seeds& seeds) {
+  for (const std::size_t count : {3, 60}) {
+    std::deque<spanbox::testing::Row> rows;
+    RollupBuilder builder;
+    for (const SpanRow& row : spanbox::testing::Borrow(spanbox::testing::MakeRows(rows, count, count)))
+      builder.Add(row);
+    SegmentBuilder segment;
+    const auto encoded = builder.Finish(segment);
+    std::vector<std::string> parts = {encoded.columns};
+    parts.insert(parts.end(), encoded.text_blocks.begin(), encoded.text_blocks.end());
+    seeds.Add("rollup", fuzz::Joined(parts));
+  }
+}
+
+// As manifest.cc reads them.
+void AddManifest(Seeds& seeds) {
+  const auto add = [&](char what, const std::string& key, const std::string& value) {
+    seeds.Add("manifest", std::string(1, what) + fuzz::Joined({key}) + value);
+  };
+  SegmentRecord segment;
+  segment.meta.rows = 5;
+  segment.ranges.push_back({.first_seq = 1, .last_seq = 9});
+  add(0, SegmentKey(7), Encode(segment));
+  segment.settled = true;
+  segment.cells_bytes = 300;
+  add(0, SegmentKey(7), Encode(segment));
+  add(1, CursorKey({}, 3), Encode(LaneCursor{.lane = 3, .position = 64, .seq = 2}));
+  add(2, {}, Encode(RingRecord{.retired = true, .process = "worker"}));
+  const std::string content = "piece";
+  add(3, BlobKey({}, 0), Encode(BlobRecord{.total_bytes = 9, .raw_bytes = 5, .content = fuzz::BytesOf(content)}));
+  Document document;
+  document.kind = "alert";
+  document.name = "slow";
+  document.version = 2;
+  document.json = "{}";
+  add(4, DocumentKey(document), Encode(document));
+  add(5, {}, Encode(FeedRecord{.turn = 3, .taken_until = 8, .taken = {10, 12}, .state = "x"}));
+  add(6, OpenKey({}, 5, 1), EncodeOpen("records"));
 }
 
 void AddTextFilters(Seeds& seeds) {
@@ -146,6 +194,52 @@ void AddRecords(Seeds& seeds) {
   seeds.Add("records", records);
 }
 
+// Every part of a span, and attributes of several dialects.
+constexpr char kOtlp[] = R"({"resourceSpans":[{"resource":{"attributes":[
+{"key":"service.name","value":{"stringValue":"shop"}},{"key":"telemetry.sdk.name","value":{"stringValue":"x"}}]},
+"schemaUrl":"https://a/1","scopeSpans":[{"scope":{"name":"lib","version":"1","attributes":[]},"spans":[
+{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","parentSpanId":"","name":"chat gpt-5","kind":3,
+"startTimeUnixNano":"1700000000000000000","endTimeUnixNano":1700000001000000000,"flags":257,"traceState":"a=b",
+"droppedAttributesCount":1,"status":{"code":2,"message":"no"},"attributes":[
+{"key":"gen_ai.request.model","value":{"stringValue":"gpt-5"}},{"key":"gen_ai.usage.input_tokens","value":{"intValue":"12"}},
+{"key":"d","value":{"doubleValue":0.5}},{"key":"b","value":{"boolValue":true}},{"key":"y","value":{"bytesValue":"AAE="}},
+{"key":"l","value":{"arrayValue":{"values":[{"intValue":1},{"stringValue":"t"},{}]}}},
+{"key":"m","value":{"kvlistValue":{"values":[{"key":"k","value":{"doubleValue":"NaN"}}]}}},
+{"key":"llm.input_messages.0.message.role","value":{"stringValue":"user"}},
+{"key":"llm.input_messages.0.message.content","value":{"stringValue":"hello"}},
+{"key":"gen_ai.prompt.0.content","value":{"stringValue":"hi"}},{"key":"input.value","value":{"stringValue":"{\"a\":1}"}}],
+"events":[{"timeUnixNano":"1700000000500000000","name":"exception","attributes":[
+{"key":"exception.type","value":{"stringValue":"E"}},{"key":"exception.message","value":{"stringValue":"no"}}]},
+{"name":"gen_ai.evaluation.result","attributes":[{"key":"gen_ai.evaluation.name","value":{"stringValue":"good"}},
+{"key":"gen_ai.evaluation.score.value","value":{"doubleValue":1}}]}],
+"links":[{"traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203332","traceState":"c=d","flags":1}]},
+{"traceId":"","spanId":"zz","name":"rejected"}]}]}]})";
+
+void AddOtlp(Seeds& seeds) {
+  seeds.Add("otlp_json", kOtlp);
+  const auto reader = OtlpReader::Open(kOtlp, OtlpForm::kJson);
+  if (!reader.ok()) std::abort();
+  OtlpWriter proto(OtlpForm::kProtobuf, /*openinference=*/true), json(OtlpForm::kJson, /*openinference=*/false);
+  for (auto row = (*reader)->Next(); row.ok() && *row != nullptr; row = (*reader)->Next()) {
+    proto.Add(**row);
+    json.Add(**row);
+  }
+  seeds.Add("otlp", proto.Finish());
+  seeds.Add("otlp_json", json.Finish());
+}
+
+constexpr char kPrices[] = R"({"version":"1","beginnings":[["azure","azure"]],"names":[["xai","x-ai"]],
+"standard_tiers":["","default"],"rates":[{"tiers":[[1000,"0","4000","-36","0","2","0"],[0,"0","2","-1","0","1","0"]],
+"without":[2,3]}],"providers":[{"id":"openai","matches":["*","openai"],"matches_models":["^","gpt-"],"fallbacks":["a"],
+"models":[{"matches":["|",["=","gpt-5"],["~","^gpt-5-\\d{4}$"]],"prices":[{"until_ns":1000,"rate":0},{"tier":"batch",
+"rate":0}]},{"matches":["&",["^","o"],["!",["$","-tts"]]],"prices":[{"to_s":3600,"rate":0}]}]}],
+"own":[{"provider":"","matches":["=","x"],"matches_alone":null,"tier":"","version":"v","since_ns":5,"rate":0}]})";
+
+// None of them is anybody's: each has the shape, and the check digits, of what it looks like.
+constexpr char kSecrets[] = R"({"password":"hunter2hunter2","mail":"a.b@example.com","card":"4111 1111 1111 1111",
+"iban":"GB82 WEST 1234 5698 7654 32","address":"https://user:secret@example.com/x?token=abcdef0123456789abcdef",
+"ip":"10.0.0.1","phone":"phone +1 212 555 0123","ssn":"social security 078-05-1120"})";
+
 void AddTexts(Seeds& seeds) {
   for (const char* filter :
        {"model == \"gpt-2\" and duration > 2s", "not (status == error or \"refund\" in output) and x in [1, \"text\"]",
@@ -157,6 +251,15 @@ void AddTexts(Seeds& seeds) {
             "{\"trace_id\":\"000102030405060708090a0b0c0d0e0f\",\"span_id\":\"0001020304050607\",\"name\":\"a\","
             "\"start\":\"2024-01-01T00:00:00Z\",\"duration_ns\":5,\"output\":{\"b\":[1,2.5,null,true]}}\n");
   seeds.Add("json_lines", "{\"start_ns\":1e18,\"x\":\"\\ud83d\\ude00\",\"cost_usd\":0.1}\n[]\n\n{\n");
+  for (const char* text :
+       {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "0af7651916cd43dd8448eb211c80319c",
+        "b7ad6b7169203331", "2026-11-21T09:30:00.123456789+02:00", "2026-11-21 09:30Z"}) {
+    seeds.Add("traceparent", text);
+  }
+  seeds.Add("prices", kPrices);
+  for (char how = 0; how < 5; ++how) {
+    seeds.Add("redact", std::string(1, how) + fuzz::Joined({"phone"}) + kSecrets);
+  }
   std::string any;
   for (int i = 0; i < 400; ++i) any.push_back(static_cast<char>(i * 37));
   seeds.Add("arrow", any);
@@ -170,12 +273,15 @@ int main(int argc, char** argv) {
   Seeds seeds(argv[1]);
   AddSegments(seeds);
   AddCells(seeds);
+  AddRollups(seeds);
+  AddManifest(seeds);
   AddTextFilters(seeds);
   AddTextBlocks(seeds);
   AddMsgpack(seeds);
   AddLanes(seeds);
   AddStatistics(seeds);
   AddRecords(seeds);
+  AddOtlp(seeds);
   AddTexts(seeds);
   return 0;
 }
