@@ -164,10 +164,13 @@ def test_its_instrumentor(how: str, stream: bool, url: str, recorded: Any, instr
     spans = recorded.spans()
     assert [(span["kind"], span["depth"]) for span in spans] == [("agent", 0), ("llm", 1)]
     span = spans[-1]["attributes"]
-    assert span["model"] == f"openai/{MODEL}"  # as LiteLLM names it
+    assert span["model"] == MODEL
+    assert span["model_request"] == f"openai/{MODEL}"  # as LiteLLM names it
     assert span["input_tokens"] > 0 < span["output_tokens"]
     assert QUESTION in json.dumps(span["input"])
     assert recorded.box.cost().total.calls == 1
+    counts = {name: span[name] for name in COUNTS if name in span}
+    assert spanbox.cost.of(provider=span["provider"], model=span["model"], usage=counts).known
 
 
 ALONE = """
