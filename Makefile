@@ -88,8 +88,8 @@ soak: build/release/built ## kill recording programs (KILLS=n) and processes tha
 	SPANBOX_HISTORY_ROUNDS=$(or $(ROUNDS),200) build/release/core_tests --gtest_filter='HistoryTest.*'
 	SPANBOX_DAMAGES=$(or $(DAMAGES),20000) build/release/core_tests --gtest_filter='StoreDamageTest.*'
 
-fuzz: scripts/fuzz.sh build/fuzz/built ## fuzz each decoder for FUZZ_SECONDS (60), with clang and its sanitizers
-	scripts/fuzz.sh build/fuzz $(or $(FUZZ_SECONDS),60)
+fuzz: scripts/fuzz.sh build/fuzz/built ## fuzz each decoder (FUZZ_TARGETS) for FUZZ_SECONDS (60), with clang and its sanitizers
+	scripts/fuzz.sh build/fuzz $(or $(FUZZ_SECONDS),60) $(FUZZ_TARGETS)
 
 seeded-bugs: $(python) | packages ## break the recorder on purpose, one bug at a time: the tests must notice each
 	$(python) scripts/seeded_bugs.py $(SEEDED_BUGS_ARGS)
