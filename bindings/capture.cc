@@ -130,26 +130,31 @@ void Capture::AddValue(Column column, std::string_view name, PyObject* value) {
 
 void Capture::AddNamed(PyObject* name, PyObject* value) {
   const NameInfo info = InfoOf(name);
-  if (info.secret && limits_.redact_keys && value != Py_None && !PyBool_Check(value)) {
-    return out_.AddString(Column::kAttribute, Utf8(name).view(), kRedacted);
-  }
-  if (info.column > Column::kDurationNs) return AddValue(info.column, {}, value);
-  const Utf8 text(name);
-  if (info.column == Column::kAttribute) {
-    if (!limits_.redact_text || SurelyPlain(text.view())) return AddValue(Column::kAttribute, text.view(), value);
-    return AddValue(Column::kAttribute, RedactedName(text.view()), value);
-  }
-  AddValue(Column::kAttribute, "attributes." + std::string(text.view()), value);
+  const bool denied = IsDenied(info, value);
+  if (!denied && info.column > Column::kDurationNs) return AddValue(info.column, {}, value);
+  AddAttribute(name, info, denied || info.column == Column::kAttribute, denied, value);
 }
 
 void Capture::AddForeign(PyObject* name, PyObject* value) {
   const NameInfo info = InfoOf(name);
+  const bool denied = IsDenied(info, value);
+  AddAttribute(name, info, denied || !info.reserved, denied, value);
+}
+
+bool Capture::IsDenied(const NameInfo& info, PyObject* value) const {
+  return info.secret && limits_.redact_keys && value != Py_None && !PyBool_Check(value);
+}
+
+void Capture::AddAttribute(PyObject* name, const NameInfo& info, bool as_it_is, bool denied, PyObject* value) {
   const Utf8 text(name);
-  if (info.secret && limits_.redact_keys && value != Py_None && !PyBool_Check(value)) {
-    return out_.AddString(Column::kAttribute, text.view(), kRedacted);
+  std::string other;
+  if (!as_it_is) other = "attributes." + std::string(text.view());
+  if (!info.plain && limits_.redact_text && !SurelyPlain(text.view())) {
+    other = RedactedName(other.empty() ? text.view() : std::string_view(other));
   }
-  if (!info.reserved) return AddValue(Column::kAttribute, text.view(), value);
-  AddValue(Column::kAttribute, "attributes." + std::string(text.view()), value);
+  const std::string_view kept = other.empty() ? text.view() : std::string_view(other);
+  if (denied) return out_.AddString(Column::kAttribute, kept, kRedacted);
+  AddValue(Column::kAttribute, kept, value);
 }
 
 template <void (Capture::*kAdd)(PyObject*, PyObject*)>

@@ -90,6 +90,8 @@ class Utf8 {
   std::string buffer_;
 };
 
+struct NameInfo;  // names.h
+
 class Capture {
  public:
   Capture(RecordWriter& out, const CaptureLimits& limits)
@@ -151,6 +153,12 @@ class Capture {
 
   template <void (Capture::*kAdd)(PyObject*, PyObject*)>
   void AddItems(PyObject* dict);
+
+  // Whether the name alone says that the value is not to be kept.
+  bool IsDenied(const NameInfo& info, PyObject* value) const;
+
+  // As an attribute, under a name in which nothing is left that redaction finds. `as_it_is`: without "attributes."
+  void AddAttribute(PyObject* name, const NameInfo& info, bool as_it_is, bool denied, PyObject* value);
 
   void Pack(PyObject* value, int depth) {
     if (Room() >= kMaxScalarBytes) [[likely]] {

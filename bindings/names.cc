@@ -1,5 +1,7 @@
 #include "names.h"
 
+#include <algorithm>
+
 namespace spanbox::python {
 namespace {
 
@@ -18,6 +20,7 @@ NameInfo LookUpName(PyObject* name) {
   const ColumnInfo* column = FindColumn(text.view());
   if (column != nullptr && column->name == text.view()) info.column = column->column;
   info.secret = spanbox::IsSecretName(text.view());
+  info.plain = std::ranges::all_of(text.view(), [](char c) { return (c >= 'a' && c <= 'z') || c == '.' || c == '_'; });
   info.reserved = IsReserved(text.view(), column);
   if (PyUnicode_CHECK_INTERNED(name)) {
     const auto address = reinterpret_cast<std::uintptr_t>(name);

@@ -18,6 +18,7 @@ namespace spanbox::python {
 struct NameInfo {
   Column column = Column::kAttribute;  // whose name (not alias) it is; kAttribute: an attribute's
   bool secret = false;                 // see IsSecretName
+  bool plain = false;                  // a-z, dots and underscores: nothing to be redacted
   bool reserved = false;               // an attribute that came with this name is called "attributes.<name>" here
 };
 

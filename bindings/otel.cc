@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "limits.h"
+#include "redaction.h"
 #include "wire/recorded.h"
 
 namespace spanbox::python {
@@ -189,7 +190,7 @@ PyObject* OtelUpdateName(PyObject* self, PyObject* const* args, Py_ssize_t count
     Scratch scratch;
     RecordWriter record(scratch.buffer());
     record.Fields(span->span_id);
-    record.AddString(Column::kName, {}, Utf8(name).view().substr(0, 0xFFFF));
+    record.AddString(Column::kName, {}, std::string_view(RedactedName(Utf8(name).view())).substr(0, 0xFFFF));
     open_recorder->Append(RecordType::kFields, scratch.buffer().bytes());
   }
   Py_RETURN_NONE;
