@@ -15,6 +15,7 @@ import pytest
 import spanbox
 from spanbox._box import Box
 from spanbox.server import Page, Server
+from spanbox.server.api._columnar import CONTENT_TYPE, JSON_TYPE, column, decode, encode
 
 sys.path.insert(0, str(Path(__file__).parent))  # for ui_client
 from ui_client import HOUR, Client
@@ -90,6 +91,17 @@ def test_a_gap_is_missing_and_said_to_be(client: Client, asked: dict[str, str], 
     inside = [i for i, t in enumerate(answer["t_s"]) if begin <= t * 1e9 and (t + 300) * 1e9 <= end]
     assert inside
     assert all(row["ttft"]["p50"][i] != row["ttft"]["p50"][i] for row in answer["rows"] for i in inside)
+
+
+def test_columns_stay_in_their_places_and_what_is_no_number_is_null() -> None:
+    nan = float("nan")
+    for value, told in ((1.5, 1.5), (nan, None)):
+        body, type_ = encode({"a": column([1.0, None]), "b": [value, {"c": column([2.0])}], "d": column([])})
+        assert type_ == CONTENT_TYPE
+        found = decode(body)
+        assert (found["a"][0], found["b"], found["d"]) == (1.0, [told, {"c": [2.0]}], [])
+        assert found["a"][1] != found["a"][1]
+    assert encode({"a": [nan, 2]}) == (b'{"a":[null,2]}', JSON_TYPE)
 
 
 def test_health_tells_of_the_gap_that_the_overview_tells_of(client: Client, asked: dict[str, str]) -> None:

@@ -114,8 +114,8 @@ def test_a_long_trace_comes_in_pages(notebook: Opened, box: Box) -> None:
     page.locator(".widget .scroll").evaluate("place => { place.scrollTop = place.scrollHeight; }")
     page.wait_for_selector(f"[data-span='{5_000:016x}']")
     offsets = {int(question["params"].get("offset", 0)) for question in seen.asked if question["path"].count("/") == 3}
-    assert {offset % 512 for offset in offsets} == {0}
-    assert max(offsets) == 4_608
+    assert {offset % 256 for offset in offsets} == {0}
+    assert max(offsets) == 4_864
     assert len(offsets) <= 4, "only what is looked at is asked for"
     assert page.locator(".widget *").count() < 1_500
     page.keyboard.press("Tab")

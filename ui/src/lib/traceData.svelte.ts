@@ -1,5 +1,5 @@
 /**
- * One trace: its head, and its lines in pages of 512.
+ * One trace: its head, and its lines in pages of 256.
  *
  * Invariants: all pages are of one folding; a page of an older folding is never shown.
  */
@@ -8,8 +8,8 @@ import type { SpanRow, TraceAnswer, TraceRest } from './api';
 import { Failure, get } from './client';
 import { connection } from './query.svelte';
 
-const PAGE = 512;
-const KEPT_PAGES = 24;
+const PAGE = 256; // lines: what one answer costs a frame while it scrolls
+const KEPT_PAGES = 48;
 
 export class TraceData {
   answer = $state.raw<TraceAnswer | null>(null);

@@ -22,7 +22,19 @@ def column(values: Iterable[float | None]) -> array[float]:
 def encode(answer: Any) -> tuple[bytes, str]:
     """The body and its content type."""
     columns: list[array[float]] = []
-    head = json.dumps(_plain(answer, columns), allow_nan=False, separators=(",", ":")).encode()
+
+    def place(value: Any) -> Any:  # columns are what json does not know
+        if not isinstance(value, array):
+            raise TypeError(f"{type(value).__name__} is no part of an answer")
+        columns.append(value)
+        return {"$f64": [sum(map(len, columns[:-1])), len(value)]}
+
+    try:
+        text = json.dumps(answer, default=place, allow_nan=False, separators=(",", ":"))
+    except ValueError:  # a value that is no number
+        columns.clear()
+        text = json.dumps(_finite(answer), default=place, allow_nan=False, separators=(",", ":"))
+    head = text.encode()
     if not columns:
         return head, JSON_TYPE
     head += b" " * (-(4 + len(head)) % 8)
@@ -50,16 +62,12 @@ def decode(body: bytes) -> Any:
     return filled(json.loads(body[4 : 4 + length]))
 
 
-def _plain(value: Any, columns: list[array[float]]) -> Any:
-    """What JSON can hold: columns leave their place, and what is no number is null."""
-    if isinstance(value, array):
-        first = sum(map(len, columns))
-        columns.append(value)
-        return {"$f64": [first, len(value)]}
+def _finite(value: Any) -> Any:
+    """The same with null for what is no number."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {name: _plain(each, columns) for name, each in value.items()}
+        return {name: _finite(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each, columns) for each in value]
+        return [_finite(each) for each in value]
     return value

@@ -292,6 +292,11 @@ def minimap(asked: Asked, colors: Colors, trace_id: str) -> Json:
     start_ns = tree.summary["start_ns"]
     end_ns = start_ns + max(1, _known_ns(asked, tree))
     points = min(400, asked.number("px", 400, least=24, most=10_000))
+    key = ("minimap", tree.trace_id, start_ns, end_ns, points)
+    return asked.answers.kept(asked.generation, key, lambda: _density(tree, start_ns, end_ns, points))
+
+
+def _density(tree: Tree, start_ns: int, end_ns: int, points: int) -> Json:
     bucket_ns = max(1, -(-(end_ns - start_ns) // points))
     running, failed = [0] * (points + 1), [0.0] * points
     for span_ns, length_ns, status in zip(tree.starts, tree.durations, tree.statuses, strict=True):
