@@ -59,6 +59,16 @@ export interface Stretch {
 }
 export const BREAK_PX = 28; // what a folded stretch takes
 
+const NARROW_PX = 620;
+const NAMES_PX = 372;
+
+/** Where the time axis of a tree of this width begins, and how long it is: names, and where there is room figures, are before it. */
+export function timeColumn(width: number): { isNarrow: boolean; left: number; plot: number } {
+  const isNarrow = width < NARROW_PX;
+  const left = isNarrow ? Math.round(width * 0.5) : NAMES_PX;
+  return { isNarrow, left, plot: Math.max(40, width - left - 16) };
+}
+
 /** From times to pixels. A folded stretch of time takes BREAK_PX, whatever its length. */
 export function timeScale(plot: number, zoom: { t0: number; t1: number }, folded: Stretch | null): (ns: number) => number {
   const whole = Math.max(1, zoom.t1 - zoom.t0);
