@@ -205,6 +205,14 @@ TEST(NormaliserTest, KindIsWhatTheFirstKeyThatSaysSomethingSays) {
   EXPECT_EQ(kind({{"gen_ai.operation.name", Value::Int(1)}}), SpanKind::kSpan);
 }
 
+// OTLP/JSON may name its key "jey": the name is then not even an empty text, and was searched through a null pointer.
+TEST(NormaliserTest, AttributeWithoutAKeyIsKept) {
+  const Attributes attributes = {{"", Value::Int(5)}};
+  EXPECT_EQ(Journey(attributes).Restored(), Journey::Shown(attributes));
+  RowArena arena;
+  EXPECT_EQ(RawName({}, arena), kRawPrefix);
+}
+
 TEST(FlattenedTest, JsonThatIsNoSuchListIsRefused) {
   for (const std::string_view json : {"", "{}", "[]", "[{}]", "[[]]", "[null]", R"([{"a":null}])", "[1"}) {
     RowArena arena;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 
 #include "base/moment.h"
 #include "base/msgpack.h"
@@ -130,7 +129,7 @@ Value WrittenValue(const Rule& rule, const Value& value, RowArena& arena) {
 
 std::string_view RawName(std::string_view name, RowArena& arena) {
   // Of the names that mean something else, only these have a dot; the columns have none.
-  const bool has_dot = std::memchr(name.data(), '.', name.size()) != nullptr;
+  const bool has_dot = name.find('.') != name.npos;
   const bool is_taken = has_dot ? name.starts_with(kRawPrefix) || name.starts_with("resource.") ||
                                       name.starts_with("scope.") || name.starts_with("otel.") || name == kKeysAttribute
                                 : name.empty() || name == kDialectAttribute || FindColumn(name) != nullptr;
