@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cstdint>
 
 namespace spanbox {
 namespace {
@@ -22,6 +24,14 @@ constexpr std::string_view kTails[] = {
     "client_key",  "admin_key",   "deploy_key",     "shared_key",     "webhook_key",
     "hmac_key",
 };
+
+// By the last letter, the tails that end with it, a bit each.
+constexpr std::array<std::uint64_t, 32> kTailsByLetter = [] {
+  static_assert(std::size(kTails) <= 64);
+  std::array<std::uint64_t, 32> tails{};
+  for (std::size_t i = 0; i < std::size(kTails); ++i) tails[kTails[i].back() & 31] |= std::uint64_t{1} << i;
+  return tails;
+}();
 
 // Names that are secrets only when they are the whole name.
 constexpr std::string_view kWhole[] = {"auth", "bearer", "pass_key", "basic_auth", "http_auth", "proxy_auth"};
@@ -76,9 +86,10 @@ bool IsSecretToken(std::string_view words) {
   if (!EndsInWords(words, "token")) return false;
   if (words.size() == 5) return true;
   words.remove_suffix(6);
-  const std::size_t begin = words.rfind('_') + 1;  // npos + 1 is 0
-  return std::find(std::begin(kNoSecretToken), std::end(kNoSecretToken), words.substr(begin)) ==
-         std::end(kNoSecretToken);
+  const std::string_view before = words.substr(words.rfind('_') + 1);  // npos + 1 is 0
+  return std::ranges::none_of(kNoSecretToken, [before](std::string_view known) {
+    return known.size() == before.size() && known[0] == before[0] && known == before;
+  });
 }
 
 }  // namespace
@@ -89,9 +100,10 @@ bool IsSecretNameSlow(std::string_view name) {
   std::array<char, 2 * kMaxName> buffer;
   const std::string_view words = Words(name, buffer);
   if (words.size() < 3) return false;
-  const auto ends = [words](std::string_view tail) { return EndsInWords(words, tail); };
-  return std::any_of(std::begin(kTails), std::end(kTails), ends) || IsSecretToken(words) ||
-         std::find(std::begin(kWhole), std::end(kWhole), words) != std::end(kWhole);
+  for (std::uint64_t tails = kTailsByLetter[words.back() & 31]; tails != 0; tails &= tails - 1) {
+    if (EndsInWords(words, kTails[std::countr_zero(tails)])) return true;
+  }
+  return IsSecretToken(words) || std::ranges::find(kWhole, words) != std::end(kWhole);
 }
 
 }  // namespace internal
