@@ -31,6 +31,7 @@ PROVIDER_NAMES = {  # names in OpenTelemetry and in frameworks that the list its
     "xai": "x-ai",
     "mistral_ai": "mistral",
     "moonshot_ai": "moonshotai",
+    "fireworks_ai": "fireworks",
 }
 BEGINNINGS = (  # such as azure.ai.openai, vertex_ai-language-models, bedrock_converse, openai.responses
     (("azure", "az."), "azure"),
@@ -39,6 +40,7 @@ BEGINNINGS = (  # such as azure.ai.openai, vertex_ai-language-models, bedrock_co
     (("openai.", "text-completion-openai"), "openai"),
     (("anthropic.",), "anthropic"),
 )
+GATEWAY = "litellm"  # names the provider in the model's name, as calls without a provider may
 _CONTEXTS = {"batch": {"processing": "batch"}, "fast": {"service_tier": "fast", "speed": "fast"}}
 
 
@@ -68,7 +70,7 @@ class PriceTable:
     """Finds the Rate of a model at a moment."""
 
     def __init__(self, providers: list[Any], version: str) -> None:
-        from genai_prices.data_snapshot import DataSnapshot
+        from genai_prices.data_snapshot import DataSnapshot, find_provider_by_id
         from genai_prices.data_units import unit_data
 
         self.version = version
@@ -77,6 +79,7 @@ class PriceTable:
             name: Unit(name, raw["per"], frozenset(raw["dimensions"].items())) for name, raw in unit_data.items()
         }
         self._unit_of_price = {raw.get("price_key", name): name for name, raw in unit_data.items()}
+        self._by_id = find_provider_by_id
         self._snapshot = DataSnapshot(providers=providers, from_auto_update=False)
         self._found: dict[tuple[str | None, str, str], Found | str] = {}
         self._rates: dict[tuple[str | None, str, str, int], Rate | str] = {}
@@ -103,10 +106,15 @@ class PriceTable:
         return found.step_ns if isinstance(found, Found) else _FOREVER_NS
 
     def _find(self, provider: str | None, model: str, tier: str) -> Found | str:
-        try:
-            found, info = self._snapshot.find_provider_model(model, None, provider, None)
-        except LookupError:
-            return self._unknown(provider, model)
+        id, names = self._names(provider, model)
+        for name in names:
+            try:
+                found, info = self._snapshot.find_provider_model(name, None, id, None)
+                break
+            except LookupError:
+                continue
+        else:
+            return self._unknown(id, model)
         variants = self.variants(info, tier)
         if tier and not (variants and any(info is each for each in found.models)):
             return f"model {info.id} of {found.id} has no price for tier {tier!r} in {self.version}"
@@ -116,6 +124,25 @@ class PriceTable:
         if constraints:  # by the day, or by the hour of the day
             step_ns = _DAY_NS if all(hasattr(each, "start_date") for each in constraints) else _SECOND_NS
         return Found(found.id, info, variants, step_ns)
+
+    def _names(self, provider: str | None, model: str) -> tuple[str | None, list[str]]:
+        """The provider, and the names under which its model is looked for. Gateways and clouds put names before a
+        model's: openai/gpt-5, models/gemini-2.5-pro, publishers/google/models/gemini-2.5-pro."""
+        names = [model]
+        prefix, _, rest = model.partition("/")
+        before = self._provider_named(provider_id(prefix)) if prefix and rest else None
+        known = self._provider_named(provider)
+        if known is None and provider in (None, GATEWAY):
+            if before is not None:
+                provider, names = before, [rest]
+        elif before is not None and before == known:
+            names.append(rest)
+        _, path, name = f"/{names[-1]}".lower().rpartition("/models/")
+        return provider, [*names, name] if path else names
+
+    def _provider_named(self, id: str | None) -> str | None:
+        found = self._by_id(self.providers, id) if id else None
+        return None if found is None else str(found.id)
 
     def variants(self, model: Any, tier: str) -> tuple[Any, ...]:
         """Of a model's prices those that are for the tier only."""
@@ -129,9 +156,8 @@ class PriceTable:
     def _unknown(self, provider: str | None, model: str) -> str:
         if provider is None:
             return f"no provider is given, and none in {self.version} is known by the model name {model!r}"
-        try:
-            known = self._snapshot.find_provider(None, provider, None).id
-        except LookupError:
+        known = self._provider_named(provider)
+        if known is None:
             return f"provider {provider!r} is not in {self.version}"
         return f"model {model!r} of {known} is not in {self.version}"
 

@@ -280,7 +280,10 @@ def _read_tools(source: Mapping[str, Any], counts: dict[str, Count]) -> None:
     searches = searches or _first(source, ("num_search_queries",))
     if searches:
         counts["web_searches"] = searches[1]
-    if seconds := _first(source, ("prompt_audio_seconds",)):  # Mistral
+    spoken = ("seconds",) if source.get("type") == "duration" else ("prompt_audio_seconds",)  # OpenAI, Mistral
+    if seconds := _first(source, spoken):
         counts["audio_seconds"] = counts["input_audio_seconds"] = seconds[1]
+    if pages := _first(source, ("pages_processed",)):  # Mistral
+        counts["input_document_pages"] = pages[1]
     if reranked := _first(source, ("search_units",)):  # Cohere
         counts["rerank_searches"] = reranked[1]

@@ -314,6 +314,18 @@ def test_a_search_without_a_price_is_named(prices: Path) -> None:
     assert (found.usd, found.reason) == (Decimal("0.0014"), "no price for advisor_messages=1")
 
 
+@pytest.mark.parametrize(
+    ("provider", "model", "usage", "usd"),
+    [
+        ("openai", "whisper-1", {"text": "hello", "usage": {"type": "duration", "seconds": 30}}, "0.003"),
+        ("openai", "tts-1", {"input_characters": 1_000}, "0.015"),
+        ("mistral", "mistral-ocr-2505", {"usage_info": {"pages_processed": 3, "doc_size_bytes": 100}}, "0.003"),
+    ],
+)
+def test_seconds_characters_and_pages(provider: str, model: str, usage: dict[str, Any], usd: str) -> None:
+    assert cost.of(provider=provider, model=model, usage=usage).usd == Decimal(usd)
+
+
 def test_the_figures_checked_by_hand() -> None:
     usage = {"input_tokens": 10_000, "cache_read_tokens": 8_000, "output_tokens": 500}
     at = "2026-03-01T00:00:00Z"
@@ -336,6 +348,30 @@ def test_names_of_opentelemetry_are_understood(name: str, listed: str) -> None:
         "mistral": "mistral-small-latest",
     }
     assert cost.of(provider=name, model=model[listed], usage={"input_tokens": 5}).provider == listed
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "listed"),
+    [
+        (None, "openai/gpt-4o", "openai gpt-4o"),  # as LiteLLM names models
+        (None, "vertex_ai/gemini-2.5-pro", "google gemini-2.5-pro"),
+        (None, "bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0", "aws regional.anthropic.claude-sonnet-4-5-"),
+        (None, "openrouter/anthropic/claude-sonnet-4.5", "openrouter anthropic/claude-sonnet-4.5"),
+        ("openai", "openai/gpt-4o", "openai gpt-4o"),
+        ("gcp.gemini", "models/gemini-2.5-flash", "google gemini-2.5-flash"),
+        ("gcp.vertex_ai", "projects/p/locations/l/publishers/google/models/gemini-2.5-pro", "google gemini-2.5-pro"),
+        ("aws.bedrock", "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-lite-v1:0", "aws amazon.nova-lite"),
+        ("azure", "eu/gpt-4o", None),  # has prices of its own
+        ("azure", "openai/gpt-4o", None),
+        (None, "bedrock/eu-central-1/anthropic.claude-v2:1", None),
+        ("aws.bedrock", "arn:aws:bedrock:eu-west-1:1:application-inference-profile/ab12cd34ef56", None),
+    ],
+)
+def test_names_before_a_models_are_read_and_none_is_guessed(provider: str, model: str, listed: str | None) -> None:
+    found = cost.of(provider=provider, model=model, usage={"input_tokens": 5})
+    assert found.known is (listed is not None), found
+    if listed is not None:
+        assert f"{found.provider} {found.model}".startswith(listed)
 
 
 COUNTS = (

@@ -193,6 +193,9 @@ def test_every_model_of_the_list_costs_what_the_list_says(tmp_path: Path) -> Non
 
     names = [(provider.id, model.id) for provider in providers for model in provider.models]
     names += [(None, model) for _, model in names] + [(provider, f"{model}-20260301") for provider, model in names]
+    listed = [(provider.id, model.id) for provider in providers for model in provider.models]
+    names += [(given, f"{provider}/{model}") for provider, model in listed for given in (None, "litellm", provider)]
+    names += [(provider, f"x/models/{model}") for provider, model in listed]
     moments = [time.time_ns(), 1_735_689_600_000_000_000, 1_760_000_000_000_000_000]
     asked = [(*name, moments[at % 3], COUNTS[at % 7 % 3]) for at, name in enumerate(names)]
     lines = tmp_path / "calls.jsonl"

@@ -57,7 +57,7 @@ std::string WithDashedDate(std::string_view model) {
 
 }  // namespace
 
-std::optional<double> PriceRate::CostOf(const TokenCounts& counts) const {
+std::optional<double> PriceRate::CostOf(const TokenCounts& counts, std::int64_t billionths) const {
   auto [input, read, written, output, reasoning] = counts;
   if (read < 0 || written < 0 || input < 0 || reasoning < 0 || reasoning > output) return std::nullopt;
   std::int64_t cached = 0;
@@ -76,7 +76,10 @@ std::optional<double> PriceRate::CostOf(const TokenCounts& counts) const {
       if (__builtin_mul_overflow(tier.each[i], Money{all[i]}, &part)) return std::nullopt;
       if (__builtin_add_overflow(sum, part, &sum)) return std::nullopt;
     }
-    return UsdOf(sum);
+    if (billionths == kWhole) return UsdOf(sum);
+    Money part = 0;
+    if (__builtin_mul_overflow(sum / kWhole, Money{billionths}, &part)) return std::nullopt;
+    return UsdOf(part + sum % kWhole * billionths / kWhole);
   }
   return std::nullopt;
 }
@@ -136,29 +139,46 @@ const ListedModel* PriceList::ModelOf(const ListedProvider& provider, std::strin
   return nullptr;
 }
 
-const ListedModel* PriceList::Find(std::string_view provider, std::string_view model, bool& borrowed) const {
-  constexpr std::string_view kGateway = "litellm";  // names the provider in the model's name
-  const std::string lower = Lower(model);
-  std::string_view name = lower;
-  const ListedProvider* found = provider.empty() ? nullptr : ProviderNamed(provider);
-  if (provider == kGateway) {
-    const std::size_t slash = name.find('/');
-    const ListedProvider* const actual =
-        slash == name.npos || slash == 0 || slash + 1 == name.size() ? nullptr : ProviderNamed(name.substr(0, slash));
-    if (actual != nullptr) {
-      found = actual;
-      name.remove_prefix(slash + 1);
+// The names under which a model is looked for, the first that is listed holds. Gateways and clouds put names before a
+// model's: openai/gpt-5, models/gemini-2.5-pro, publishers/google/models/gemini-2.5-pro.
+PriceList::Names PriceList::NamesOf(std::string_view provider, std::string_view model) const {
+  constexpr std::string_view kGateway = "litellm", kModels = "/models/";
+  Names names{.provider = provider.empty() ? nullptr : ProviderNamed(provider), .models = {model}};
+  const std::size_t slash = model.find('/');
+  const bool two = slash != model.npos && slash != 0 && slash + 1 != model.size();
+  const ListedProvider* const before = two ? ProviderNamed(ProviderId(model.substr(0, slash))) : nullptr;
+  if (names.provider == nullptr && (provider.empty() || provider == kGateway)) {
+    if (before != nullptr) {
+      names.provider = before;
+      names.models = {model.substr(slash + 1)};
+    } else {
+      const auto knows = [&](const ListedProvider& each) { return each.matches_models.Matches(model); };
+      const auto first = std::ranges::find_if(providers_, knows);
+      if (first != providers_.end()) names.provider = &*first;
     }
+  } else if (before != nullptr && before == names.provider) {
+    names.models.push_back(model.substr(slash + 1));
   }
-  if (found == nullptr && (provider.empty() || provider == kGateway)) {
-    const auto knows = [&](const ListedProvider& each) { return each.matches_models.Matches(name); };
-    const auto first = std::ranges::find_if(providers_, knows);
-    if (first != providers_.end()) found = &*first;
+  const std::string_view last = names.models.back();
+  if (const std::size_t at = last.rfind(kModels); at != last.npos) {
+    names.models.push_back(last.substr(at + kModels.size()));
+  } else if (last.starts_with(kModels.substr(1))) {
+    names.models.push_back(last.substr(kModels.size() - 1));
   }
-  if (found == nullptr) return nullptr;
-  if (const ListedModel* const listed = ModelOf(*found, name, borrowed)) return listed;
-  const std::string dashed = WithDashedDate(name);
-  return dashed.empty() ? nullptr : ModelOf(*found, dashed, borrowed);
+  return names;
+}
+
+const ListedModel* PriceList::Find(std::string_view provider, std::string_view model, bool& borrowed) const {
+  const std::string lower = Lower(model);
+  const Names names = NamesOf(provider, lower);
+  if (names.provider == nullptr) return nullptr;
+  for (const std::string_view name : names.models) {
+    if (const ListedModel* const listed = ModelOf(*names.provider, name, borrowed)) return listed;
+    const std::string dashed = WithDashedDate(name);
+    const ListedModel* const dated = dashed.empty() ? nullptr : ModelOf(*names.provider, dashed, borrowed);
+    if (dated != nullptr) return dated;
+  }
+  return nullptr;
 }
 
 }  // namespace spanbox

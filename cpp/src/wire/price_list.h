@@ -27,8 +27,9 @@ __extension__ using Money = __int128;
 // What tokens cost at one moment.
 class PriceRate {
  public:
-  // nullopt: the counts contradict each other, or are of a kind that has no price.
-  std::optional<double> CostOf(const TokenCounts& counts) const;
+  static constexpr std::int64_t kWhole = 1'000'000'000;
+  // nullopt: the counts contradict each other, or are of a kind that has no price. `billionths`: of the price.
+  std::optional<double> CostOf(const TokenCounts& counts, std::int64_t billionths = kWhole) const;
 
  private:
   friend class PriceParser;
@@ -87,6 +88,10 @@ struct OwnPrice {
   std::string provider;             // empty: of all
   NameTest matches, matches_alone;  // a model's name as it is given; where a call names no provider
   DatedPrice price;
+  // More than 0: so many billionths of what the list says of `like`, or of the model itself where that is empty.
+  std::int64_t billionths = 0;
+  std::string like_provider, like;
+  bool every_tier = false;
 };
 
 class PriceList {
@@ -109,6 +114,11 @@ class PriceList {
  private:
   friend class PriceParser;
   PriceList() = default;
+  struct Names {
+    const ListedProvider* provider;  // nullptr: it is not in the list
+    std::vector<std::string_view> models;
+  };
+  Names NamesOf(std::string_view provider, std::string_view model) const;
   const ListedProvider* ProviderNamed(std::string_view id) const;
   const ListedModel* ModelOf(const ListedProvider& provider, std::string_view model, bool& borrowed) const;
 
