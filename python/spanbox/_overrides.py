@@ -43,6 +43,14 @@ class Match(NamedTuple):
     pattern: str
 
 
+class Listed(NamedTuple):
+    """Prices that are those of the list for a model, times `share`."""
+
+    share: Decimal
+    provider: str | None  # None: the call's
+    model: str | None  # None: the call's
+
+
 @dataclass(frozen=True, slots=True)
 class Override:
     """The prices of the models that match, from one moment to another."""
@@ -53,15 +61,16 @@ class Override:
     prices: Mapping[str, Price]
     provider: str | None = None  # None: of all
     matches_alone: Match | None = None  # where a call names no provider, if that differs
-    tier: str = ""
+    tier: str | None = ""  # None: every one
     since_ns: int | None = None
     until_ns: int | None = None
+    listed: Listed | None = None  # then `prices` is empty
 
     def rate(self, provider: str | None) -> Rate:
         return Rate(self.prices, UNITS, provider=provider or self.provider or "", model=self.model, version=self.name)
 
     def is_for(self, provider: str | None, model: str, tier: str) -> bool:
-        if tier != self.tier or (provider and self.provider and provider != self.provider):
+        if self.tier not in (None, tier) or (provider and self.provider and provider != self.provider):
             return False
         matches = self.matches if provider else self.matches_alone or self.matches
         return len(model) <= _LONGEST_MODEL and bool(matches.test(model))
@@ -87,7 +96,7 @@ def _whole(pattern: str) -> Match:
 
 _lock = threading.Lock()
 _overrides: tuple[Override, ...] = ()  # the newest first
-_answers: dict[tuple[str | None, str, str], tuple[tuple[Override, Rate], ...]] = {}
+_answers: dict[tuple[str | None, str, str], tuple[tuple[Override, Rate | Override], ...]] = {}
 
 
 def add(overrides: Sequence[Override]) -> None:
@@ -119,8 +128,8 @@ def every() -> tuple[Override, ...]:
     return _overrides
 
 
-def find(provider: str | None, model: str, at_ns: int, tier: str) -> Rate | None:
-    """The rate of the override for a call."""
+def find(provider: str | None, model: str, at_ns: int, tier: str) -> Rate | Override | None:
+    """The rate of the override for a call; itself where that is to be made of the list."""
     if not _overrides:
         return None
     key = (provider, model, tier)
@@ -129,7 +138,8 @@ def find(provider: str | None, model: str, at_ns: int, tier: str) -> Rate | None
     if found is None:
         with _lock:  # answers and overrides of the same time
             answers, overrides = _answers, _overrides
-        found = tuple((each, each.rate(provider)) for each in overrides if each.is_for(provider, model, tier))
+        which = [each for each in overrides if each.is_for(provider, model, tier)]
+        found = tuple((each, each.rate(provider) if each.listed is None else each) for each in which)
         if len(answers) >= _MOST_ANSWERS:
             answers.clear()
         answers[key] = found

@@ -18,7 +18,7 @@ from spanbox._rates import Rate
 from spanbox._usage import STANDARD_TIERS
 
 if TYPE_CHECKING:
-    from spanbox._overrides import Override
+    from spanbox._overrides import Listed, Override
 
 _DAY_S = 86_400
 _NS = 1_000_000_000
@@ -71,18 +71,29 @@ def compile_own(overrides: Iterable[Override]) -> str:
     rates = _Rates()
     own = []
     for each in overrides:
-        bounds = {"since_ns": each.since_ns, "until_ns": each.until_ns, "rate": rates.number(each.rate(each.provider))}
+        rate = rates.number(each.rate(each.provider)) if each.listed is None else None
+        bounds = {"since_ns": each.since_ns, "until_ns": each.until_ns, "rate": rate}
         own.append(
             {
                 "provider": each.provider or "",
                 "matches": ["~", each.matches.pattern],
                 "matches_alone": ["~", (each.matches_alone or each.matches).pattern],
-                "tier": each.tier,
+                "tier": each.tier or "",
+                "every_tier": int(each.tier is None),
                 "version": each.name,
                 **{key: value for key, value in bounds.items() if value is not None},
+                **(_listed(each.listed) if each.listed is not None else {}),
             }
         )
     return _document("", rates, own=own)
+
+
+def _listed(listed: Listed) -> dict[str, Any]:
+    return {
+        "billionths": int(listed.share.scaleb(9)),
+        "like_provider": listed.provider or "",
+        "like": listed.model or "",
+    }
 
 
 def _document(version: str, rates: _Rates, **more: Any) -> str:

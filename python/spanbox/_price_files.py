@@ -12,17 +12,19 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from spanbox._overrides import PER_MILLION, PER_THOUSAND, Match, Override, glob, one_of, per_million
-from spanbox._price_table import pattern, provider_id, usd
+from spanbox._overrides import PER_MILLION, PER_THOUSAND, Listed, Match, Override, glob, one_of, per_million
+from spanbox._price_table import GATEWAY, pattern, provider_id, usd
 from spanbox._rates import Price
 from spanbox._time import moment_ns
 
 _MAX_BYTES = 64_000_000
-_ABOUT = {"name", "provider", "model", "tier", "since", "until"}
+_ABOUT = {"name", "provider", "model", "tier", "since", "until", "like", "discount"}
+_MOST_TIMES = 10  # the price of the list
+_SHARE_DIGITS = 9
 
 _LITELLM = {
     "input_cost_per_token": "input_tokens",
@@ -131,9 +133,11 @@ def own(
     name: str | None,
     provider: str | None,
     model: str,
-    tier: str,
+    tier: str | None,
     since: object,
     until: object,
+    like: str | None,
+    discount: object,
     prices: Mapping[str, object],
 ) -> Override:
     """An override as a person writes it."""
@@ -141,15 +145,34 @@ def own(
     if unknown := prices.keys() - units.keys():
         raise TypeError(f"{min(unknown)!r} is no price; there are {', '.join(units)}")
     given = {units[key]: Price(_price(key, value)) for key, value in prices.items() if value is not None}
-    if not given:
-        raise ValueError(f"model {model!r} is given no price; there are {', '.join(units)}")
-    bounds = [_moment(what, value) for what, value in (("since", since), ("until", until))]
-    if bounds[0] is not None and bounds[1] is not None and bounds[0] >= bounds[1]:
+    listed = _listed(like, discount)
+    if not given and listed is None:
+        raise ValueError(f"model {model!r} is given no price; there are {', '.join(units)}, like and discount")
+    if given and listed is not None:
+        raise ValueError(f"model {model!r} has prices of its own: like and discount are of the list's")
+    since_ns, until_ns = _moment("since", since), _moment("until", until)
+    if since_ns is not None and until_ns is not None and since_ns >= until_ns:
         raise ValueError(f"since={since!r} is not before until={until!r}")
     of = provider_id(None if provider is None else text("provider", provider))
     label = f"override {of or '*'}/{model}" if name is None else text("name", name)
     matches = glob(text("model", model))
-    return Override(label, model, matches, given, of, None, "" if tier == "standard" else tier, *bounds)
+    known = None if tier is None and listed is not None else text("tier", tier or "standard").lower()
+    asked = "" if known == "standard" else known
+    return Override(label, model, matches, given, of, None, asked, since_ns, until_ns, listed)
+
+
+def _listed(like: str | None, discount: object) -> Listed | None:
+    if like is None and discount is None:
+        return None
+    try:
+        less = Decimal(str(discount or 0))
+    except InvalidOperation:
+        less = Decimal("inf")
+    share = 1 - less if less.is_finite() else Decimal(0)
+    if isinstance(discount, bool) or not (0 < share <= _MOST_TIMES and share == round(share, _SHARE_DIGITS)):
+        raise ValueError(f"discount={discount!r} is no share: 0.15 is 15 % less than the list, -0.1 is 10 % more")
+    named = None if like is None else text("like", like)
+    return Listed(share, GATEWAY if named and "/" in named else None, named)
 
 
 def _price(key: str, value: object) -> Decimal:
@@ -171,9 +194,11 @@ def _own(entry: Mapping[str, Any], version: str) -> Iterator[Override]:
         name=about["name"] or version,
         provider=about["provider"],
         model=entry["model"],
-        tier=text("tier", about["tier"] or "standard").lower(),
+        tier=about["tier"],
         since=about["since"],
         until=about["until"],
+        like=about["like"],
+        discount=about["discount"],
         prices={key: value for key, value in entry.items() if key not in _ABOUT},
     )
 

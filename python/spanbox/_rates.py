@@ -73,12 +73,13 @@ class _Term(NamedTuple):
 class Rate:
     """The prices of one model."""
 
-    __slots__ = ("_covers", "_flat", "_terms", "_units", "model", "provider", "version")
+    __slots__ = ("_covers", "_flat", "_prices", "_terms", "_units", "model", "provider", "version")
 
     def __init__(
         self, prices: Mapping[str, Price], units: Mapping[str, Unit], *, provider: str, model: str, version: str
     ) -> None:
         self.provider, self.model, self.version = provider, model, version
+        self._prices = prices
         self._units = units
         self._covers = {
             name: any(units[priced].dimensions <= unit.dimensions for priced in prices) for name, unit in units.items()
@@ -95,6 +96,14 @@ class Rate:
             for at, unit in enumerate(finest_first)
         )
         self._flat = not any(term.tiers for term in self._terms)
+
+    def times(self, share: Decimal, version: str) -> Rate:
+        """The same prices, each times `share`."""
+        prices = {
+            name: Price(price.base * share, tuple((start, usd * share) for start, usd in price.tiers))
+            for name, price in self._prices.items()
+        }
+        return Rate(prices, self._units, provider=self.provider, model=self.model, version=version)
 
     def tier_starts(self) -> set[int]:
         """Numbers of input tokens above which other prices hold."""

@@ -108,6 +108,7 @@ class _Lists:
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
         self._table: PriceTable | None = None
+        self._times: dict[tuple[Rate, str, Decimal], Rate] = {}
 
     def find(self, provider: str | None, model: str, at_ns: int, tier: str) -> tuple[Rate | str, int]:
         """The rate, and how long it holds: to the next multiple of so many ns."""
@@ -117,11 +118,21 @@ class _Lists:
         return rate, self._table.holds_ns(provider, model, tier) if self._table else 1
 
     def rate(self, provider: str | None, model: str, at_ns: int, tier: str = "") -> Rate | str:
-        if (own := _overrides.find(provider, model, at_ns, tier)) is not None:
+        own = _overrides.find(provider, model, at_ns, tier)
+        if isinstance(own, Rate):
             return own
         if self._table is None:
             self._table = installed_prices() if self._prices is None else prices_from(self._prices)
-        return self._table.rate(provider, model, at_ns, tier)
+        if own is None or own.listed is None:
+            return self._table.rate(provider, model, at_ns, tier)
+        listed = own.listed
+        rate = self._table.rate(listed.provider or provider, listed.model or model, at_ns, tier)
+        if isinstance(rate, str):
+            return rate
+        key = (rate, own.name, listed.share)
+        if key not in self._times:
+            self._times[key] = rate.times(listed.share, f"{own.name}, {rate.version}")
+        return self._times[key]
 
 
 def _tier(asked: str | None, named: str) -> str:
@@ -209,20 +220,27 @@ def override(
     *,
     model: str,
     provider: str | None = None,
-    tier: str = "standard",
+    tier: str | None = None,
     since: Moment | None = None,
     until: Moment | None = None,
     name: str | None = None,
+    like: str | None = None,
+    discount: float | str | Decimal | None = None,
     **prices: float | str | Decimal | None,
 ) -> None:
     """Prices of your own for a model, before those of any list: input_per_million=, output_per_million=,
-    cache_read_per_million= and the like (docs/cost.md), in US dollars.
+    cache_read_per_million= and the like (docs/cost.md), in US dollars. Or those of the list: like="gpt-4o" for the name
+    of a deployment, discount=0.15 for 15 % less (below 0: more).
 
     In `model` a * stands for anything. They hold for calls from `since` and before `until`; of two the one given last.
-    Costs carry `name` as their price_version. Kept in memory: a file is for load().
+    tier: prices are for the standard one unless told, those of the list for all. Costs carry `name` as their
+    price_version. Kept in memory: a file is for load().
     """
-    tier = tier.lower()
-    _overrides.add([own(name=name, provider=provider, model=model, tier=tier, since=since, until=until, prices=prices)])
+    made = own(
+        name=name, provider=provider, model=model, tier=tier, since=since, until=until, like=like, discount=discount,
+        prices=prices,
+    )  # fmt: skip
+    _overrides.add([made])
 
 
 def load(path: str | os.PathLike[str]) -> Loaded:

@@ -114,6 +114,24 @@ TEST_F(PricesTest, NamesAreFoundAsTheListFindsThem) {
   EXPECT_TRUE(Of("openai", "gpt-5", one, "Default").known);
 }
 
+TEST_F(PricesTest, NamesBeforeAModelsAreRead) {
+  const auto known = [](std::string_view provider, std::string_view model) {
+    return Of(provider, model, {10, 0, 0, 0, 0}).known;
+  };
+  EXPECT_TRUE(known("", "openai/gpt-5"));
+  EXPECT_TRUE(known("litellm", "OpenAI/GPT-5"));
+  EXPECT_TRUE(known("openai", "openai/gpt-5"));
+  EXPECT_TRUE(known("openai", "publishers/x/models/gpt-5-2026-01-01"));
+  EXPECT_TRUE(known("", "azure_ai/models/gpt-5"));
+  EXPECT_FALSE(known("openai", "azure/gpt-5"));  // another provider's
+  EXPECT_FALSE(known("openai", "eu/gpt-5"));     // may have a price of its own
+  EXPECT_FALSE(known("openai", "supermodels/gpt-5"));
+  EXPECT_FALSE(known("", "nobody/gpt-5"));
+  EXPECT_FALSE(known("", "openai/"));
+  EXPECT_FALSE(known("", "/gpt-5"));
+  EXPECT_FALSE(known("openai", "models/"));
+}
+
 TEST_F(PricesTest, PricesOfOnesOwnComeFirst) {
   ASSERT_TRUE(Prices::Get().SetOwn(kOwn).ok());
   EXPECT_EQ(Of("openai", "gpt-5-mini", {1'000'000, 0, 0, 0, 0}, "", 5000).usd, 1.0);
@@ -122,6 +140,27 @@ TEST_F(PricesTest, PricesOfOnesOwnComeFirst) {
   EXPECT_FALSE(Of("other", "anything", {1, 0, 0, 0, 0}).sure) << "a pattern that cannot be read may mean any model";
   ASSERT_TRUE(Prices::Get().SetOwn(kNone).ok());
   EXPECT_EQ(Of("openai", "gpt-5", {1, 0, 0, 0, 0}, "", 5000).version, "list 1");
+}
+
+TEST_F(PricesTest, PricesOfTheListForAnotherNameAndALowerPrice) {
+  ASSERT_TRUE(Prices::Get()
+                  .SetOwn(R"json({"version": "", "beginnings": [], "names": [], "standard_tiers": [""], "providers": [],
+    "rates": [], "own": [
+      {"provider": "azure", "matches": ["=", "mine"], "matches_alone": ["=", "mine"], "tier": "", "every_tier": 1,
+       "version": "ours", "billionths": 1000000000, "like_provider": "", "like": "gpt-5"},
+      {"provider": "", "matches": ["~", "^gpt-"], "matches_alone": ["~", "^gpt-"], "tier": "", "every_tier": 1,
+       "version": "less", "billionths": 850000000, "since_ns": 3000}]})json")
+                  .ok());
+  const TokenCounts counts = {1000, 0, 0, 100, 0};
+  EXPECT_DOUBLE_EQ(Of("azure", "mine", counts).usd, 0.003);
+  EXPECT_EQ(Of("azure", "mine", counts).version, "ours, list 1");
+  EXPECT_FALSE(Of("azure", "yours", counts).known);
+  EXPECT_FALSE(Of("azure", "mine", counts, "batch").known);  // borrowed from another provider, which has no tiers here
+  EXPECT_DOUBLE_EQ(Of("openai", "gpt-5", counts, "", 4000).usd, 0.00255);
+  EXPECT_EQ(Of("openai", "gpt-5", counts, "", 4000).version, "less, list 1");
+  EXPECT_EQ(Of("openai", "gpt-5", counts, "", 2000).version, "list 1");  // before it holds
+  EXPECT_TRUE(Of("openai", "gpt-5", {1, 0, 0, 0, 0}, "batch", 4000).known);
+  EXPECT_FALSE(Of("openai", "gpt-9", counts, "", 4000).known);
 }
 
 TEST_F(PricesTest, DamagedListIsNoList) {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from spanbox import cost
+from spanbox import Box, cost
 
 pytest.importorskip("genai_prices", reason="prices need the extra 'cost'")
 
@@ -67,6 +67,53 @@ def test_the_last_override_holds_and_others_for_its_tier() -> None:
     assert [each.model for each in cost.overrides()] == ["gpt-5", "gpt-5", "*"]
 
 
+def test_a_deployment_costs_what_the_model_in_it_does() -> None:
+    asked: dict[str, Any] = {"usage": MILLION, "at": "2026-03-01"}
+    listed = cost.of(provider="azure", model="gpt-4o", **asked)
+    cost.override(provider="azure", model="our-chat", like="gpt-4o", name="deployments")
+    cost.override(model="arn:*:application-inference-profile/ab12", like="bedrock/amazon.nova-lite-v1:0")
+    found = cost.of(provider="azure.ai.openai", model="our-chat", **asked)
+    assert (found.usd, found.price_version) == (listed.usd, f"deployments, {listed.price_version}")
+    assert cost.of(provider="azure", model="our-chat", tier="batch", **asked).known is False  # nor has the list
+    arn = "arn:aws:bedrock:eu-west-1:1:application-inference-profile/ab12"
+    nova = cost.of(provider="aws", model="amazon.nova-lite-v1:0", **asked)
+    assert cost.of(provider="aws.bedrock", model=arn, **asked).usd == nova.usd
+    assert cost.of(provider=None, model=arn, **asked).usd == nova.usd
+    cost.override(model="x", like="no-such-model")
+    assert "'no-such-model'" in cost.of(provider="openai", model="x", **asked).reason
+
+
+def test_a_discount_is_off_the_list_while_it_holds(box: Box, tmp_path: Path) -> None:
+    def costs() -> dict[tuple[str, str], Any]:
+        usage = {"input_tokens": 300_001, "output_tokens": 7}
+        found = {}
+        for at in ("2026-10-31", "2026-11-01"):
+            for tier in ("standard", "batch"):
+                of = cost.of(provider="anthropic", model="claude-opus-4-5", usage=usage, at=at, tier=tier)
+                found[at, tier] = of.usd
+        return found
+
+    listed = costs()
+    assert None not in listed.values()
+    cost.override(provider="anthropic", model="*", discount=0.15, since="2026-11-01", name="contract")
+    assert costs() == {key: usd * (1 if key[0] < "2026-11" else Decimal("0.85")) for key, usd in listed.items()}
+    rows = [
+        {"kind": "llm", "start_ns": 1_800_000_000_000_000_000 + at, "duration_ns": 1, "provider": "anthropic",
+         "model": "claude-haiku-4-5", "input_tokens": 1_000 + at, "output_tokens": at, "span_id": f"{at + 1:016x}"}
+        for at in range(50)
+    ]  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    box.ingest(path)
+    for row in box.spans().columns("cost_usd", "price_version", "input_tokens", "output_tokens"):
+        counts = {name: row[name] for name in ("input_tokens", "output_tokens")}
+        expected = cost.of(provider="anthropic", model="claude-haiku-4-5", usage=counts, at="2027-01-15")
+        assert expected.usd is not None
+        assert (row["cost_usd"], row["price_version"]) == (float(expected.usd), expected.price_version)
+        assert expected.price_version.startswith("contract, genai-prices ")
+    assert box.cost(by=["model"]).total.cost_usd == pytest.approx(sum(row["cost_usd"] for row in box.spans()))
+
+
 def test_columns_are_priced_by_overrides_too() -> None:
     cost.override(model="mine", input_per_million=1, output_per_million=2)
     found = cost.of_columns(
@@ -85,6 +132,11 @@ def test_columns_are_priced_by_overrides_too() -> None:
         ({"input_per_million": True}, ValueError, "is no price"),
         ({"input_per_million": 1, "since": "2026-02-01", "until": "2026-01-01"}, ValueError, "is not before"),
         ({"input_per_million": 1, "since": "soon"}, ValueError, "since='soon' is no moment"),
+        ({"discount": 1}, ValueError, "discount=1 is no share"),
+        ({"discount": -10}, ValueError, "discount=-10 is no share"),
+        ({"discount": True}, ValueError, "discount=True is no share"),
+        ({"discount": "much"}, ValueError, "discount='much' is no share"),
+        ({"discount": 0.1, "input_per_million": 1}, ValueError, "has prices of its own"),
     ],
 )
 def test_a_wrong_override_is_refused(given: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -113,6 +165,10 @@ def test_own_prices_from_a_file(tmp_path: Path) -> None:
     path.write_text(TOML)
     assert cost.load(path) == ("spanbox", 2, 0)
     assert usd() == Decimal("9.1")
+    less = tmp_path / "less.toml"
+    less.write_text('[[price]]\nmodel = "our-chat"\nlike = "openai/gpt-4o"\ndiscount = 0.1\n')
+    assert cost.load(less) == ("spanbox", 1, 0)
+    assert usd("our-chat", provider="azure") == Decimal("0.9") * (usd("gpt-4o") or 0)
     house = cost.of(model="house-model", usage=MILLION)
     assert (house.usd, house.known) == (0, True)
     assert house.price_version.startswith("prices.toml ")

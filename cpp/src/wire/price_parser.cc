@@ -195,6 +195,11 @@ class PriceParser {
     own.matches = TestOf(given, "matches");
     own.matches_alone = TestOf(given, "matches_alone");
     own.price = PriceOf(given);
+    own.billionths = IntOr(given, "billionths", 0);
+    own.like_provider = TextOr(given, "like_provider");
+    own.like = TextOr(given, "like");
+    own.every_tier = IntOr(given, "every_tier", 0) != 0;
+    good_ = good_ && own.billionths >= 0;
     if (odd_pattern_) {
       // It may be for any model, so that of none it is known what it costs.
       own.matches.kind_ = own.matches_alone.kind_ = '&';

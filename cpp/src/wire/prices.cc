@@ -126,15 +126,24 @@ const Prices::Found& Prices::FindModel(const Call& call) {
   const PriceList* const names = list != nullptr ? list : own_.get();
   if (names != nullptr && call.model.size() <= kLongestName) {
     const std::string provider = names->ProviderId(call.provider), tier = names->TierOf(call.tier);
+    const auto listed = [&](std::string_view of, std::string_view model) -> const ListedModel* {
+      bool borrowed = false;
+      const ListedModel* const model_found = list == nullptr ? nullptr : list->Find(of, model, borrowed);
+      return borrowed && !tier.empty() ? nullptr : model_found;
+    };
     for (std::size_t i = 0; own_ != nullptr && i < own_->own().size(); ++i) {
       const OwnPrice& own = own_->own()[i];
       const bool others = !provider.empty() && !own.provider.empty() && provider != own.provider;
       const NameTest& test = provider.empty() ? own.matches_alone : own.matches;
-      if (!others && own.price.tier == tier && test.Matches(call.model)) found.own.push_back(&own);
+      if (others || (!own.every_tier && own.price.tier != tier) || !test.Matches(call.model)) continue;
+      const std::string& of = own.like_provider.empty() ? provider : own.like_provider;
+      if (own.billionths == 0) {
+        found.own.emplace_back(&own, nullptr);
+      } else {
+        found.own.emplace_back(&own, listed(of, own.like.empty() ? call.model : own.like));
+      }
     }
-    bool borrowed = false;
-    if (list != nullptr) found.listed = list->Find(provider, call.model, borrowed);
-    if (borrowed && !tier.empty()) found.listed = nullptr;
+    found.listed = listed(provider, call.model);
   }
   if (found_.size() >= kMostFound) found_.clear();
   return found_[std::move(key)] = std::move(found);
@@ -143,24 +152,29 @@ const Prices::Found& Prices::FindModel(const Call& call) {
 Prices::Cost Prices::CostOf(const Call& call) {
   const std::lock_guard lock(mutex_);
   const Found& found = FindModel(call);
-  const auto priced = [&](const PriceRate* rate, const std::string& version) {
-    const auto usd = rate == nullptr ? std::nullopt : rate->CostOf(call.counts);
-    return Cost{.known = usd.has_value(), .usd = usd.value_or(0), .version = version};
+  const auto priced = [&](const PriceRate* rate, std::string version, std::int64_t billionths = PriceRate::kWhole) {
+    const auto usd = rate == nullptr ? std::nullopt : rate->CostOf(call.counts, billionths);
+    return Cost{.known = usd.has_value(), .usd = usd.value_or(0), .version = std::move(version)};
   };
-  for (const OwnPrice* const own : found.own) {
+  const auto rate_of = [&](const ListedModel* listed) {
+    const PriceRate* rate = nullptr;
+    if (listed == nullptr) return rate;
+    const std::string tier = list_->TierOf(call.tier);
+    for (const DatedPrice& price : listed->prices) {
+      if (price.Holds(tier, call.at_ns)) rate = price.rate;
+    }
+    return rate;
+  };
+  for (const auto& [own, listed] : found.own) {
     if (!own->price.Holds(own->price.tier, call.at_ns)) continue;
+    if (own->billionths != 0 && list_ != nullptr) {
+      return priced(rate_of(listed), own->price.version + ", " + list_->version(), own->billionths);
+    }
     if (own->price.rate == nullptr) return {.sure = false, .version = {}};
     return priced(own->price.rate, own->price.version);
   }
   if (list_ == nullptr) return {.sure = false, .version = {}};
-  const PriceRate* rate = nullptr;
-  if (found.listed != nullptr) {
-    const std::string tier = list_->TierOf(call.tier);
-    for (const DatedPrice& price : found.listed->prices) {
-      if (price.Holds(tier, call.at_ns)) rate = price.rate;
-    }
-  }
-  return priced(rate, list_->version());
+  return priced(rate_of(found.listed), list_->version());
 }
 
 void AddCost(SpanRow& row, RowArena& arena) {

@@ -48,8 +48,8 @@ class Prices {
   Cost CostOf(const Call& call);
 
  private:
-  struct Found {  // of a provider, model and tier
-    std::vector<const OwnPrice*> own;
+  struct Found {                                                      // of a provider, model and tier
+    std::vector<std::pair<const OwnPrice*, const ListedModel*>> own;  // with what the list says of OwnPrice::like
     const ListedModel* listed = nullptr;
   };
   Prices();
