@@ -86,7 +86,9 @@ class Projection(Sequence[ProjectionRow]):
 
     @property
     def remarks(self) -> list[str]:
-        return [f"low to high: {self.level:.0%} of months like the last {plural(self.total.days, 'day')}"]
+        if not self.total.days:
+            return [f"no call with a cost in the last {HISTORY_DAYS} days"]
+        return [f"low to high: {100 * self.level:.0f} % of months like the last {plural(self.total.days, 'day')}"]
 
     def __repr__(self) -> str:
         row = self.total

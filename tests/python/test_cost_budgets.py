@@ -142,6 +142,7 @@ def test_on_the_command_line(box: Box) -> None:
     shown = run("budget", "--json", store=box.path)
     [row] = json.loads(shown.stdout)["rows"]
     assert (shown.returncode, row["name"], row["per"], row["level"]) == (1, "chat", "month", "over")
-    assert run("budget", "chat", store=box.path).returncode == 2
+    for incomplete in (("chat",), ("chat", "--usd", "1", "--remove"), ("--usd", "1"), ("--remove",)):
+        assert run("budget", *incomplete, store=box.path).returncode == 2
     assert run("budget", "chat", "--remove", store=box.path).stdout == "budget chat is gone\n"
     assert run("budget", "chat", "--remove", store=box.path).returncode == 1

@@ -370,7 +370,8 @@ def test_questions_on_the_command_line(calls: Box, tmp_path: Path) -> None:
     assert run("cost", *store, "--out", "costs.pdf", cwd=tmp_path).returncode == 2
     projected = json.loads(run("cost", *store, "--project", "--json", cwd=tmp_path).stdout)
     assert projected["total"]["spent_usd"] == 0.0  # this month
-    assert "end of" in run("cost", *store, "--project", cwd=tmp_path).stdout
+    assert "no call with a cost in the last 56 days" in run("cost", *store, "--project", cwd=tmp_path).stdout
+    assert run("cost", *store, "--project", "--since", "7d", cwd=tmp_path).returncode == 2
     (tmp_path / "bill.csv").write_text("date,model,cost\n2026-05-28,gpt-x,1.5\n2026-05-27,gpt-x,1\n")
     different = run("reconcile", "bill.csv", *store, cwd=tmp_path)
     assert (different.returncode, "1 missing" in different.stdout) == (1, True)

@@ -75,6 +75,9 @@ def cost(
     out, box = Output(), open_box(store)
     _load(prices)
     if project:
+        if any((every, since, until, as_of, out_file)):
+            what = "it is of this month, by the last 56 days: of other options only --by goes with it"
+            raise typer.BadParameter(what, param_hint="--project")
         with out.working("reading"):
             projection = box.project_cost(filter, by=by or [])
         out.json(projection.as_dict()) if json else _print(out, projection, len(projection.by))
@@ -117,6 +120,8 @@ def budget(
         box.set_budget(name, usd, per=per, filter=filter, by=by or [])  # type: ignore[arg-type]
         out.line(f"budget {clean(name)} {'is gone' if remove else 'is set'}")
         return
+    if usd is not None or remove or by or filter:
+        raise typer.BadParameter("give the budget a name", param_hint="NAME")
     _load(prices)
     with out.working("reading"):
         found = box.budgets()
