@@ -57,7 +57,8 @@ def filter_problem(error: _core.FilterError, filter: str) -> Problem:
     if suggested := _SUGGESTED.search(message):
         found = re.search(rf"(?<![\w.]){re.escape(suggested['wrong'])}(?![\w.])", filter)
         where = _span(filter, *found.span()) if found else {}
-        return Problem("filter", message, **where, fix=suggested["right"])
+        told = _PLACED.sub("", message, count=1)  # its place was in a filter that was joined with others
+        return Problem("filter", told, **where, fix=suggested["right"])
     placed = _PLACED.match(message)
     if placed is None:
         return Problem("filter", message)
