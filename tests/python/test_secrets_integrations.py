@@ -15,6 +15,9 @@ from uuid import uuid4
 import pytest
 import spanbox
 from spanbox import _audit, _core
+from spanbox.integrations import httpx as any_host
+
+httpx = pytest.importorskip("httpx")
 
 KEY, MAIL = "sk-proj-" + "7aXq9ZkV3Rw5" * 4, "canary.person@secret-mail.example"
 TEXT = f"key {KEY} of {MAIL}"
@@ -167,7 +170,81 @@ def by_ingest() -> None:
     box.add_scores([{"name": TEXT, "trace_id": "1" * 32, "label": TEXT, "explanation": TEXT, "metadata": DICT}])
 
 
-WAYS: list[Callable[[], None]] = [by_langchain, by_litellm, by_opentelemetry, by_the_sdk, by_otlp, by_ingest]
+def by_httpx() -> None:
+    reply = {
+        "id": TEXT, "object": "chat.completion", "model": TEXT,
+        "choices": [{"index": 0, "finish_reason": TEXT, "message": {
+            "role": "assistant", "content": TEXT, "refusal": TEXT,
+            "tool_calls": [{"id": TEXT, "type": "function", "function": {"name": TEXT, "arguments": TEXT}}],
+        }}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "note": TEXT},
+    }  # fmt: skip
+    body = {
+        "model": TEXT, "messages": [{"role": "user", "content": TEXT}], "system": TEXT, "seed": 1,
+        "tools": [{"type": "function", "function": {"name": "f", "description": TEXT}}],
+    }  # fmt: skip
+    answers = [
+        (200, json.dumps(reply).encode(), "application/json"),
+        (200, f"data: {json.dumps({**reply, 'object': 'chat.completion.chunk'})}\n\n".encode(), "text/event-stream"),
+        (401, json.dumps({"error": {"message": TEXT, "type": TEXT, "code": TEXT}}).encode(), "application/json"),
+        (200, TEXT.encode(), "text/plain"),
+        (200, json.dumps({"object": TEXT, TEXT: 1}).encode(), "application/json"),
+    ]
+
+    def answer(_: Any) -> Any:
+        status, content, kind = answers.pop()
+        return httpx.Response(status, content=content, headers={"content-type": kind, "x-key": TEXT})
+
+    any_host.install()
+    try:
+        with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+            while answers:
+                client.post(f"https://example.test/{KEY}/v1/chat/completions?k={KEY}", json=body, headers={"K": KEY})
+    finally:
+        any_host.uninstall()
+
+    def fail(_: Any) -> Any:
+        raise httpx.ConnectError(TEXT)
+
+    any_host.install()
+    try:
+        with httpx.Client(transport=httpx.MockTransport(fail)) as client, pytest.raises(httpx.ConnectError):
+            client.post("https://example.test/v1/chat/completions", json=body)
+    finally:
+        any_host.uninstall()
+
+
+def by_a_file() -> None:
+    box = spanbox.open(_core.recording_path())
+    run = {
+        "id": "0190a1b2-0000-7000-8000-000000000001", "trace_id": "0190a1b2-0000-7000-8000-000000000001", "name": TEXT,
+        "run_type": "llm", "start_time": "2026-01-01T00:00:00", "end_time": "2026-01-01T00:00:01", "error": TEXT,
+        "inputs": {"messages": [TEXT]}, "outputs": {"text": TEXT}, "extra": {"metadata": {"note": TEXT}},
+        "tags": [TEXT],
+    }  # fmt: skip
+    path = Path(_core.recording_path()).parent / "runs.jsonl"
+    other = {**run, "id": run["id"].replace("1b2", "1b3"), "trace_id": run["trace_id"].replace("1b2", "1b3")}
+    path.write_text(json.dumps(run) + "\n" + json.dumps(other))
+    assert box.import_file(path, format="langsmith").added == 2
+    path.unlink()
+
+
+def by_logs() -> None:
+    from spanbox.server import _logs
+
+    told = {"key": "gen_ai.input.messages", "value": {"stringValue": TEXT}}
+    record = {
+        "timeUnixNano": "1800000000000000000", "traceId": "01" * 16, "spanId": "02" * 8, "body": {"stringValue": TEXT},
+        "eventName": "gen_ai.client.inference.operation.details", "attributes": [told, {**told, "key": f"of.{KEY}"}],
+    }  # fmt: skip
+    body = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record, {**record, "spanId": "03" * 8}]}]}]}
+    store: Any = _core.Store(_core.recording_path(), False)
+    assert _logs.receive(store, json.dumps(body).encode(), True)[0] == 2
+
+
+WAYS: list[Callable[[], None]] = [
+    by_langchain, by_litellm, by_opentelemetry, by_the_sdk, by_otlp, by_ingest, by_httpx, by_a_file, by_logs,
+]  # fmt: skip
 
 
 @pytest.fixture
