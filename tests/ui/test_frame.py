@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import unquote
 
 import pytest
 import spanbox
@@ -116,14 +117,17 @@ def test_tab_takes_what_fits_now_although_the_list_is_of_what_was_typed_before(v
     until(page, "document.querySelector('textarea').value.startsWith('prompt_version')")
 
 
-def test_enter_right_after_tab_applies_the_completed_filter(view: View) -> None:
+@pytest.mark.parametrize("more", ["", "in"], ids=["the list of this text", "the list of less text"])
+def test_enter_right_after_tab_applies_the_completed_filter(view: View, more: str) -> None:
     """The question that Tab asked after Enter's made Enter read an older answer: that half a filter is wrong."""
     page = view.open("/traces", settled=ROW)
     view.press("/")
-    page.keyboard.type('model == "gpt-5-')
+    with page.expect_response(lambda answer: "gpt-5-m" in unquote(answer.url)):
+        page.keyboard.type('model == "gpt-5-m')
     page.wait_for_selector("[role=option] >> text=gpt-5-mini")
     held: list[Route] = []
     page.route("**/api/complete*", lambda route: held.append(route))
+    page.keyboard.type(more)
     page.evaluate(
         """for (const key of ['Tab', 'Enter']) {
           const event = new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true });
