@@ -61,7 +61,7 @@ def test_canaries_that_say_nothing_are_refused(tmp_path: Path) -> None:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "spanbox.cli", *arguments], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "spanbox", *arguments], capture_output=True, text=True, timeout=120
     )
 
 

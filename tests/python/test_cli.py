@@ -29,7 +29,7 @@ pytest.importorskip("typer")
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if k not in ("SPANBOX_DIR", "OPENAI_BASE_URL")}
     return subprocess.run(
-        [sys.executable, "-m", "spanbox.cli", *arguments],
+        [sys.executable, "-m", "spanbox", *arguments],
         cwd=cwd,
         env={**inherited, "COLUMNS": "80", "TZ": "UTC", **environment},
         capture_output=True,
@@ -243,7 +243,7 @@ def test_terminal_of_80_columns_is_enough(folder: Path, arguments: tuple[str, ..
     controller, terminal = pty.openpty()
     environment = {k: v for k, v in os.environ.items() if k not in ("SPANBOX_DIR", "NO_COLOR")}
     child = subprocess.Popen(
-        [sys.executable, "-m", "spanbox.cli", *arguments],
+        [sys.executable, "-m", "spanbox", *arguments],
         cwd=folder,
         env={**environment, "COLUMNS": "80", "TERM": "xterm-256color", "PYTHONUTF8": "1"},
         stdout=terminal,
@@ -332,7 +332,7 @@ def test_tail_shows_the_last_spans_in_lines_of_80_columns(folder: Path) -> None:
 
 
 def test_tail_follows_what_comes(folder: Path) -> None:
-    command = [sys.executable, "-m", "spanbox.cli", "tail", "-f", "-n", "1", "--json", "--filter", "kind == llm"]
+    command = [sys.executable, "-m", "spanbox", "tail", "-f", "-n", "1", "--json", "--filter", "kind == llm"]
     environment = {**os.environ, "SPANBOX_DIR": str(folder / ".spanbox")}
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, encoding="utf-8") as tail:
         assert tail.stdout is not None

@@ -31,7 +31,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
 def spanbox_command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "spanbox.cli", *arguments]
+    return [sys.executable, "-m", "spanbox", *arguments]
 
 
 def environment(**more: str) -> dict[str, str]:

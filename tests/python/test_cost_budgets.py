@@ -130,7 +130,7 @@ def test_budgets_that_are_nearly_spent_are_findings(box: Box) -> None:
 
 
 def run(*arguments: str, store: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "spanbox.cli", *arguments, "--store", str(store)]
+    command = [sys.executable, "-m", "spanbox", *arguments, "--store", str(store)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -38,7 +38,7 @@ def near(value: float) -> Any:
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**{k: v for k, v in os.environ.items() if k != "SPANBOX_DIR"}, "COLUMNS": "80", "TZ": "UTC"}
     return subprocess.run(
-        [sys.executable, "-m", "spanbox.cli", *arguments],
+        [sys.executable, "-m", "spanbox", *arguments],
         cwd=cwd, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False,
     )  # fmt: skip
 

@@ -315,7 +315,7 @@ def test_a_report_as_a_file(calls: Box, tmp_path: Path) -> None:
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**{k: v for k, v in os.environ.items() if k != "SPANBOX_DIR"}, "COLUMNS": "80", "TZ": "UTC"}
     return subprocess.run(
-        [sys.executable, "-m", "spanbox.cli", *arguments],
+        [sys.executable, "-m", "spanbox", *arguments],
         cwd=cwd, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False,
     )  # fmt: skip
 

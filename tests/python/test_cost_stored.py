@@ -57,7 +57,7 @@ def test_trace_and_command_line_show_it(recorded: Any) -> None:
     box = spanbox.open(recorded.path)
     assert "$0.0085" in repr(box.trace(agent.trace_id))
     for command in (["show", agent.trace_id], ["stats"]):
-        program = [sys.executable, "-m", "spanbox.cli", *command, "--json"]
+        program = [sys.executable, "-m", "spanbox", *command, "--json"]
         environment = {**os.environ, "SPANBOX_DIR": str(recorded.path)}
         printed = subprocess.run(program, capture_output=True, text=True, check=True, env=environment).stdout
         assert "0.0085" in printed, command

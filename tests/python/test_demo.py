@@ -63,7 +63,7 @@ def test_demo_prints_a_summary_within_80_columns(tmp_path: Path) -> None:
     pytest.importorskip("typer")
     environment = {k: v for k, v in os.environ.items() if k not in ("OPENAI_BASE_URL", "SPANBOX_DIR")}
     done = subprocess.run(
-        [sys.executable, "-m", "spanbox.cli", "demo", "--requests", "30"],
+        [sys.executable, "-m", "spanbox", "demo", "--requests", "30"],
         cwd=tmp_path,
         env={**environment, "COLUMNS": "80"},
         capture_output=True,

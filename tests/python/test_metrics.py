@@ -321,7 +321,7 @@ def test_textfile_is_replaced_as_a_whole(box: Box, tmp_path: Path, spanbox_cli: 
 @pytest.fixture
 def spanbox_cli() -> Callable[..., str]:
     def run(*arguments: object) -> str:
-        command = [sys.executable, "-m", "spanbox.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "spanbox", *map(str, arguments)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     return run

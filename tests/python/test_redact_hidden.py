@@ -95,7 +95,7 @@ def test_doctor_says_which_variables_are_set(recorded: Any, monkeypatch: pytest.
         pass
     assert spanbox.flush(30)
     monkeypatch.setenv("LANGSMITH_HIDE_INPUTS", "true")
-    command = [sys.executable, "-m", "spanbox.cli", "doctor", "--store", str(recorded.path), "--json"]
+    command = [sys.executable, "-m", "spanbox", "doctor", "--store", str(recorded.path), "--json"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     advice = " ".join(json.loads(ended.stdout)["advice"])
     assert "no inputs: LANGSMITH_HIDE_INPUTS" in advice

@@ -288,7 +288,7 @@ def test_nothing_runs_and_nothing_is_fetched_in_a_browser(box: Box, tmp_path: Pa
 
 def test_command_writes_a_report(support: Box, tmp_path: Path) -> None:
     pytest.importorskip("typer")
-    command = [sys.executable, "-m", "spanbox.cli", "report", "--out", "r.html", "--store", str(support.path)]
+    command = [sys.executable, "-m", "spanbox", "report", "--out", "r.html", "--store", str(support.path)]
     done = subprocess.run([*command, "--trace", "7f3a"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "written to r.html: open it in a browser\n", "")
     assert "where is my refund?" in (tmp_path / "r.html").read_text("utf-8")

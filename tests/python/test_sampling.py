@@ -225,7 +225,7 @@ def test_stats_say_what_was_sampled_out(configure: Configure) -> None:
     work(10)
     box_of(path)
     done = subprocess.run(
-        [sys.executable, "-m", "spanbox.cli", "stats", "--store", str(path)],
+        [sys.executable, "-m", "spanbox", "stats", "--store", str(path)],
         capture_output=True,
         text=True,
         check=False,

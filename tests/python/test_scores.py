@@ -414,7 +414,7 @@ def test_command_scores_and_shows(store: Path) -> None:
 
     def run(*arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "spanbox.cli", *arguments, "--store", str(store)],
+            [sys.executable, "-m", "spanbox", *arguments, "--store", str(store)],
             capture_output=True,
             text=True,
             check=False,

@@ -232,7 +232,7 @@ def test_hostile_values_stay_values_in_traits(week: Any) -> None:
 
 
 def test_check_ends_with_one_when_something_is_worse(week: Any) -> None:
-    command = [sys.executable, "-m", "spanbox.cli", "check", "--store", str(week.path), "--json"]
+    command = [sys.executable, "-m", "spanbox", "check", "--store", str(week.path), "--json"]
     worse = subprocess.run(command, capture_output=True, text=True, check=False)
     assert worse.returncode == 1, worse.stderr
     assert json.loads(worse.stdout)["items"]

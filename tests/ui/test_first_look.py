@@ -21,7 +21,7 @@ def command(line: str, extra: str = "") -> list[str]:
     """As a shell takes it, by the interpreter of the tests."""
     program, *rest = shlex.split(line)
     assert program.endswith("spanbox")
-    return [sys.executable, "-m", "spanbox.cli", *rest, *shlex.split(extra)]
+    return [sys.executable, "-m", "spanbox", *rest, *shlex.split(extra)]
 
 
 def test_two_commands_and_one_click_lead_to_the_slowest_trace(browser: Browser, tmp_path: Path) -> None:

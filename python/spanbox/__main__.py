@@ -1,0 +1,5 @@
+"""`python -m spanbox` is `spanbox`."""
+
+from spanbox.cli import main
+
+main()

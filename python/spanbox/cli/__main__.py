@@ -1,5 +1,0 @@
-"""`python -m spanbox.cli` is `spanbox`."""
-
-from spanbox.cli import main
-
-main()
