@@ -60,9 +60,7 @@ def test_canaries_that_say_nothing_are_refused(tmp_path: Path) -> None:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "spanbox", *arguments], capture_output=True, text=True, timeout=120
-    )
+    return subprocess.run([sys.executable, "-m", "spanbox", *arguments], capture_output=True, text=True, timeout=120)
 
 
 def test_command_exits_with_1_when_a_value_is_there(recorded: Any, tmp_path: Path) -> None:
