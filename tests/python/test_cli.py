@@ -301,7 +301,7 @@ def test_no_store_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_reader_that_stops_early_is_no_error(folder: Path) -> None:
-    command = f"{shlex.quote(sys.executable)} -m spanbox.cli ls --json | head -n 1"
+    command = f"{shlex.quote(sys.executable)} -m spanbox ls --json | head -n 1"
     done = subprocess.run(
         command,
         shell=True,

@@ -24,7 +24,7 @@ def environment(bin_folder: Path) -> dict[str, str]:
     """One in which `spanbox` is the command of this interpreter."""
     script = bin_folder / "spanbox"
     bin_folder.mkdir(exist_ok=True)
-    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m spanbox.cli "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m spanbox "$@"\n')
     script.chmod(0o755)
     inherited = {k: v for k, v in os.environ.items() if k not in ("SPANBOX_DIR", "OPENAI_BASE_URL")}
     path = f"{bin_folder}{os.pathsep}{inherited.get('PATH', '')}"

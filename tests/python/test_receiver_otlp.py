@@ -182,7 +182,7 @@ def test_the_command_serves_and_sends_until_it_is_told_to_end(
         command = [
             sys.executable,
             "-m",
-            "spanbox.cli",
+            "spanbox",
             "serve",
             "--otlp",
             "--port",
