@@ -108,7 +108,9 @@ def test_columns_stay_in_their_places_and_what_is_no_number_is_null() -> None:
 def test_health_tells_of_the_gap_that_the_overview_tells_of(client: Client, asked: dict[str, str]) -> None:
     """Of a day it looked at buckets of seven minutes, in which a gap of ten did not show."""
     [gap] = client.get("/api/overview/latency", **asked)["gaps"]
-    assert gap in client.get("/api/health")["strip"]["gaps"]
+    strip = client.get("/api/health")["strip"]
+    assert gap in strip["gaps"]
+    assert re.fullmatch(r"nothing recorded for 1[12] min, [34] h ago", strip["worst"])
 
 
 def test_marks_are_versions_that_were_seen_first(client: Client, asked: dict[str, str], week: Any) -> None:

@@ -81,11 +81,7 @@ def strip(asked: Asked) -> Json:
     elif dropped:
         worst, severity = f"{plural(dropped, 'span')} dropped: a ring was full", "warning"
     elif found:
-        latest = found[0]
-        worst, severity = (
-            f"nothing recorded for {(int(latest['to_ns']) - int(latest['from_ns'])) // _RECENT_NS} min",
-            "warning",
-        )
+        worst, severity = _silence(found[0], now_ns), "warning"
     elif interrupted:
         worst, severity = f"{plural(interrupted, 'span')} interrupted in the last 24 h", "warning"
     return {
@@ -101,6 +97,14 @@ def strip(asked: Asked) -> Json:
         "file_bytes": info["file_bytes"],
         "gaps": found,
     }
+
+
+def _silence(gap: Json, now_ns: int) -> str:
+    begin_ns, end_ns = int(gap["from_ns"]), int(gap["to_ns"])
+    length, ago = (end_ns - begin_ns) // _RECENT_NS, (now_ns - end_ns) // _RECENT_NS
+    if ago < 2:  # the minute that runs, and the one before it, which may not be whole
+        return f"nothing recorded for {length} min"
+    return f"nothing recorded for {length} min, {f'{ago} min' if ago < 120 else f'{ago // 60} h'} ago"
 
 
 def columns(asked: Asked) -> list[Json]:
