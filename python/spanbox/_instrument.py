@@ -1,8 +1,8 @@
 """instrument(): the instrumentors that are installed, switched on against our TracerProvider.
 
 An instrumentor is found by its entry point. Of several for one client the best is taken: OpenTelemetry's own for GenAI,
-then OpenInference, then OpenLLMetry. It is loaded when its client is imported, so that instrument() costs a few
-milliseconds and nothing for clients that are never used. What no instrumentor records is recorded where it goes over
+then OpenInference, then OpenLLMetry. It is loaded when its client is imported: instrument() costs a look at what is
+installed, and nothing for clients that are never used. What no instrumentor records is recorded where it goes over
 httpx (spanbox.integrations.httpx).
 
 Thread rule: instrument() and uninstrument() from one thread at a time.
