@@ -110,7 +110,7 @@ def test_hundred_mebibytes_come_back_whole(recorded: Any) -> None:
 
     document = "".join(random.Random(4).choices("abcdefgh \n", k=1 << 20)) * 100
     summarise(document)
-    spanbox.flush(60)
+    assert spanbox.flush(300)
     stored = recorded.only_span()["attributes"]["input"]["document"]
     assert stored["bytes"] == 100 << 20
     assert recorded.box.blob(stored["$blob"]).decode() == document

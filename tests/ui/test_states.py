@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import spanbox
 from browser_view import ARTEFACTS, View, plain, ui_store, until
-from playwright.sync_api import Browser, Page, Response, Route
+from playwright.sync_api import APIResponse, Browser, Page, Response, Route
 from spanbox.server import Page as Files
 from spanbox.server import Server
 from spanbox.server.api import _slices
@@ -115,6 +115,30 @@ def test_a_damaged_segment_costs_what_needs_it_and_says_what_to_do(
         assert "spanbox doctor" in page.inner_text("[data-page=health] .state")
         assert "--repair" not in page.inner_text("[data-page=health]")
         page.screenshot(path=ARTEFACTS / "health-damaged.png")
+
+
+def _holder(held: list[tuple[Route, APIResponse]]) -> Callable[[Route], None]:
+    """Asks the server at once, and keeps the answer from the page."""
+
+    def hold(route: Route) -> None:
+        held.append((route, route.fetch()))
+
+    return hold
+
+
+def test_damage_is_told_though_the_status_was_on_its_way_before(browser: Browser, files: Files, tmp_path: Path) -> None:
+    box = spanbox.open(tmp_path / "whole", create=True)
+    _steady(box, 20, 60, segments=5)
+    for view in _served(browser, files, ui_store.damaged_copy(box, tmp_path / "damaged"), END_NS):
+        held: list[tuple[Route, APIResponse]] = []
+        view.page.route("**/api/overview?*", _holder(held), times=1)
+        page = view.open("/", settled=".panel [data-state=failed], [data-state=failed]")
+        for route, answer in held:
+            found = answer.json()
+            found["status"]["health"] |= {"severity": None, "worst": ""}  # as before the damage was met
+            route.fulfill(json=found)
+        assert held
+        page.wait_for_selector("footer .strip:has-text('a part of the store is damaged')")
 
 
 def test_dropped_spans_are_the_worst_fact_and_say_what_prevents_them(steady: View) -> None:
